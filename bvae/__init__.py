@@ -1,0 +1,10 @@
+"""Bidirectional variational autoencoders, benchmarked against ordinary ones."""
+
+__version__ = "0.1.0"
+
+# Raise by one when a change to the code alters the numbers that training (or evaluation)
+# produces: every run (or every metrics file) is then computed anew.
+TRAINING_VERSION = 1
+EVALUATION_VERSION = 1
+
+ARMS = ("bvae", "bvae_gain", "vae", "vae_narrow")  # built by bvae.arms

@@ -1,0 +1,168 @@
+"""The command line: `python -m bvae STEP`, one step of the benchmark at a time, without Snakemake."""
+
+import argparse
+import json
+import logging
+import sys
+from pathlib import Path
+
+import bvae
+from bvae import ARMS
+from bvae.files import InputError
+from bvae.protocol import INCEPTION_WEIGHTS
+
+# Steps import what they need when they run: `--help` and a bad argument answer at once.
+
+
+def _fetch(args: argparse.Namespace) -> None:
+    from bvae.fetch import fetch
+
+    fetch(args.source, name=args.name, output=args.output, expected_sha256=args.sha256)
+
+
+def _train(args: argparse.Namespace) -> None:
+    from bvae.data import load
+    from bvae.runs import Run, train_run
+
+    dataset = load(args.data)
+    settings = _json_object(args.settings, "--settings")
+    run = Run(args.recipe, settings, dataset.name, args.arm, args.latent_dim, args.seed)
+    train_run(run, dataset, args.output, device=args.device)
+
+
+def _reference(args: argparse.Namespace) -> None:
+    from bvae.data import load
+    from bvae.features import make_reference, save_reference
+    from bvae.training import pick_device
+
+    reference = make_reference(load(args.data), args.extractor, weights=args.weights, device=pick_device(args.device))
+    save_reference(reference, args.output)
+
+
+def _evaluate(args: argparse.Namespace) -> None:
+    from bvae.data import load
+    from bvae.evaluation import evaluate_run
+    from bvae.features import load_reference
+    from bvae.files import write_json
+    from bvae.training import pick_device
+
+    references = [load_reference(path) for path in args.reference]
+    device = pick_device(args.device)
+    row = evaluate_run(args.run_folder, load(args.data), references, weights=args.weights, device=device)
+    write_json(args.run_folder / "metrics.json", row)
+
+
+def _controls(args: argparse.Namespace) -> None:
+    from bvae.data import load
+    from bvae.evaluation import evaluate_controls
+    from bvae.files import write_json
+
+    write_json(args.output, evaluate_controls(load(args.data)))
+
+
+def _untrained(args: argparse.Namespace) -> None:
+    from bvae.data import load
+    from bvae.evaluation import evaluate_untrained
+    from bvae.files import write_json
+    from bvae.runs import Run
+    from bvae.training import pick_device
+
+    dataset = load(args.data)
+    run = Run(args.recipe, _json_object(args.settings, "--settings"), dataset.name, "bvae", args.latent_dim, args.seed)
+    write_json(args.output, evaluate_untrained(run, dataset, pick_device(args.device)))
+
+
+def _json_object(text: str, option: str) -> dict:
+    try:
+        value = json.loads(text)
+    except json.JSONDecodeError as error:
+        raise InputError(f"{option}: not JSON ({error}): {text[:80]}") from None
+    if not isinstance(value, dict):
+        raise InputError(f"{option}: wanted a JSON object, got {text[:80]}")
+    return value
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """The parser of all steps."""
+    parser = argparse.ArgumentParser(prog="python -m bvae", description=bvae.__doc__)
+    parser.add_argument("--version", action="version", version=f"bvae {bvae.__version__}")
+    parser.add_argument("--verbose", action="store_true", help="show a traceback for every error")
+    common = argparse.ArgumentParser(add_help=False)
+    common.add_argument("--log", type=Path, help="write the log here, and one short line of it on the terminal")
+    steps = parser.add_subparsers(dest="step", required=True, metavar="STEP")
+
+    step = steps.add_parser("fetch", parents=[common], help="make a data set file")
+    step.add_argument("source", help="for example torchvision:MNIST")
+    step.add_argument("--name", required=True, help="the data set's name")
+    step.add_argument("--output", type=Path, required=True, help="resources/data/<name>.safetensors")
+    step.add_argument("--sha256", help="expected hash of the decoded arrays")
+    step.set_defaults(run=_fetch)
+
+    data = argparse.ArgumentParser(add_help=False, parents=[common])
+    data.add_argument("--data", type=Path, required=True, help="the data set file")
+    device = argparse.ArgumentParser(add_help=False, parents=[data])
+    device.add_argument("--device", default="auto", choices=("auto", "cpu", "cuda"))
+    weights = argparse.ArgumentParser(add_help=False, parents=[device])
+    weights.add_argument("--weights", type=Path, default=Path(INCEPTION_WEIGHTS), help="Inception's, for fid")
+    recipe = argparse.ArgumentParser(add_help=False, parents=[device])
+    recipe.add_argument("--recipe", required=True, help="name of the recipe")
+    recipe.add_argument("--settings", required=True, help="the recipe as JSON, defaults filled in")
+    recipe.add_argument("--latent-dim", type=int, required=True)
+    recipe.add_argument("--seed", type=int, required=True)
+
+    step = steps.add_parser("train", parents=[recipe], help="train one run")
+    step.add_argument("--arm", required=True, choices=ARMS)
+    step.add_argument("--output", type=Path, required=True, help="folder for model.safetensors and history.csv")
+    step.set_defaults(run=_train)
+
+    step = steps.add_parser("reference", parents=[weights], help="the real side of a Fréchet distance")
+    step.add_argument("--extractor", required=True, choices=("inception", "classifier"))
+    step.add_argument("--output", type=Path, required=True)
+    step.set_defaults(run=_reference)
+
+    step = steps.add_parser("evaluate", parents=[weights], help="a trained run to metrics.json")
+    step.add_argument("run_folder", type=Path, help="folder of the run")
+    step.add_argument("--reference", type=Path, nargs="*", default=[], help="files made by the step reference")
+    step.set_defaults(run=_evaluate)
+
+    step = steps.add_parser("controls", parents=[data], help="what a data set gives without an autoencoder")
+    step.add_argument("--output", type=Path, required=True)
+    step.set_defaults(run=_controls)
+
+    step = steps.add_parser("untrained", parents=[recipe], help="the probe on an encoder before training")
+    step.add_argument("--output", type=Path, required=True)
+    step.set_defaults(run=_untrained)
+    return parser
+
+
+def _start_logging(path: Path | None) -> None:
+    handlers: list[logging.Handler] = [logging.StreamHandler()]
+    if path is not None:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handlers = [logging.FileHandler(path, mode="w", encoding="utf-8")]
+    logging.basicConfig(
+        level=logging.INFO, format="%(asctime)s %(message)s", datefmt="%H:%M:%S", handlers=handlers, force=True
+    )
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run one step; a user's mistake ends in one message and exit status 1."""
+    args = build_parser().parse_args(arguments)
+    _start_logging(args.log)
+    try:
+        args.run(args)
+    except InputError as error:
+        if args.verbose:
+            raise
+        logging.error("error: %s", error)
+        if args.log is not None:
+            print(f"error: {error}", file=sys.stderr)
+        return 1
+    except Exception:
+        logging.exception("%s failed", args.step)  # a fault of ours: the log keeps the traceback
+        raise
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

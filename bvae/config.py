@@ -1,0 +1,160 @@
+"""Studies: what a file of config/ may say, and the runs that it means."""
+
+import difflib
+import itertools
+from collections.abc import Collection, Iterator
+from copy import deepcopy
+from pathlib import Path
+
+import jsonschema
+import yaml
+
+from bvae.files import InputError
+
+
+class ConfigError(InputError):
+    """Every fault of a study's configuration, one line each."""
+
+
+def load_study(path: str | Path, *, schema: dict, datasets: Collection[str]) -> dict:
+    """Read, check and complete the study in a YAML file. Raises ConfigError."""
+    try:
+        config = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise ConfigError(f"{path}: no such file. The studies are the files of config/.") from None
+    except (UnicodeDecodeError, yaml.YAMLError) as error:
+        raise ConfigError(f"{path}: not a YAML file: {error}") from None
+    return check_study(config, schema=schema, datasets=datasets)
+
+
+def load_schema(path: str | Path) -> dict:
+    """Read the schema of a study (workflow/schemas/config.schema.yaml)."""
+    return yaml.safe_load(Path(path).read_text(encoding="utf-8"))
+
+
+def check_study(config: object, *, schema: dict, datasets: Collection[str]) -> dict:
+    """Return a copy of `config` with defaults filled in, or raise ConfigError that names every fault at once."""
+    validator = jsonschema.Draft202012Validator(schema)
+    faults = [fault for error in validator.iter_errors(config) for fault in _explain(error)]
+    faults += list(_unknown_names(config, datasets))
+    if not faults:
+        config = _with_defaults(deepcopy(config), schema)
+        faults += list(_misfits(config))
+    if faults:
+        count = "1 fault" if len(faults) == 1 else f"{len(faults)} faults"
+        raise ConfigError("\n".join([f"The configuration has {count}:", *(f"  - {fault}" for fault in faults)]))
+    return config
+
+
+def expand_runs(config: dict) -> list[dict]:
+    """The runs of a checked study, each once: dicts of recipe, dataset, arm, latent_dim, seed."""
+    runs = {
+        combination: None
+        for block in config["blocks"]
+        for combination in itertools.product(
+            *(block[key] for key in ("recipes", "datasets", "latent_dims", "arms", "seeds"))
+        )
+    }
+    names = ("recipe", "dataset", "latent_dim", "arm", "seed")
+    return [dict(zip(names, combination, strict=True)) for combination in runs]
+
+
+def run_folder(recipe: str, dataset: str, arm: str, latent_dim: int | str, seed: int | str) -> str:
+    """Where a run lives, from the working directory: what changes its numbers is in the path by name."""
+    return f"results/runs/{recipe}/{dataset}/{arm}-z{latent_dim}-seed{seed}"
+
+
+def _suggest(name: object, known: Collection[str]) -> str:
+    near = difflib.get_close_matches(str(name), list(known), n=1)
+    return f"Did you mean '{near[0]}'?" if near else f"Known: {', '.join(sorted(map(str, known)))}."
+
+
+def _place(path: Collection) -> str:
+    text = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in path)
+    return text.lstrip(".") or "top level"
+
+
+def _explain(error: jsonschema.ValidationError) -> Iterator[str]:
+    place = _place(error.absolute_path)
+    value = error.instance
+    match error.validator:
+        case "additionalProperties":
+            known = error.schema.get("properties", {})
+            for key in value:
+                if key not in known:
+                    yield f"{place}: unknown key '{key}'. {_suggest(key, known)}"
+        case "required":
+            for key in error.validator_value:
+                if key not in value:
+                    yield f"{place}: '{key}' is missing"
+        case "enum":
+            yield f"{place}: '{value}' is not known. {_suggest(value, error.validator_value)}"
+        case "type":
+            hint = ""
+            if error.validator_value == "number" and isinstance(value, str):
+                hint = " (YAML reads 1e-3 as text: write 1.0e-3 or 0.001)"
+            yield f"{place}: expected {error.validator_value}, got {value!r}{hint}"
+        case "pattern":
+            yield f"{place}: '{value}' is not a name: use lower-case letters, digits, '_' and '-'"
+        case "uniqueItems":
+            yield f"{place}: an entry stands twice in {value!r}"
+        case "minItems" | "minProperties":
+            yield f"{place}: is empty; it needs at least {error.validator_value}"
+        case _:
+            yield f"{place}: {error.message}"
+
+
+def _unknown_names(config: object, datasets: Collection[str]) -> Iterator[str]:
+    """Names that the schema cannot know: data sets (rule files) and recipes (keys of the same file)."""
+    if not isinstance(config, dict):
+        return
+    blocks, recipes = config.get("blocks"), config.get("recipes")
+    for index, block in enumerate(blocks if isinstance(blocks, list) else []):
+        if not isinstance(block, dict):
+            continue
+        for key, known in (("datasets", datasets), ("recipes", recipes if isinstance(recipes, dict) else ())):
+            names = block.get(key)
+            for position, name in enumerate(names if isinstance(names, list) else []):
+                if isinstance(name, str) and name not in known:
+                    where = "workflow/rules/datasets/" if key == "datasets" else "'recipes' of this study"
+                    yield f"blocks[{index}].{key}[{position}]: no '{name}' in {where}. {_suggest(name, known)}"
+
+
+def _misfits(config: dict) -> Iterator[str]:
+    """Settings that do not belong together."""
+    for name, recipe in config["recipes"].items():
+        network, likelihood = recipe["network"], recipe["likelihood"]
+        architecture = network["architecture"]
+        place = f"recipes.{name}.network"
+        if architecture == "mlp":
+            for key in ("width", "max_width", "neck", "blocks"):
+                if key in network:
+                    yield f"{place}: '{key}' means nothing in an mlp; remove it"
+        else:
+            for key in ("width", "neck"):
+                if key not in network:
+                    yield f"{place}: '{key}' is missing ({architecture} needs it)"
+            if architecture == "conv" and "blocks" in network:
+                yield f"{place}: 'blocks' means nothing in a conv network; remove it, or use architecture resnet"
+        if likelihood["name"] != "gaussian":
+            for key in ("sigma", "learned"):
+                if key in likelihood:
+                    yield f"recipes.{name}.likelihood: '{key}' belongs to likelihood 'gaussian', not '{likelihood['name']}'"
+    used = {recipe for block in config["blocks"] for recipe in block["recipes"]}
+    for name in config["recipes"].keys() - used:
+        yield f"recipes.{name}: no block uses it; remove it, or name it in a block"
+
+
+def _with_defaults(value: object, schema: dict) -> object:
+    """Fill in the defaults of a schema's properties, nested ones too."""
+    if isinstance(value, dict):
+        for key, sub in schema.get("properties", {}).items():
+            if key not in value and "default" in sub:
+                value[key] = deepcopy(sub["default"])
+        for key in value:
+            sub = schema.get("properties", {}).get(key, schema.get("additionalProperties"))
+            if isinstance(sub, dict):
+                value[key] = _with_defaults(value[key], sub)
+    elif isinstance(value, list) and isinstance(schema.get("items"), dict):
+        value[:] = [_with_defaults(item, schema["items"]) for item in value]
+    return value

@@ -1,0 +1,318 @@
+"""The bidirectional variational autoencoder (BVAE), and the ordinary VAE that it is compared with.
+
+A network is a stack of weights. The weights of a layer are an object of their own, a linear map W that runs both ways:
+
+    layer          forward pass, encoding       backward pass, decoding
+    linear         x Wᵀ                         z W
+    convolution    conv2d(x, W)                 conv_transpose2d(y, W), the very same masks
+    residual       y = a(x + F(x))              x = a(y + Fᵀ(y)), the skip in both directions
+
+    VAE  = encoder over weights A, decoder over weights B
+    BVAE = encoder over weights A, decoder over weights A
+
+That is the whole difference, one line of `VAE.__init__`. What belongs to one direction is built per direction and never
+shared: biases, normalisation (with its own statistics), and the log-variance head, which only the forward pass has.
+
+Source: Kosko and Adigun, "Bidirectional Variational Autoencoders", arXiv 2505.16074. Its widths and depths are not
+available to us: the ones here are ours.
+"""
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from bvae.files import InputError
+
+ACTIVATIONS = {"silu": nn.SiLU, "relu": nn.ReLU, "identity": nn.Identity}
+ARCHITECTURES = ("mlp", "conv", "resnet")
+LARGEST_FINAL_MAP = 8  # pixels: a larger last feature map would need a giant linear layer
+
+
+@dataclass(frozen=True)
+class Layout:
+    """Every size that decides the parameters of a network. `plan` makes one from a recipe."""
+
+    architecture: str  # mlp, conv or resnet
+    channels: int  # of the image
+    size: int  # of the image, in pixels
+    latent_dim: int
+    feature_maps: tuple[int, ...] = ()  # channels at each resolution; for resnet the first is the stem's
+    neck: int = 0  # channels of the 1x1 convolution that ends the convolutions; 0 in an mlp
+    hidden: tuple[int, ...] = ()  # linear layers between the images or maps and the two heads
+    blocks: int = 1  # residual blocks at each halved resolution
+    activation: str = "silu"
+    normalization: str = "none"  # none or batch
+
+
+def plan(network: dict, *, channels: int, size: int, latent_dim: int) -> Layout:
+    """Lay out a recipe's `network` for square images of `size` pixels.
+
+    Feature maps are halved while the size is even and above 4 pixels, and their number doubles with each halving up to
+    `max_width`. Raises InputError for a size that the architecture does not fit.
+    """
+    architecture = network["architecture"]
+    shared = {key: network[key] for key in ("activation", "normalization") if key in network}
+    hidden = tuple(network["hidden"])
+    if architecture == "mlp":
+        return Layout("mlp", channels, size, latent_dim, hidden=hidden, **shared)
+    halvings, final = 0, size
+    while final % 2 == 0 and final > 4:
+        halvings, final = halvings + 1, final // 2
+    if halvings == 0 or final > LARGEST_FINAL_MAP:
+        raise InputError(
+            f"network: architecture '{architecture}' does not fit images of {size} pixels: halving while the size is even"
+            f" ends at {final}, and it must end between 3 and {LARGEST_FINAL_MAP} after at least one halving (8, 28, 32"
+            f" and 64 fit). Resize the images, or use architecture 'mlp', which fits every size."
+        )
+    width, widest = network["width"], network.get("max_width", 512)
+    first = 1 if architecture == "conv" else 0  # a resnet has a stem at full resolution
+    feature_maps = tuple(min(width * 2 ** (i - first), widest) for i in range(first, halvings + 1))
+    return Layout(
+        architecture, channels, size, latent_dim, feature_maps, network["neck"], hidden, network.get("blocks", 1), **shared
+    )
+
+
+# --------------------------------------------------------------------------------------------------------------------
+# Weights: what a BVAE has once and a VAE twice
+# --------------------------------------------------------------------------------------------------------------------
+
+
+def symmetric_normal_(weight: Tensor, *, forward_fan: float, backward_fan: float, gain: float) -> None:
+    """Fill with N(0, 2 gain² / (forward_fan + backward_fan)): Glorot's compromise, made for two directions."""
+    nn.init.normal_(weight, std=gain * math.sqrt(2 / (forward_fan + backward_fan)))
+
+
+class Linear(nn.Module):
+    """One weight matrix W (features, inputs), run forward as x Wᵀ and backward as y W."""
+
+    def __init__(self, input_shape: Sequence[int], features: int, *, gain: float):
+        super().__init__()
+        self.encoded_shape, self.decoded_shape = (features,), tuple(input_shape)
+        inputs = math.prod(input_shape)
+        self.weight = nn.Parameter(torch.empty(features, inputs))
+        symmetric_normal_(self.weight, forward_fan=inputs, backward_fan=features, gain=gain)
+
+    def encode(self, x: Tensor, bias: Tensor | None = None) -> Tensor:
+        """(n, *input_shape) -> (n, features)"""
+        return F.linear(x.flatten(1), self.weight, bias)
+
+    def decode(self, y: Tensor, bias: Tensor | None = None) -> Tensor:
+        """(n, features) -> (n, *input_shape)"""
+        return F.linear(y, self.weight.T, bias).unflatten(1, self.decoded_shape)
+
+
+class Convolution(nn.Module):
+    """One set of masks W (outputs, inputs, k, k), run forward by convolution and backward by transposed convolution."""
+
+    def __init__(self, inputs: int, outputs: int, *, kernel: int, stride: int = 1, padding: int = 0, gain: float):
+        super().__init__()
+        self.encoded_shape, self.decoded_shape = (outputs, 1, 1), (inputs, 1, 1)
+        self.stride, self.padding = stride, padding
+        self.weight = nn.Parameter(torch.empty(outputs, inputs, kernel, kernel))
+        symmetric_normal_(
+            self.weight,
+            forward_fan=inputs * kernel**2,
+            backward_fan=outputs * kernel**2 / stride**2,  # masks that meet in one pixel on the way back
+            gain=gain,
+        )
+
+    def encode(self, x: Tensor, bias: Tensor | None = None) -> Tensor:
+        """(n, inputs, h, w) -> (n, outputs, h / stride, w / stride)"""
+        return F.conv2d(x, self.weight, bias, stride=self.stride, padding=self.padding)
+
+    def decode(self, y: Tensor, bias: Tensor | None = None) -> Tensor:
+        """(n, outputs, h, w) -> (n, inputs, h * stride, w * stride)"""
+        return F.conv_transpose2d(y, self.weight, bias, stride=self.stride, padding=self.padding)
+
+
+class Residual(nn.Module):
+    """The two 3x3 convolutions of a bidirectional residual block; the skip has no weights."""
+
+    def __init__(self, channels: int):
+        super().__init__()
+        self.first = Convolution(channels, channels, kernel=3, padding=1, gain=1.0)
+        self.second = Convolution(channels, channels, kernel=3, padding=1, gain=1.0)
+
+
+def build_weights(layout: Layout) -> nn.ModuleList:
+    """The weights of a network in forward order, image first. The last is the posterior-mean head."""
+    gain = math.sqrt(2) if layout.activation != "identity" else 1.0  # the activation halves the signal
+    weights: list[nn.Module] = []
+    shape: tuple[int, ...] = (layout.channels, layout.size, layout.size)
+    if layout.architecture != "mlp":
+        inputs, size = layout.channels, layout.size
+        feature_maps = list(layout.feature_maps)
+        if layout.architecture == "resnet":
+            stem = feature_maps.pop(0)
+            weights.append(Convolution(inputs, stem, kernel=3, padding=1, gain=gain))
+            inputs = stem
+        for outputs in feature_maps:
+            # kernel 4, stride 2, padding 1: doubling inverts halving exactly
+            weights.append(Convolution(inputs, outputs, kernel=4, stride=2, padding=1, gain=gain))
+            if layout.architecture == "resnet":
+                weights.extend(Residual(outputs) for _ in range(layout.blocks))
+            inputs, size = outputs, size // 2
+        weights.append(Convolution(inputs, layout.neck, kernel=1, gain=gain))
+        shape = (layout.neck, size, size)
+    for features in layout.hidden:
+        weights.append(Linear(shape, features, gain=gain))
+        shape = (features,)
+    weights.append(Linear(shape, layout.latent_dim, gain=1.0))
+    return nn.ModuleList(weights)
+
+
+# --------------------------------------------------------------------------------------------------------------------
+# Directions: what the encoder and the decoder each own
+# --------------------------------------------------------------------------------------------------------------------
+
+
+class Units(nn.Module):
+    """The units of one layer in one direction: their bias, or their batch normalisation, and their activation."""
+
+    def __init__(self, shape: Sequence[int], *, normalization: str, activation: str):
+        super().__init__()
+        if normalization == "batch":
+            self.norm = (nn.BatchNorm2d if len(shape) == 3 else nn.BatchNorm1d)(shape[0])
+        else:
+            self.bias = nn.Parameter(torch.zeros(math.prod(shape)))
+        self.normalization = normalization
+        self.activation = ACTIVATIONS[activation]()
+
+    def forward(self, run: Callable[..., Tensor], x: Tensor) -> Tensor:
+        """Run `x` through a weight (its `encode` or `decode`) and answer."""
+        return self.activation(self.norm(run(x)) if self.normalization == "batch" else run(x, self.bias))
+
+
+class ResidualUnits(nn.Module):
+    """The units of a residual block in one direction: between its two convolutions, and after the second."""
+
+    def __init__(self, shape: Sequence[int], *, normalization: str, activation: str):
+        super().__init__()
+        self.inner = Units(shape, normalization=normalization, activation=activation)
+        self.outer = Units(shape, normalization=normalization, activation="identity")
+        self.activation = ACTIVATIONS[activation]()
+
+
+def own_units(weight: nn.Module, direction: str, layout: Layout) -> nn.Module:
+    """The units that one direction, "encoded" or "decoded", puts behind `weight`."""
+    kind = {"normalization": layout.normalization, "activation": layout.activation}
+    if isinstance(weight, Residual):
+        return ResidualUnits(weight.first.encoded_shape, **kind)
+    return Units(getattr(weight, f"{direction}_shape"), **kind)
+
+
+class Encoder(nn.Module):
+    """The forward pass through a stack of weights: the posterior q_f(z|x)."""
+
+    def __init__(self, weights: nn.ModuleList, layout: Layout, *, latent_gain: bool):
+        super().__init__()
+        *body, head = weights
+        self.units = nn.ModuleList(own_units(weight, "encoded", layout) for weight in body)
+        self.mean_bias = nn.Parameter(torch.zeros(layout.latent_dim))
+        self.log_variance = nn.Linear(math.prod(head.decoded_shape), layout.latent_dim)  # forward only
+        nn.init.zeros_(self.log_variance.weight)
+        nn.init.zeros_(self.log_variance.bias)
+        self.latent_gain = nn.Parameter(torch.ones(layout.latent_dim)) if latent_gain else None
+
+    def forward(self, weights: nn.ModuleList, x: Tensor) -> tuple[Tensor, Tensor]:
+        """(n, c, h, w) -> mean and log-variance of the posterior, (n, latent_dim) each."""
+        *body, head = weights
+        for weight, units in zip(body, self.units, strict=True):
+            if isinstance(weight, Residual):  # y = a(x + F(x))
+                branch = units.inner(weight.first.encode, x)
+                x = units.activation(x + units.outer(weight.second.encode, branch))
+            else:
+                x = units(weight.encode, x)
+        mean = head.encode(x)
+        if self.latent_gain is not None:
+            mean = self.latent_gain * mean
+        return mean + self.mean_bias, self.log_variance(x.flatten(1))
+
+
+class Decoder(nn.Module):
+    """The backward pass through a stack of weights: what the likelihood p_b(x|z) is built on."""
+
+    def __init__(self, weights: nn.ModuleList, layout: Layout):
+        super().__init__()
+        image, *body = weights
+        self.units = nn.ModuleList(own_units(weight, "decoded", layout) for weight in reversed(body))
+        self.image_bias = nn.Parameter(torch.zeros(math.prod(image.decoded_shape)))
+
+    def forward(self, weights: nn.ModuleList, z: Tensor) -> Tensor:
+        """(n, latent_dim) -> (n, c, h, w): logits or means, as the likelihood reads them."""
+        image, *body = weights
+        x = z
+        for weight, units in zip(reversed(body), self.units, strict=True):
+            if isinstance(weight, Residual):  # x = a(y + Fᵀ(y))
+                branch = units.inner(weight.second.decode, x)
+                x = units.activation(x + units.outer(weight.first.decode, branch))
+            else:
+                x = units(weight.decode, x)
+        return image.decode(x, self.image_bias)
+
+
+# --------------------------------------------------------------------------------------------------------------------
+# The two models
+# --------------------------------------------------------------------------------------------------------------------
+
+
+class VAE(nn.Module):
+    """An ordinary variational autoencoder: encoder and decoder each have weights of their own.
+
+    `likelihood` (bvae.objective) reads what the decoder returns. `latent_gain` adds one gain per latent on the
+    posterior mean. Images are (n, c, h, w) floats in [0, 1].
+    """
+
+    tied = False
+
+    def __init__(self, layout: Layout, likelihood: nn.Module, *, latent_gain: bool = False):
+        super().__init__()
+        self.layout = layout
+        self.encoder_weights = build_weights(layout)
+        self.decoder_weights = self.encoder_weights if self.tied else build_weights(layout)
+        self.encoder = Encoder(self.encoder_weights, layout, latent_gain=latent_gain)
+        self.decoder = Decoder(self.decoder_weights, layout)
+        self.likelihood = likelihood
+
+    def encode(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        """(n, c, h, w) in [0, 1] -> mean and log-variance of q(z|x), (n, latent_dim) each."""
+        return self.encoder(self.encoder_weights, images)
+
+    def decode(self, z: Tensor) -> Tensor:
+        """(n, latent_dim) -> (n, c, h, w): the parameters that `likelihood` reads."""
+        return self.decoder(self.decoder_weights, z)
+
+    def decode_mean(self, z: Tensor) -> Tensor:
+        """(n, latent_dim) -> (n, c, h, w): the mean image of p(x|z)."""
+        return self.likelihood.mean(self.decode(z))
+
+
+class BVAE(VAE):
+    """A bidirectional variational autoencoder: one set of weights, encoding forward and decoding backward."""
+
+    tied = True
+
+
+def parameter_breakdown(model: VAE) -> dict[str, int]:
+    """Count the unique parameters in five lines; `total` is what the tables call parameters (buffers are not trained).
+
+    `weights`: the weights of the layers, shared ones once. `one_direction`: the log-variance head, latent gains, a
+    learned sigma. `biases` and `normalization`: per direction. `buffers`: statistics of batch normalisation.
+    """
+    counts = dict.fromkeys(("weights", "one_direction", "biases", "normalization"), 0)
+    for name, parameter in model.named_parameters():  # a tied parameter comes once
+        if name.startswith(("encoder_weights.", "decoder_weights.")):
+            line = "weights"
+        elif name.startswith(("encoder.log_variance.", "encoder.latent_gain", "likelihood.")):
+            line = "one_direction"
+        else:
+            line = "normalization" if ".norm." in name else "biases"
+        counts[line] += parameter.numel()
+    return counts | {
+        "total": sum(counts.values()),
+        "buffers": sum(buffer.numel() for buffer in model.buffers()),
+    }

@@ -1,0 +1,154 @@
+"""Training: AdamW, a one-cycle learning rate, whole uint8 data on the device, and `resume.pt` for killed runs."""
+
+import contextlib
+import logging
+import math
+import time
+from pathlib import Path
+
+import torch
+from torch import Tensor
+from tqdm import tqdm
+
+from bvae.files import whole_file
+from bvae.networks import VAE
+from bvae.objective import elbo_loss
+from bvae.seeds import derive_seed
+
+log = logging.getLogger(__name__)
+
+OBJECTIVES = {"elbo": elbo_loss}
+HISTORY_COLUMNS = ("epoch", "elbo", "log_likelihood", "kl", "gradient_norm", "learning_rate")
+
+
+def pick_device(name: str = "auto") -> torch.device:
+    """The GPU when there is one, else the CPU; or the device named."""
+    if name == "auto":
+        name = "cuda" if torch.cuda.is_available() else "cpu"
+    return torch.device(name)
+
+
+def pick_precision(name: str, device: torch.device) -> str:
+    """`auto` is bfloat16 on a GPU that has it, float32 elsewhere."""
+    if name != "auto":
+        return name
+    return "bfloat16" if device.type == "cuda" and torch.cuda.is_bf16_supported() else "float32"
+
+
+def to_batch(images: Tensor) -> Tensor:
+    """uint8 (n, c, h, w) -> float32 in [0, 1], channels last in memory."""
+    return images.to(torch.float32, memory_format=torch.channels_last).div_(255)
+
+
+def train(
+    model: VAE,
+    images: Tensor,
+    *,
+    identity: tuple[str, int],
+    epochs: int,
+    batch_size: int,
+    learning_rate: float,
+    warmup: float = 0.1,
+    weight_decay: float = 0.0,
+    gradient_clip: float = math.inf,
+    objective: str = "elbo",
+    beta: float = 1.0,
+    precision: str = "float32",
+    resume_path: Path | None = None,
+    fingerprint: str = "",
+    resume_interval: float = 60.0,
+) -> tuple[list[dict[str, float]], str]:
+    """Train `model` in place on `images`, uint8 (n, c, h, w), both on the same device.
+
+    `identity` is (data set, seed): the data order and the noise of each epoch derive from it alone, so that arms are
+    paired. An epoch has n // batch_size steps (at least one); a rest stays out, another one each epoch. `warmup` is the
+    share of all steps in which the learning rate rises to `learning_rate`; it then falls along a cosine. The state is
+    kept in `resume_path` at an epoch's end when the last save is `resume_interval` seconds old, and used again only
+    when its `fingerprint` is the same.
+
+    Returns the history (HISTORY_COLUMNS, training averages in nats per image) and the status: "finished", or "diverged"
+    when the loss of an epoch was not finite.
+    """
+    device = images.device
+    batch_size = min(batch_size, len(images))
+    steps = len(images) // batch_size
+    optimizer = torch.optim.AdamW(model.parameters(), lr=learning_rate, weight_decay=weight_decay, fused=True)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(
+        optimizer, max_lr=learning_rate, total_steps=epochs * steps + 1, pct_start=warmup, cycle_momentum=False
+    )
+    history: list[dict[str, float]] = []
+    if resume_path is not None and (state := _read_resume(resume_path, fingerprint, device)):
+        model.load_state_dict(state["model"])
+        optimizer.load_state_dict(state["optimizer"])
+        schedule.load_state_dict(state["schedule"])
+        history = state["history"]
+        log.info("resumed after epoch %d of %d from %s", len(history), epochs, resume_path)
+
+    loss_of = OBJECTIVES[objective]
+    autocast = torch.autocast(device.type, torch.bfloat16) if precision == "bfloat16" else contextlib.nullcontext()
+    model.train()
+    saved_at = time.monotonic()
+    started_at, started_epoch = saved_at, len(history)
+    for epoch in range(len(history) + 1, epochs + 1):
+        order = torch.randperm(len(images), generator=_generator("cpu", *identity, "data order", epoch)).to(device)
+        noise_generator = _generator(device, *identity, "noise", epoch)
+        sums = torch.zeros(4, dtype=torch.float64, device=device)  # elbo, log-likelihood, kl, gradient norm
+        rate = schedule.get_last_lr()[0]
+        for step in tqdm(range(steps), desc=f"epoch {epoch}/{epochs}", leave=False, disable=None):
+            batch = to_batch(images[order[step * batch_size : (step + 1) * batch_size]])
+            noise = torch.randn(len(batch), model.layout.latent_dim, generator=noise_generator, device=device)
+            with autocast:
+                loss, terms = loss_of(model, batch, noise, beta=beta)
+            optimizer.zero_grad()
+            loss.backward()
+            norm = torch.nn.utils.clip_grad_norm_(model.parameters(), gradient_clip)
+            optimizer.step()
+            schedule.step()
+            sums += torch.stack([*(term.detach().mean() for term in terms), norm])
+        elbo, log_likelihood, kl, gradient_norm = (sums / steps).tolist()
+        history.append(dict(zip(HISTORY_COLUMNS, (epoch, elbo, log_likelihood, kl, gradient_norm, rate), strict=True)))
+        now = time.monotonic()
+        speed = (epoch - started_epoch) * steps * batch_size / (now - started_at)
+        log.info(
+            "epoch %d/%d  elbo %.3f  log-likelihood %.3f  kl %.3f nats  gradient %.1f  %.0f images/s",
+            *(epoch, epochs, elbo, log_likelihood, kl, gradient_norm, speed),
+        )
+        if not math.isfinite(elbo + gradient_norm):
+            log.error("diverged in epoch %d: elbo %s, gradient norm %s", epoch, elbo, gradient_norm)
+            return history, "diverged"
+        if resume_path is not None and epoch < epochs and now - saved_at >= resume_interval:
+            _write_resume(resume_path, fingerprint, model, optimizer, schedule, history)
+            saved_at = now
+    model.eval()
+    return history, "finished"
+
+
+def _generator(device: torch.device | str, *identity: str | int) -> torch.Generator:
+    return torch.Generator(device=device).manual_seed(derive_seed(*identity))
+
+
+def _write_resume(path: Path, fingerprint: str, model: VAE, optimizer, schedule, history: list) -> None:
+    state = {
+        "fingerprint": fingerprint,
+        "model": model.state_dict(),
+        "optimizer": optimizer.state_dict(),
+        "schedule": schedule.state_dict(),
+        "history": history,
+    }
+    with whole_file(path) as temporary:
+        torch.save(state, temporary)
+
+
+def _read_resume(path: Path, fingerprint: str, device: torch.device) -> dict | None:
+    """The saved state, or None when there is none, it is damaged, or it belongs to other settings."""
+    if not path.exists():
+        return None
+    try:
+        state = torch.load(path, map_location=device, weights_only=True)
+    except Exception as error:  # torch.load raises many types for a damaged file; all mean: start again
+        log.warning("%s cannot be read (%s): training starts again", path, type(error).__name__)
+        return None
+    if state.get("fingerprint") != fingerprint:
+        log.warning("%s belongs to other settings or data: training starts again", path)
+        return None
+    return state

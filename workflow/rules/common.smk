@@ -1,0 +1,53 @@
+# What every rule file uses: the checked study, and the names of its files.
+import json
+import os
+import sys
+from pathlib import Path
+
+from snakemake.exceptions import WorkflowError
+
+ROOT = Path(str(workflow.current_basedir)).parents[1]
+# Steps run as `python -m bvae`, from any working directory.
+sys.path.insert(0, str(ROOT))
+os.environ["PYTHONPATH"] = os.pathsep.join(
+    filter(None, [str(ROOT), os.environ.get("PYTHONPATH")])
+)
+
+import bvae.protocol
+from bvae.config import ConfigError, check_study, expand_runs, load_schema, run_folder
+
+DATASETS = sorted(path.stem for path in (ROOT / "workflow/rules/datasets").glob("*.smk"))
+
+try:
+    STUDY = check_study(
+        config,
+        schema=load_schema(ROOT / "workflow/schemas/config.schema.yaml"),
+        datasets=DATASETS,
+    )
+except ConfigError as error:
+    raise WorkflowError(str(error)) from None
+
+RUNS = expand_runs(STUDY)
+STUDY_FOLDER = f"results/studies/{STUDY['study']}"
+RUN = run_folder("{recipe}", "{dataset}", "{arm}", "{latent_dim}", "{seed}")
+DATA = "resources/data/{dataset}.safetensors"
+
+
+wildcard_constraints:
+    recipe="[a-z0-9][a-z0-9_-]*",
+    dataset="|".join(DATASETS),
+    arm="|".join(bvae.ARMS),
+    latent_dim=r"\d+",
+    seed=r"\d+",
+    extractor="inception|classifier",
+
+
+def settings_of(wildcards):
+    """A recipe as JSON: a parameter, so that a changed setting retrains its runs and no others."""
+    if wildcards.recipe not in STUDY["recipes"]:
+        raise WorkflowError(f"study '{STUDY['study']}' has no recipe '{wildcards.recipe}'")
+    return json.dumps(STUDY["recipes"][wildcards.recipe], sort_keys=True)
+
+
+def threads_of(wildcards):
+    return STUDY["recipes"][wildcards.recipe]["threads"]

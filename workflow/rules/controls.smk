@@ -1,0 +1,69 @@
+# Once a data set: the real side of the distances, and what a model must beat.
+rule reference:
+    input:
+        data=DATA,
+        weights=lambda wildcards: INCEPTION if wildcards.extractor == "inception" else [],
+    output:
+        "results/references/{dataset}-{extractor}.safetensors",
+    log:
+        "logs/references/{dataset}-{extractor}.log",
+    benchmark:
+        "results/benchmarks/references/{dataset}-{extractor}.tsv"
+    conda:
+        "../../environment.yml"
+    threads: 1
+    resources:
+        gpu=1,
+        mem_mb=8000,
+        runtime=120,
+    params:
+        weights=bvae.protocol.INCEPTION_WEIGHTS,
+        version=bvae.EVALUATION_VERSION,
+    shell:
+        "python -m bvae reference --data {input.data:q} --extractor {wildcards.extractor}"
+        " --weights {params.weights:q} --output {output:q} --log {log:q}"
+
+
+rule controls:
+    input:
+        DATA,
+    output:
+        "results/controls/{dataset}.json",
+    log:
+        "logs/controls/{dataset}.log",
+    benchmark:
+        "results/benchmarks/controls/{dataset}.tsv"
+    conda:
+        "../../environment.yml"
+    threads: 1
+    resources:
+        mem_mb=16000,
+        runtime=240,
+    params:
+        version=bvae.EVALUATION_VERSION,
+    shell:
+        "python -m bvae controls --data {input:q} --output {output:q} --log {log:q}"
+
+
+rule untrained:
+    input:
+        DATA,
+    output:
+        "results/controls/{recipe}/{dataset}-z{latent_dim}-seed{seed}.json",
+    log:
+        "logs/controls/{recipe}/{dataset}-z{latent_dim}-seed{seed}.log",
+    benchmark:
+        "results/benchmarks/controls/{recipe}/{dataset}-z{latent_dim}-seed{seed}.tsv"
+    conda:
+        "../../environment.yml"
+    threads: threads_of
+    resources:
+        gpu=1,
+        mem_mb=8000,
+        runtime=120,
+    params:
+        settings=settings_of,
+        version=bvae.EVALUATION_VERSION,
+    shell:
+        "python -m bvae untrained --data {input:q} --recipe {wildcards.recipe} --settings {params.settings:q}"
+        " --latent-dim {wildcards.latent_dim} --seed {wildcards.seed} --output {output:q} --log {log:q}"

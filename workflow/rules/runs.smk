@@ -1,0 +1,54 @@
+# One run: train, then evaluate.
+rule train:
+    input:
+        DATA,
+    output:
+        f"{RUN}/model.safetensors",
+        f"{RUN}/history.csv",
+    log:
+        "logs/train/{recipe}/{dataset}/{arm}-z{latent_dim}-seed{seed}.log",
+    benchmark:
+        "results/benchmarks/train/{recipe}/{dataset}/{arm}-z{latent_dim}-seed{seed}.tsv"
+    conda:
+        "../../environment.yml"
+    threads: threads_of
+    resources:
+        gpu=1,
+        mem_mb=8000,
+        runtime=720,
+    params:
+        settings=settings_of,
+        folder=RUN,
+        version=bvae.TRAINING_VERSION,
+    shell:
+        "python -m bvae train --data {input:q} --recipe {wildcards.recipe} --settings {params.settings:q}"
+        " --arm {wildcards.arm} --latent-dim {wildcards.latent_dim} --seed {wildcards.seed}"
+        " --output {params.folder:q} --log {log:q}"
+
+
+rule evaluate:
+    input:
+        data=DATA,
+        model=f"{RUN}/model.safetensors",
+        references=expand("results/references/{{dataset}}-{extractor}.safetensors", extractor=STUDY["features"]),
+        weights=INCEPTION,
+    output:
+        f"{RUN}/metrics.json",
+    log:
+        "logs/evaluate/{recipe}/{dataset}/{arm}-z{latent_dim}-seed{seed}.log",
+    benchmark:
+        "results/benchmarks/evaluate/{recipe}/{dataset}/{arm}-z{latent_dim}-seed{seed}.tsv"
+    conda:
+        "../../environment.yml"
+    threads: threads_of
+    resources:
+        gpu=1,
+        mem_mb=8000,
+        runtime=240,
+    params:
+        folder=RUN,
+        weights=bvae.protocol.INCEPTION_WEIGHTS,
+        version=bvae.EVALUATION_VERSION,
+    shell:
+        "python -m bvae evaluate {params.folder:q} --data {input.data:q} --reference {input.references:q}"
+        " --weights {params.weights:q} --log {log:q}"
