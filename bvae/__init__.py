@@ -8,3 +8,4 @@ TRAINING_VERSION = 1
 EVALUATION_VERSION = 1
 
 ARMS = ("bvae", "bvae_gain", "vae", "vae_narrow")  # built by bvae.arms
+FIGURES = ("reconstructions", "samples", "interpolations", "tsne", "training_curves")  # drawn by bvae.figures

@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 
 import bvae
-from bvae import ARMS
+from bvae import ARMS, FIGURES
 from bvae.files import InputError
 from bvae.protocol import INCEPTION_WEIGHTS
 
@@ -72,6 +72,31 @@ def _untrained(args: argparse.Namespace) -> None:
     write_json(args.output, evaluate_untrained(run, dataset, pick_device(args.device)))
 
 
+def _weights(args: argparse.Namespace) -> None:
+    from bvae.fetch import fetch_inception_weights
+
+    fetch_inception_weights(args.output)
+
+
+def _table(args: argparse.Namespace) -> None:
+    from bvae.tables import write_tables
+
+    write_tables(_json_object(args.study, "--study"), args.output)
+
+
+def _figure(args: argparse.Namespace) -> None:
+    from bvae.figures import draw
+
+    study = _json_object(args.study, "--study")
+    draw(args.kind, study, args.recipe, args.data, args.latent_dim, args.output)
+
+
+def _publish(args: argparse.Namespace) -> None:
+    from bvae.publish import publish
+
+    publish(_json_object(args.study, "--study"), args.output)
+
+
 def _json_object(text: str, option: str) -> dict:
     try:
         value = json.loads(text)
@@ -103,7 +128,8 @@ def build_parser() -> argparse.ArgumentParser:
     device = argparse.ArgumentParser(add_help=False, parents=[data])
     device.add_argument("--device", default="auto", choices=("auto", "cpu", "cuda"))
     weights = argparse.ArgumentParser(add_help=False, parents=[device])
-    weights.add_argument("--weights", type=Path, default=Path(INCEPTION_WEIGHTS), help="Inception's, for fid")
+    inception = Path(INCEPTION_WEIGHTS)
+    weights.add_argument("--weights", type=Path, nargs="?", default=inception, const=inception, help="Inception's")
     recipe = argparse.ArgumentParser(add_help=False, parents=[device])
     recipe.add_argument("--recipe", required=True, help="name of the recipe")
     recipe.add_argument("--settings", required=True, help="the recipe as JSON, defaults filled in")
@@ -132,6 +158,27 @@ def build_parser() -> argparse.ArgumentParser:
     step = steps.add_parser("untrained", parents=[recipe], help="the probe on an encoder before training")
     step.add_argument("--output", type=Path, required=True)
     step.set_defaults(run=_untrained)
+
+    step = steps.add_parser("weights", parents=[common], help="fetch Inception's weights, for fid")
+    step.add_argument("--output", type=Path, default=inception)
+    step.set_defaults(run=_weights)
+
+    study = argparse.ArgumentParser(add_help=False)
+    study.add_argument("--study", required=True, help="the checked study as JSON")
+    step = steps.add_parser("table", parents=[common, study], help="the tables of a study")
+    step.add_argument("--output", type=Path, required=True, help="folder for table1.* and runs.csv")
+    step.set_defaults(run=_table)
+
+    step = steps.add_parser("figure", parents=[data, study], help="one figure of a study")
+    step.add_argument("kind", choices=FIGURES)
+    step.add_argument("--recipe", required=True)
+    step.add_argument("--latent-dim", type=int, required=True)
+    step.add_argument("--output", type=Path, required=True, help="path without suffix, for .svg and .png")
+    step.set_defaults(run=_figure)
+
+    step = steps.add_parser("publish", parents=[common, study], help="copy a finished study's results for citation")
+    step.add_argument("--output", type=Path, required=True, help="folder, for example results/published/mnist")
+    step.set_defaults(run=_publish)
     return parser
 
 

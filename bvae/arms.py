@@ -55,9 +55,7 @@ def _widths(layout: Layout) -> tuple[int, ...]:
 def _with_widths(layout: Layout, widths: tuple[int, ...]) -> Layout:
     maps = len(layout.feature_maps)
     hidden = maps + bool(layout.neck)
-    return replace(
-        layout, feature_maps=widths[:maps], neck=widths[maps] if layout.neck else 0, hidden=widths[hidden:]
-    )
+    return replace(layout, feature_maps=widths[:maps], neck=widths[maps] if layout.neck else 0, hidden=widths[hidden:])
 
 
 def _step(widths: tuple[int, ...], index: int, by: int) -> tuple[int, ...]:

@@ -64,6 +64,23 @@ def run_folder(recipe: str, dataset: str, arm: str, latent_dim: int | str, seed:
     return f"results/runs/{recipe}/{dataset}/{arm}-z{latent_dim}-seed{seed}"
 
 
+def control_paths(study: dict) -> list[dict]:
+    """For each (recipe, data set, latent dim) of a study: its seeds, and the paths of its controls."""
+    groups: dict[tuple, list[int]] = {}
+    for run in expand_runs(study):
+        groups.setdefault((run["recipe"], run["dataset"], run["latent_dim"]), []).append(run["seed"])
+    return [
+        {
+            "recipe": recipe,
+            "dataset": dataset,
+            "latent_dim": latent_dim,
+            "untrained": f"results/controls/{recipe}/{dataset}-z{latent_dim}-seed{min(seeds)}.json",
+            "controls": f"results/controls/{dataset}.json",
+        }
+        for (recipe, dataset, latent_dim), seeds in groups.items()
+    ]
+
+
 def _suggest(name: object, known: Collection[str]) -> str:
     near = difflib.get_close_matches(str(name), list(known), n=1)
     return f"Did you mean '{near[0]}'?" if near else f"Known: {', '.join(sorted(map(str, known)))}."
@@ -139,7 +156,7 @@ def _misfits(config: dict) -> Iterator[str]:
         if likelihood["name"] != "gaussian":
             for key in ("sigma", "learned"):
                 if key in likelihood:
-                    yield f"recipes.{name}.likelihood: '{key}' belongs to likelihood 'gaussian', not '{likelihood['name']}'"
+                    yield f"recipes.{name}.likelihood: '{key}' belongs to 'gaussian', not to '{likelihood['name']}'"
     used = {recipe for block in config["blocks"] for recipe in block["recipes"]}
     for name in config["recipes"].keys() - used:
         yield f"recipes.{name}: no block uses it; remove it, or name it in a block"

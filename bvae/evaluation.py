@@ -9,7 +9,6 @@ import torch
 from torch import Tensor
 
 import bvae
-from bvae import protocol
 from bvae.data import Dataset
 from bvae.features import Reference, extract, load_inception, reference_test_images
 from bvae.files import InputError
@@ -169,7 +168,9 @@ def _distances(
             empty |= dict.fromkeys(names, reference.why_empty)
             continue
         if reference.dataset_sha256 != dataset.sha256:
-            raise InputError(f"reference of {reference.distance}: made from other data than {dataset.name}; make it again")
+            raise InputError(
+                f"reference of {reference.distance}: made from other data than {dataset.name}; make it again"
+            )
         classifier = reference.classifier
         network = classifier.to(device) if classifier is not None else load_inception(weights, device)
         count = reference.images
@@ -220,4 +221,3 @@ def evaluate_untrained(run: Run, dataset: Dataset, device: torch.device) -> dict
         "evaluation_version": bvae.EVALUATION_VERSION,
     }
     return row | _probe(model, dataset, means, device)
-

@@ -84,8 +84,8 @@ def train_classifier(dataset: Dataset, features: int, device: torch.device) -> t
     return model, float(right.float().mean())
 
 
-def load_inception(weights: Path, device: torch.device) -> nn.Module:
-    """Inception v3 as in the original FID code, by torch-fidelity, from a weights file whose SHA-256 is checked."""
+def check_inception_weights(weights: Path) -> None:
+    """Refuse a file that is missing or is not torch-fidelity's Inception weights, before anything opens it."""
     if not weights.exists():
         raise InputError(
             f"{weights}: no such file. `fid` needs these weights of torch-fidelity: place the file there, or set"
@@ -97,6 +97,11 @@ def load_inception(weights: Path, device: torch.device) -> nn.Module:
             f"{weights}: SHA-256 {found} does not begin with {protocol.INCEPTION_SHA256}: not the Inception weights of"
             " torch-fidelity, or damaged. Delete the file and fetch it again."
         )
+
+
+def load_inception(weights: Path, device: torch.device) -> nn.Module:
+    """Inception v3 as in the original FID code, by torch-fidelity, from a weights file whose SHA-256 is checked."""
+    check_inception_weights(weights)
     from torch_fidelity.feature_extractor_inceptionv3 import FeatureExtractorInceptionV3
 
     extractor = FeatureExtractorInceptionV3("inception", ["2048"], feature_extractor_weights_path=str(weights))

@@ -6,6 +6,7 @@ Every published file is looked for in the folder or at the address in the enviro
 
 import hashlib
 import os
+import shutil
 import sys
 import tempfile
 from collections.abc import Callable, Sequence
@@ -17,7 +18,7 @@ from urllib.parse import unquote, urlsplit
 import torch
 
 from bvae import data, readers
-from bvae.files import InputError
+from bvae.files import InputError, whole_file
 
 DOWNLOADS = Path("resources/downloads")
 MIRROR_VARIABLE = "BVAE_MIRROR"
@@ -137,6 +138,19 @@ def zip_of_class_folders(source: str) -> dict[str, Any]:
     name = source.removeprefix("zip:")
     [path] = find(source, [PublishedFile((name,), home=name)])
     return readers.read_class_folders(path) | {"licence": "not stated in the archive"}
+
+
+def fetch_inception_weights(output: str | Path) -> None:
+    """Fetch Inception's weights for `fid`, check their SHA-256 and write them to `output`, whole or not at all."""
+    from torch_fidelity.feature_extractor_inceptionv3 import URL_INCEPTION_V3
+
+    from bvae.features import check_inception_weights
+
+    name = URL_INCEPTION_V3.rsplit("/", 1)[1]
+    [path] = find("Inception weights", [PublishedFile((name, f"weights/{name}"), home=name, urls=(URL_INCEPTION_V3,))])
+    check_inception_weights(path)
+    with whole_file(output) as temporary:
+        shutil.copyfile(path, temporary)
 
 
 # Every source: its name in a rule file -> a function of that name that returns what `bvae.data.make` takes.

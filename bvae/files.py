@@ -53,7 +53,9 @@ def read_json(path: str | Path) -> Any:
     except FileNotFoundError:
         raise InputError(f"{path}: no such file. Run the step that makes it, or plain `snakemake`.") from None
     except (UnicodeDecodeError, json.JSONDecodeError) as error:
-        raise InputError(f"{path}: not a JSON file ({error}). Delete it and run the step that makes it again.") from None
+        raise InputError(
+            f"{path}: not a JSON file ({error}). Delete it and run the step that makes it again."
+        ) from None
 
 
 def sha256_of_file(path: str | Path) -> str:

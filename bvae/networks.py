@@ -64,15 +64,23 @@ def plan(network: dict, *, channels: int, size: int, latent_dim: int) -> Layout:
         halvings, final = halvings + 1, final // 2
     if halvings == 0 or final > LARGEST_FINAL_MAP:
         raise InputError(
-            f"network: architecture '{architecture}' does not fit images of {size} pixels: halving while the size is even"
-            f" ends at {final}, and it must end between 3 and {LARGEST_FINAL_MAP} after at least one halving (8, 28, 32"
-            f" and 64 fit). Resize the images, or use architecture 'mlp', which fits every size."
+            f"network: architecture '{architecture}' does not fit images of {size} pixels: halving while the size is"
+            f" even ends at {final}, and it must end between 3 and {LARGEST_FINAL_MAP} after at least one halving (8,"
+            f" 28, 32 and 64 fit). Resize the images, or use architecture 'mlp', which fits every size."
         )
     width, widest = network["width"], network.get("max_width", 512)
     first = 1 if architecture == "conv" else 0  # a resnet has a stem at full resolution
     feature_maps = tuple(min(width * 2 ** (i - first), widest) for i in range(first, halvings + 1))
     return Layout(
-        architecture, channels, size, latent_dim, feature_maps, network["neck"], hidden, network.get("blocks", 1), **shared
+        architecture,
+        channels,
+        size,
+        latent_dim,
+        feature_maps,
+        network["neck"],
+        hidden,
+        network.get("blocks", 1),
+        **shared,
     )
 
 

@@ -53,7 +53,7 @@ class Gaussian(nn.Module):
 
 
 def build_likelihood(settings: dict, *, channels: int) -> nn.Module:
-    """The likelihood that a recipe names; `auto` is Bernoulli for grey images, Gaussian with learned sigma for colour."""
+    """The likelihood that a recipe names; `auto`: Bernoulli for grey images, Gaussian with learned sigma for colour."""
     name = settings["name"]
     if name == "auto":
         name, settings = ("bernoulli", {}) if channels == 1 else ("gaussian", {"sigma": 0.1, "learned": True})

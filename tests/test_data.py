@@ -206,7 +206,7 @@ def test_damaged_download_is_refused_and_not_kept(web_server, monkeypatch):
     serve_as_the_canonical_mnist(web_server, monkeypatch)
     monkeypatch.setattr("time.sleep", lambda seconds: None)
     Path("mirror/MNIST/raw/t10k-labels-idx1-ubyte.gz").write_bytes(b"damaged")
-    with pytest.raises(InputError, match="t10k-labels-idx1-ubyte.gz"):
+    with pytest.raises(InputError, match=r"t10k-labels-idx1-ubyte\.gz"):
         fetch_fake("torchvision:MNIST")
     assert not [name for name in files_below(Path("resources")) if "t10k-labels" in name]
     assert len(files_below(Path("resources"))) == 3  # the good ones stay
@@ -262,7 +262,7 @@ def test_wrong_mirror_is_refused(mirror, monkeypatch):
 def test_cached_file_that_is_not_the_published_one_is_refused(monkeypatch):
     monkeypatch.delenv("BVAE_MIRROR")
     fake_data.write_cifar10(Path("resources/downloads"), n_train=12, n_test=8, seed=3)
-    with pytest.raises(InputError, match="resources/downloads/cifar-10-binary.tar.gz.*MD5.*c32a1d4ab5d"):
+    with pytest.raises(InputError, match=r"resources/downloads/cifar-10-binary\.tar\.gz.*MD5.*c32a1d4ab5d"):
         fetch_fake("cifar10")
     assert not OUTPUT.exists()
 

@@ -1,22 +1,31 @@
-# What every rule file uses: the checked study, and the names of its files.
+# The checked study and the names of its files, for all rules.
 import json
-import os
+import shlex
 import sys
 from pathlib import Path
 
 from snakemake.exceptions import WorkflowError
 
 ROOT = Path(str(workflow.current_basedir)).parents[1]
-# Steps run as `python -m bvae`, from any working directory.
+# Steps run as `python -m bvae` from any working directory.
 sys.path.insert(0, str(ROOT))
-os.environ["PYTHONPATH"] = os.pathsep.join(
-    filter(None, [str(ROOT), os.environ.get("PYTHONPATH")])
+shell.prefix(
+    f'export PYTHONPATH={shlex.quote(str(ROOT))}"${{{{PYTHONPATH:+:$PYTHONPATH}}}}"; '
 )
 
 import bvae.protocol
-from bvae.config import ConfigError, check_study, expand_runs, load_schema, run_folder
+from bvae.config import (
+    ConfigError,
+    check_study,
+    control_paths,
+    expand_runs,
+    load_schema,
+    run_folder,
+)
 
-DATASETS = sorted(path.stem for path in (ROOT / "workflow/rules/datasets").glob("*.smk"))
+DATASETS = sorted(
+    path.stem for path in (ROOT / "workflow/rules/datasets").glob("*.smk")
+)
 
 try:
     STUDY = check_study(
@@ -40,14 +49,21 @@ wildcard_constraints:
     latent_dim=r"\d+",
     seed=r"\d+",
     extractor="inception|classifier",
+    kind="|".join(bvae.FIGURES),
 
 
 def settings_of(wildcards):
     """A recipe as JSON: a parameter, so that a changed setting retrains its runs and no others."""
     if wildcards.recipe not in STUDY["recipes"]:
-        raise WorkflowError(f"study '{STUDY['study']}' has no recipe '{wildcards.recipe}'")
+        raise WorkflowError(
+            f"study '{STUDY['study']}' has no recipe '{wildcards.recipe}'"
+        )
     return json.dumps(STUDY["recipes"][wildcards.recipe], sort_keys=True)
 
 
 def threads_of(wildcards):
     return STUDY["recipes"][wildcards.recipe]["threads"]
+
+
+def metrics_of(runs):
+    return [f"{run_folder(**run)}/metrics.json" for run in runs]

@@ -2,7 +2,9 @@
 rule reference:
     input:
         data=DATA,
-        weights=lambda wildcards: INCEPTION if wildcards.extractor == "inception" else [],
+        weights=lambda wildcards: (
+            INCEPTION if wildcards.extractor == "inception" else []
+        ),
     output:
         "results/references/{dataset}-{extractor}.safetensors",
     log:
@@ -17,11 +19,10 @@ rule reference:
         mem_mb=8000,
         runtime=120,
     params:
-        weights=bvae.protocol.INCEPTION_WEIGHTS,
         version=bvae.EVALUATION_VERSION,
     shell:
         "python -m bvae reference --data {input.data:q} --extractor {wildcards.extractor}"
-        " --weights {params.weights:q} --output {output:q} --log {log:q}"
+        " --weights {input.weights:q} --output {output:q} --log {log:q}"
 
 
 rule controls:

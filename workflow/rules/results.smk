@@ -1,3 +1,90 @@
 # A study's tables and figures, and their publication.
-TABLES = expand(f"{STUDY_FOLDER}/tables/table1.{{suffix}}", suffix=["csv", "tex", "html", "json"])
-FIGURES = []
+STUDY_JSON = json.dumps(STUDY, sort_keys=True)
+STUDY_LOGS = f"logs/studies/{STUDY['study']}"
+STUDY_BENCHMARKS = f"results/benchmarks/studies/{STUDY['study']}"
+GROUPS = control_paths(STUDY)
+TABLES = [
+    f"{STUDY_FOLDER}/tables/{name}"
+    for name in ["table1.csv", "table1.tex", "table1.html", "table1.json", "runs.csv"]
+]
+FIGURE = "{kind}-{recipe}-{dataset}-z{latent_dim}"
+FIGURES = [
+    f"{STUDY_FOLDER}/figures/{FIGURE.format(kind=kind, **group)}.{suffix}"
+    for kind in bvae.FIGURES
+    for group in GROUPS
+    for suffix in ["svg", "png"]
+]
+
+
+localrules:
+    table,
+    publish,
+
+
+rule table:
+    input:
+        metrics_of(RUNS),
+        [group[control] for group in GROUPS for control in ("untrained", "controls")],
+    output:
+        report(TABLES, caption="../report/table1.rst", category="Tables"),
+    log:
+        f"{STUDY_LOGS}/tables.log",
+    benchmark:
+        f"{STUDY_BENCHMARKS}/tables.tsv"
+    conda:
+        "../../environment.yml"
+    params:
+        study=STUDY_JSON,
+        folder=subpath(output[0], parent=True),
+    shell:
+        "python -m bvae table --study {params.study:q} --output {params.folder:q} --log {log:q}"
+
+
+rule figure:
+    input:
+        data=DATA,
+        runs=lambda wildcards: metrics_of(
+            run
+            for run in RUNS
+            if (run["recipe"], run["dataset"], str(run["latent_dim"]))
+            == (wildcards.recipe, wildcards.dataset, wildcards.latent_dim)
+        ),
+    output:
+        report(
+            multiext(f"{STUDY_FOLDER}/figures/{FIGURE}", ".svg", ".png"),
+            caption="../report/figure.rst",
+            category="Figures",
+            subcategory="{dataset}",
+            labels={"figure": "{kind}", "latent dim": "{latent_dim}"},
+        ),
+    log:
+        f"{STUDY_LOGS}/{FIGURE}.log",
+    benchmark:
+        f"{STUDY_BENCHMARKS}/{FIGURE}.tsv"
+    conda:
+        "../../environment.yml"
+    params:
+        study=STUDY_JSON,
+        stem=subpath(output[0], strip_suffix=".svg"),
+    shell:
+        "python -m bvae figure {wildcards.kind} --study {params.study:q} --data {input.data:q}"
+        " --recipe {wildcards.recipe} --latent-dim {wildcards.latent_dim} --output {params.stem:q} --log {log:q}"
+
+
+rule publish:
+    input:
+        TABLES,
+        FIGURES,
+    output:
+        f"results/published/{STUDY['study']}/manifest.json",
+    log:
+        f"{STUDY_LOGS}/publish.log",
+    benchmark:
+        f"{STUDY_BENCHMARKS}/publish.tsv"
+    conda:
+        "../../environment.yml"
+    params:
+        study=STUDY_JSON,
+        folder=subpath(output[0], parent=True),
+    shell:
+        "python -m bvae publish --study {params.study:q} --output {params.folder:q} --log {log:q}"

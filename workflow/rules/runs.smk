@@ -18,7 +18,7 @@ rule train:
         runtime=720,
     params:
         settings=settings_of,
-        folder=RUN,
+        folder=subpath(output[0], parent=True),
         version=bvae.TRAINING_VERSION,
     shell:
         "python -m bvae train --data {input:q} --recipe {wildcards.recipe} --settings {params.settings:q}"
@@ -30,7 +30,10 @@ rule evaluate:
     input:
         data=DATA,
         model=f"{RUN}/model.safetensors",
-        references=expand("results/references/{{dataset}}-{extractor}.safetensors", extractor=STUDY["features"]),
+        references=expand(
+            "results/references/{{dataset}}-{extractor}.safetensors",
+            extractor=STUDY["features"],
+        ),
         weights=INCEPTION,
     output:
         f"{RUN}/metrics.json",
@@ -46,9 +49,8 @@ rule evaluate:
         mem_mb=8000,
         runtime=240,
     params:
-        folder=RUN,
-        weights=bvae.protocol.INCEPTION_WEIGHTS,
+        folder=subpath(output[0], parent=True),
         version=bvae.EVALUATION_VERSION,
     shell:
         "python -m bvae evaluate {params.folder:q} --data {input.data:q} --reference {input.references:q}"
-        " --weights {params.weights:q} --log {log:q}"
+        " --weights {input.weights:q} --log {log:q}"

@@ -1,5 +1,7 @@
 # Inception's weights, for `fid` alone: a study with `features: [classifier]` never asks for them.
-INCEPTION = [bvae.protocol.INCEPTION_WEIGHTS] if "inception" in STUDY["features"] else []
+INCEPTION = (
+    [bvae.protocol.INCEPTION_WEIGHTS] if "inception" in STUDY["features"] else []
+)
 
 
 rule inception_weights:

@@ -1,0 +1,40 @@
+# `make quick` and `make test` need Python >= 3.11 and make; everything else is installed into .venv.
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+PYTHON ?= python3
+export PATH := $(CURDIR)/.venv/bin:$(PATH)
+export PYTHONPATH :=
+
+.PHONY: quick mnist test lint lock clean
+.DEFAULT_GOAL := quick
+
+# The stamp holds the lock that was installed: an unchanged lock is not installed again.
+.venv/installed.lock: requirements.lock
+	@cmp -s requirements.lock $@ && touch $@ && exit 0; \
+	"$(PYTHON)" -c 'import sys; sys.exit(0 if sys.version_info >= (3, 11) else "Python >= 3.11 is needed, this is " + sys.version.split()[0] + ": make PYTHON=/path/to/python3.11 ...")'; \
+	"$(PYTHON)" -m venv .venv; \
+	.venv/bin/python -m pip install --disable-pip-version-check -q -r requirements.lock; \
+	cp requirements.lock $@
+
+quick: .venv/installed.lock ## the whole benchmark on scikit-learn's digits
+	python -m snakemake --workflow-profile profiles/quick -q progress rules host reason
+
+mnist: .venv/installed.lock ## the study of real MNIST that a CPU finishes
+	python -m snakemake --configfile config/mnist.yaml -q progress rules host reason
+
+test: .venv/installed.lock
+	python -m pytest
+
+lint: .venv/installed.lock
+	python -m ruff check .
+	python -m ruff format --check .
+	python -m snakefmt --check Snakefile workflow
+	python -m snakemake --lint
+
+lock: ## after a change of dependencies in pyproject.toml: new exact versions
+	uv pip compile --quiet --universal --python-version 3.11 --all-extras --no-header --no-annotate pyproject.toml -o requirements.lock
+	{ printf 'name: bvae\nchannels:\n  - conda-forge\ndependencies:\n  - python=3.11\n  - pip\n  - pip: # the lines of requirements.lock: `make lock` writes both\n'; \
+	  sed 's/.*/      - "&"/' requirements.lock; } > environment.yml
+
+clean:
+	rm -rf .venv results/runs results/studies results/controls results/references results/benchmarks logs

@@ -1,0 +1,495 @@
+"""Metrics, features and evaluation against oracles: planted answers, closed forms, independent implementations."""
+
+import inspect
+import math
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import scipy.linalg
+import torch
+from conftest import make_dataset
+
+from bvae import evaluation, protocol
+from bvae.evaluation import evaluate_controls, evaluate_run, interpolation_pairs, prior_samples
+from bvae.features import (
+    SmallClassifier,
+    classifier_features,
+    extract,
+    load_inception,
+    load_reference,
+    make_reference,
+    reference_test_images,
+    save_reference,
+)
+from bvae.files import InputError
+from bvae.metrics import (
+    active_units,
+    frechet_distance,
+    gaussian_statistics,
+    linear_probe,
+    mean_image_log_likelihood,
+    mse_per_pixel,
+    psnr,
+)
+from bvae.runs import Run, train_run
+
+CPU = torch.device("cpu")
+NO_WEIGHTS = Path("no-weights.pth")
+SETTINGS = {
+    "network": {"architecture": "mlp", "hidden": [16]},
+    "objective": {"name": "elbo", "beta": 1},
+    "likelihood": {"name": "bernoulli"},
+    "precision": "float32",
+    "threads": 1,
+    "training": {"epochs": 2, "batch_size": 20, "learning_rate": 1e-3},
+}
+
+
+# --- reconstruction, latents ----------------------------------------------------------------------------------------
+
+
+def test_a_constant_offset_of_a_tenth_is_20_db():
+    images = torch.linspace(0, 0.9, 2 * 3 * 16, dtype=torch.float64).view(2, 3, 4, 4)
+    torch.testing.assert_close(mse_per_pixel(images, images + 0.1), torch.full((2,), 0.01, dtype=torch.float64))
+    torch.testing.assert_close(psnr(images, images + 0.1), torch.full((2,), 20.0, dtype=torch.float64))
+
+
+def test_each_image_has_its_own_error():
+    images = torch.zeros(2, 1, 2, 2, dtype=torch.float64)
+    shown = images.clone()
+    shown[0, 0, 0, 0], shown[1] = 1.0, 1.0
+    assert mse_per_pixel(images, shown).tolist() == [0.25, 1.0]
+    assert psnr(images, shown).tolist() == pytest.approx([10 * math.log10(4), 0.0])
+    assert psnr(images, images).tolist() == [math.inf, math.inf]
+
+
+def test_planted_active_units_are_counted():
+    rng = torch.Generator().manual_seed(0)
+    spread = torch.tensor([1.0, 0.02, 0.5, 0.0, 0.09, 0.2, 0.05, 0.0, 0.01, 0.03])  # 0.1 is the threshold's
+    means = torch.randn(5_000, 10, generator=rng) * spread + 100  # a mean far from 0 is no activity
+    assert active_units(means) == 3
+
+
+def test_active_unit_threshold_is_on_the_variance():
+    column = torch.tensor([1.0, -1.0] * 500)
+    variance = column.var().item()
+    means = torch.stack([column * math.sqrt(0.0101 / variance), column * math.sqrt(0.0099 / variance)], 1)
+    assert active_units(means) == 1
+
+
+# --- Fréchet distance -----------------------------------------------------------------------------------------------
+
+
+def spread(rng: np.random.Generator, d: int) -> np.ndarray:
+    """A random covariance (d, d)."""
+    root = rng.normal(size=(d, d))
+    return root @ root.T / d
+
+
+def reference_distance(first: tuple, second: tuple) -> float:
+    (m1, c1), (m2, c2) = first, second
+    return float(np.sum((m1 - m2) ** 2) + np.trace(c1 + c2 - 2 * scipy.linalg.sqrtm(c1 @ c2).real))
+
+
+def test_frechet_distance_of_diagonal_gaussians():
+    rng = np.random.default_rng(0)
+    s, t, m1, m2 = rng.uniform(0.1, 4, 6), rng.uniform(0.1, 4, 6), rng.normal(size=6), rng.normal(size=6)
+    wanted = np.sum((np.sqrt(s) - np.sqrt(t)) ** 2) + np.sum((m1 - m2) ** 2)
+    assert frechet_distance((m1, np.diag(s)), (m2, np.diag(t))) == pytest.approx(wanted, rel=1e-10)
+
+
+def test_frechet_distance_of_commuting_covariances():
+    rng = np.random.default_rng(1)
+    basis = np.linalg.qr(rng.normal(size=(6, 6)))[0]
+    s, t, zero = rng.uniform(0.1, 4, 6), rng.uniform(0.1, 4, 6), np.zeros(6)
+    first, second = (basis @ np.diag(values) @ basis.T for values in (s, t))
+    wanted = np.sum((np.sqrt(s) - np.sqrt(t)) ** 2)
+    assert frechet_distance((zero, first), (zero, second)) == pytest.approx(wanted, rel=1e-9)
+
+
+@pytest.mark.parametrize("d", [2, 8, 32])
+def test_frechet_distance_is_that_of_scipy(d):
+    rng = np.random.default_rng(d)
+    first, second = ((rng.normal(size=d), spread(rng, d)) for _ in range(2))
+    assert frechet_distance(first, second) == pytest.approx(reference_distance(first, second), rel=1e-6)
+
+
+def test_frechet_distance_is_symmetric_rotation_invariant_and_zero_to_itself():
+    rng = np.random.default_rng(2)
+    first, second = ((rng.normal(size=8), spread(rng, 8)) for _ in range(2))
+    distance = frechet_distance(first, second)
+    assert frechet_distance(second, first) == pytest.approx(distance, rel=1e-8)
+    basis = np.linalg.qr(rng.normal(size=(8, 8)))[0]
+    turned = [(basis @ mean, basis @ covariance @ basis.T) for mean, covariance in (first, second)]
+    assert frechet_distance(*turned) == pytest.approx(distance, rel=1e-8)
+    assert abs(frechet_distance(first, first)) < 1e-6 * np.trace(first[1])
+
+
+def test_statistics_are_mean_and_sample_covariance():
+    torch.manual_seed(0)
+    found = torch.randn(40, 5)
+    mean, covariance = gaussian_statistics(found)
+    centred = found.double() - found.double().mean(0)
+    np.testing.assert_allclose(mean, found.double().mean(0).numpy(), rtol=1e-12)
+    np.testing.assert_allclose(covariance, (centred.T @ centred / 39).numpy(), rtol=1e-10, atol=1e-14)
+    assert (mean.dtype, covariance.dtype) == (np.float64, np.float64)
+
+
+def test_frechet_distance_of_fewer_images_than_features():
+    """tr (S1 S2)^½ is the nuclear norm of X1 X2ᵀ / sqrt((n1 - 1)(n2 - 1)), also where the covariances are singular."""
+    rng = np.random.default_rng(3)
+    a, b = rng.normal(size=(12, 30)), 0.5 + 1.5 * rng.normal(size=(15, 30))
+    nuclear = np.linalg.norm((a - a.mean(0)) @ (b - b.mean(0)).T, "nuc") / math.sqrt(11 * 14)
+    traces = a.var(0, ddof=1).sum() + b.var(0, ddof=1).sum()
+    wanted = np.sum((a.mean(0) - b.mean(0)) ** 2) + traces - 2 * nuclear
+    found = frechet_distance(*(gaussian_statistics(torch.from_numpy(x)) for x in (a, b)))
+    assert found == pytest.approx(wanted, rel=1e-5)
+
+
+# --- the linear probe -----------------------------------------------------------------------------------------------
+
+
+def blobs(n: int, classes: int, d: int, distance: float, seed: int) -> tuple[np.ndarray, np.ndarray]:
+    """Overlapping Gaussian classes (n, d) around centres of their own, and the labels (n,)."""
+    rng = np.random.default_rng(seed)
+    centres = distance * np.random.default_rng(99).normal(size=(classes, d))
+    labels = rng.integers(classes, size=n)
+    return centres[labels] + rng.normal(size=(n, d)), labels
+
+
+def test_probe_of_one_hot_features_is_perfect():
+    train, test = np.arange(300) % 10, np.arange(200) % 10
+    found = linear_probe(np.eye(10)[train], train, np.eye(10)[test], test, identity="oracle")
+    assert found["accuracy"] == 1.0
+    assert found["c"] in protocol.PROBE_STRENGTHS
+
+
+def test_probe_of_shuffled_labels_is_at_chance():
+    rng = np.random.default_rng(0)
+    train, test = rng.normal(size=(1_000, 6)), rng.normal(size=(4_000, 6))
+    labels, test_labels = rng.integers(10, size=1_000), rng.integers(10, size=4_000)
+    found = linear_probe(train, labels, test, test_labels, identity="oracle")
+    assert abs(found["accuracy"] - 0.1) < 5 * math.sqrt(0.1 * 0.9 / 4_000)
+
+
+def test_probe_agrees_with_a_softmax_layer_trained_to_convergence():
+    (train, labels), (test, test_labels) = blobs(400, 4, 5, 0.8, seed=0), blobs(600, 4, 5, 0.8, seed=1)
+    found = linear_probe(train, labels, test, test_labels, identity="oracle")
+    layer = torch.nn.Linear(5, 4, dtype=torch.float64)
+    optimizer = torch.optim.LBFGS(layer.parameters(), max_iter=2_000, line_search_fn="strong_wolfe")
+    x, y = torch.from_numpy(train), torch.from_numpy(labels)
+
+    def closure():
+        optimizer.zero_grad()
+        misfit = torch.nn.functional.cross_entropy(layer(x), y, reduction="sum")
+        loss = found["c"] * misfit + 0.5 * layer.weight.square().sum()
+        loss.backward()
+        return loss
+
+    optimizer.step(closure)
+    predicted = layer(torch.from_numpy(test)).argmax(1).numpy()
+    assert 0.4 < found["accuracy"] < 0.95  # a test at 1.0 would show nothing
+    assert abs(found["accuracy"] - np.mean(predicted == test_labels)) <= 1.01 / 600  # a tie, one image at most
+
+
+def test_probe_never_sees_test_labels_when_it_chooses():
+    (train, labels), (test, test_labels) = blobs(200, 3, 8, 0.5, seed=0), blobs(200, 3, 8, 0.5, seed=1)
+    found = linear_probe(train, labels, test, test_labels, identity="oracle")
+    flipped = linear_probe(train, labels, test, (test_labels + 1) % 3, identity="oracle")
+    elsewhere = linear_probe(train, labels, test[::-1] * 7 - 3, test_labels, identity="oracle")
+    assert flipped["c"] == elsewhere["c"] == found["c"]
+    assert flipped["accuracy"] != found["accuracy"]
+
+
+def test_probe_chooses_the_strength_that_is_best_on_held_out_images():
+    """In 60 dimensions 90 images overfit: a search by hand over the same held-out images finds the same C."""
+    from sklearn.linear_model import LogisticRegression
+
+    from bvae.seeds import derive_seed
+
+    train, labels = blobs(90, 3, 60, 0.15, seed=0)
+    order = np.random.default_rng(derive_seed("oracle", "probe validation")).permutation(90)
+    held, rest = order[:15], order[15:]
+    scores = [
+        np.mean(LogisticRegression(C=c, max_iter=1000).fit(train[rest], labels[rest]).predict(train[held]) == labels[held])
+        for c in protocol.PROBE_STRENGTHS
+    ]
+    assert len(set(scores)) > 1
+    found = linear_probe(train, labels, train, labels, identity="oracle")
+    assert found["c"] == protocol.PROBE_STRENGTHS[int(np.argmax(scores))]
+
+
+def test_probe_of_attributes_is_a_mean_of_balanced_accuracies():
+    rng = np.random.default_rng(0)
+    seen, rare = rng.integers(2, size=1_200), (rng.random(1_200) < 0.1).astype(int)
+    x = np.column_stack([2.0 * seen - 1, rng.normal(size=1_200)])  # says all of `seen`, nothing of `rare`
+    attributes = np.column_stack([seen, rare, np.ones(1_200, int)])  # the third is on in every image
+    found = linear_probe(x[:600], attributes[:600], x[600:], attributes[600:], identity="oracle")
+    # 1 for the first and 1 by its only value for the third; the second: about 0.5, where plain accuracy would be 0.9
+    assert found["accuracy"] == pytest.approx((1 + 0.5 + 1) / 3, abs=0.05)
+    alone = linear_probe(x[:600], attributes[:600, :1], x[600:], attributes[600:, :1], identity="oracle")
+    assert alone["accuracy"] == 1.0
+
+
+def test_balanced_accuracy_of_one_attribute_by_hand():
+    """Both values weigh the same, whatever their numbers: 30 of 40 and 1 of 5 right are (0.75 + 0.2) / 2."""
+    train, labels = np.repeat([[-1.0], [1.0]], 60, axis=0), np.repeat([[0], [1]], 60, axis=0)
+    test = np.array([-1.0] * 30 + [1.0] * 10 + [1.0] + [-1.0] * 4)[:, None]
+    test_labels = np.array([0] * 40 + [1] * 5)[:, None]
+    found = linear_probe(train, labels, test, test_labels, identity="oracle")
+    assert found["accuracy"] == pytest.approx(0.5 * (30 / 40 + 1 / 5), rel=1e-12)
+
+
+# --- the mean image -------------------------------------------------------------------------------------------------
+
+
+def test_log_likelihood_of_the_mean_image_by_a_loop():
+    rng = np.random.default_rng(0)
+    train, test = rng.random((6, 1, 3, 3)), rng.random((4, 1, 3, 3))
+    bernoulli = gaussian = 0.0
+    variance = sum((train[i] - train.mean(0)) ** 2 for i in range(6)).mean() / 6
+    for image in test:
+        for x, p in zip(image.flat, train.mean(0).flat, strict=True):
+            bernoulli += (x * math.log(p) + (1 - x) * math.log(1 - p)) / 4
+            gaussian += (-((x - p) ** 2) / (2 * variance) - 0.5 * math.log(2 * math.pi * variance)) / 4
+    train, test = torch.from_numpy(train), torch.from_numpy(test)
+    assert mean_image_log_likelihood(train, test, "bernoulli") == pytest.approx(bernoulli, rel=1e-12)
+    assert mean_image_log_likelihood(train, test, "gaussian") == pytest.approx(gaussian, rel=1e-12)
+
+
+def test_mean_image_of_pixels_that_are_never_on_is_finite():
+    zeros = torch.zeros(4, 1, 3, 3)
+    assert mean_image_log_likelihood(zeros, zeros, "bernoulli") == pytest.approx(9 * math.log(1 - 1e-6), rel=1e-6)
+
+
+# --- features and references ----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("images", "wanted"), [(80, 8), (159, 8), (160, 16), (319, 16), (320, 32), (639, 32), (640, 64), (100_000, 64)]
+)
+def test_classifier_has_ten_images_for_each_feature(images, wanted):
+    assert classifier_features(images) == wanted
+    assert images / wanted >= 10
+
+
+@pytest.mark.parametrize(
+    ("extractor", "dataset", "reason"),
+    [
+        ("inception", {"n_train": 20, "n_test": 20, "size": 8}, "images of 8 pixels; fid needs 28"),
+        ("inception", {"n_train": 20, "n_test": 2_048, "size": 28}, "2048 test images; fid needs 2049"),
+        ("classifier", {"n_train": 20, "n_test": 79, "size": 8}, "79 test images; fd_classifier needs 80"),
+        ("classifier", {"n_train": 20, "n_test": 80, "size": 8, "labels": False}, "no labels"),
+    ],
+)
+def test_a_distance_that_means_nothing_says_why(extractor, dataset, reason):
+    reference = make_reference(make_dataset(**dataset), extractor, weights=NO_WEIGHTS, device=CPU)
+    assert reason in reference.why_empty
+    assert (reference.statistics, reference.floor, reference.classifier) == (None, None, None)
+
+
+def test_inception_weights_that_are_missing_or_others_are_refused(tmp_path):
+    with pytest.raises(InputError, match="nowhere.pth: no such file"):
+        load_inception(tmp_path / "nowhere.pth", CPU)
+    (tmp_path / "other.pth").write_bytes(b"other weights")
+    with pytest.raises(InputError, match=f"(?s)other.pth.*{protocol.INCEPTION_SHA256}"):
+        load_inception(tmp_path / "other.pth", CPU)
+    with pytest.raises(InputError, match="other.pth"):  # a data set that fid fits does ask for the weights
+        make_reference(make_dataset(20, 2_049, size=28), "inception", weights=tmp_path / "other.pth", device=CPU)
+
+
+def test_inception_sees_grey_images_as_three_equal_channels():
+    class Spy(torch.nn.Module):
+        def forward(self, images):
+            assert (images.dtype, images.shape[1:]) == (torch.uint8, (3, 8, 8))
+            return (images.flatten(1).double(),)
+
+    grey = make_dataset(10, 60).test_images
+    found = extract(Spy(), grey, CPU)
+    assert torch.equal(found, grey.flatten(1).repeat(1, 3).double())
+
+
+@pytest.fixture(scope="module")
+def reference(fake):
+    """The classifier's side of the fake data set, trained for 300 steps."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(protocol, "CLASSIFIER_STEPS", 300)
+        return make_reference(fake, "classifier", weights=NO_WEIGHTS, device=CPU)
+
+
+def test_reference_is_of_the_test_images(fake, reference):
+    assert (reference.images, reference.why_empty, reference.distance) == (100, None, "fd_classifier")
+    assert reference.statistics[0].shape == (8,)  # 100 images: 8 features
+    own = gaussian_statistics(extract(reference.classifier, fake.test_images, CPU))
+    assert abs(frechet_distance(own, reference.statistics)) < 1e-6 * np.trace(own[1])
+    assert reference.classifier_accuracy > 0.9  # each class has a pattern of its own
+    drawn = gaussian_statistics(extract(reference.classifier, 255 - fake.test_images, CPU))
+    assert frechet_distance(drawn, reference.statistics) > 10 * reference.floor > 0
+
+
+def test_a_reference_file_holds_all_of_it(fake, reference, tmp_path):
+    save_reference(reference, tmp_path / "r.safetensors")
+    loaded = load_reference(tmp_path / "r.safetensors")
+    for key in ("extractor", "images", "floor", "why_empty", "dataset_sha256", "classifier_accuracy"):
+        assert getattr(loaded, key) == getattr(reference, key), key
+    for found, wanted in zip(loaded.statistics, reference.statistics, strict=True):
+        assert np.array_equal(found, wanted)
+    images = fake.test_images
+    assert torch.equal(extract(loaded.classifier, images, CPU), extract(reference.classifier, images, CPU))
+    empty = make_reference(fake, "inception", weights=NO_WEIGHTS, device=CPU)
+    save_reference(empty, tmp_path / "e.safetensors")
+    assert load_reference(tmp_path / "e.safetensors") == empty
+
+
+@pytest.mark.parametrize("size", [8, 28, 30, 32, 64])
+def test_a_classifier_read_again_has_the_shape_it_was_saved_with(size):
+    built = SmallClassifier(3, size, 10, 16)
+    again = SmallClassifier(3, 4 * built.pool.output_size, 10, 16)
+    again.load_state_dict(built.state_dict())
+    images = torch.randint(256, (2, 3, size, size), dtype=torch.uint8)
+    assert torch.equal(built.extract(images), again.extract(images))
+
+
+@pytest.mark.parametrize(
+    ("break_it", "message"),
+    [
+        (lambda path: path.unlink(), "no such file"),
+        (lambda path: path.write_bytes(path.read_bytes()[:-40]), "damaged"),
+        (lambda path: path.write_bytes(b""), "damaged"),
+    ],
+    ids=["missing", "truncated", "empty"],
+)
+def test_a_broken_reference_file_is_refused_by_name(reference, tmp_path, break_it, message):
+    path = tmp_path / "r.safetensors"
+    save_reference(reference, path)
+    break_it(path)
+    with pytest.raises(InputError, match=f"r.safetensors: {message}"):
+        load_reference(path)
+
+
+def test_distances_are_against_a_fixed_draw_of_many_test_images(monkeypatch, fake):
+    assert torch.equal(reference_test_images(fake), fake.test_images)
+    monkeypatch.setattr(protocol, "FRECHET_IMAGES", 30)
+    drawn, again = reference_test_images(fake), reference_test_images(fake)
+    assert torch.equal(drawn, again)
+    places = [int((fake.test_images == image).flatten(1).all(1).nonzero()) for image in drawn]
+    assert len(set(places)) == 30 and places != sorted(places)
+
+
+# --- evaluation -----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("images", [2, 3, 100])
+def test_interpolation_pairs_are_of_different_images(images):
+    first, second = interpolation_pairs("fake", images, 5_000)
+    assert not bool((first == second).any())
+    assert set(first.tolist()) == set(second.tolist()) == set(range(images))
+    assert torch.equal(torch.stack([first, second]), interpolation_pairs("fake", images, 5_000))
+    assert not torch.equal(first, interpolation_pairs("other", images, 5_000)[0])
+
+
+def test_what_every_arm_is_shown_knows_no_arm():
+    assert list(inspect.signature(interpolation_pairs).parameters) == ["dataset", "images", "pairs"]
+    assert list(inspect.signature(prior_samples).parameters) == ["dataset", "seed", "samples", "latent_dim"]
+
+
+def test_prior_samples_are_standard_normal_and_differ_by_seed():
+    z = prior_samples("fake", 0, 50_000, 4).double()
+    assert float(z.mean(0).abs().max()) < 5 / math.sqrt(50_000)
+    torch.testing.assert_close(torch.cov(z.T), torch.eye(4, dtype=torch.float64), rtol=0, atol=0.03)
+    assert not torch.equal(prior_samples("fake", 0, 5, 4), prior_samples("fake", 1, 5, 4))
+
+
+@pytest.fixture(scope="module")
+def runs(fake, tmp_path_factory):
+    """Folders of two tiny trained runs, by arm."""
+    folders = {arm: tmp_path_factory.mktemp("runs") / arm for arm in ("bvae", "vae")}
+    for arm, folder in folders.items():
+        assert train_run(Run("r", SETTINGS, fake.name, arm, 4, 0), fake, folder, device="cpu") == "finished"
+    return folders
+
+
+def evaluated(folder: Path, dataset, references) -> dict:
+    return evaluate_run(folder, dataset, references, weights=NO_WEIGHTS, device=CPU)
+
+
+def test_distance_of_the_real_images_is_zero(monkeypatch, fake, reference, runs):
+    monkeypatch.setattr(evaluation, "decode_images", lambda model, z, device: fake.test_images)
+    row = evaluated(runs["bvae"], fake, [reference])
+    scale = np.trace(reference.statistics[1])
+    for what in ("samples", "reconstructions", "interpolations"):
+        assert abs(row[f"fd_classifier_{what}"]) < 1e-6 * scale
+    assert (row["fd_classifier_images"], row["fd_classifier_floor"]) == (100, reference.floor)
+
+
+def test_arms_decode_the_same_prior_samples_and_pairs(monkeypatch, fake, reference, runs):
+    decoded, decode = [], evaluation.decode_images
+
+    def spy(model, z, device):
+        decoded.append(z)
+        return decode(model, z, device)
+
+    monkeypatch.setattr(evaluation, "decode_images", spy)
+    for folder in runs.values():
+        evaluated(folder, fake, [reference])
+    samples, reconstructions, interpolations = decoded[:3]
+    assert torch.equal(samples, decoded[3])
+    assert torch.equal(samples, prior_samples("fake", 0, 100, 4))
+    first, second = interpolation_pairs("fake", 100, 100)
+    for means, midpoints in ((reconstructions, interpolations), (decoded[4], decoded[5])):
+        torch.testing.assert_close(midpoints, 0.5 * (means[first] + means[second]))
+    assert not torch.equal(reconstructions, decoded[4])
+
+
+def test_a_row_agrees_with_its_definitions(fake, reference, runs):
+    from bvae.objective import elbo_loss
+    from bvae.runs import load_run
+    from bvae.training import to_batch
+
+    row = evaluated(runs["vae"], fake, [reference])
+    model, _ = load_run(runs["vae"])
+    images = to_batch(fake.test_images)
+    with torch.no_grad():
+        mean, log_variance = model.encode(images)
+        shown = model.decode_mean(mean)
+        draws = [elbo_loss(model, images, torch.randn_like(mean))[1].elbo.mean().item() for _ in range(50)]
+    assert row["kl"] == pytest.approx((0.5 * (mean**2 + log_variance.exp() - 1 - log_variance)).sum(1).mean().item(), 1e-5)
+    errors = (images - shown).square().mean((1, 2, 3))
+    assert row["mse_per_pixel"] == pytest.approx(errors.mean().item(), rel=1e-5)
+    assert row["psnr"] == pytest.approx((-10 * errors.log10()).mean().item(), rel=1e-5)
+    assert row["elbo"] == pytest.approx(-row["reconstruction"] - row["kl"], rel=1e-6)
+    assert abs(row["elbo"] - np.mean(draws)) < 6 * max(np.std(draws), 1e-3)
+    assert row["elbo"] == evaluated(runs["vae"], fake, [reference])["elbo"]  # the noise derives from the identity
+    weights = 64 * 16 + 16 * 4
+    assert row["parameters_weights"] == 2 * weights
+    assert row["parameters"] == 2 * weights + (16 * 4 + 4) + (16 + 4) + (16 + 64)
+    assert row["model_mb"] == pytest.approx(4 * row["parameters"] / 2**20)
+    assert row["active_units"] == int((mean.var(0) > 0.01).sum())
+    identity = {"recipe": "r", "dataset": "fake", "arm": "vae", "latent_dim": 4, "seed": 0, "status": "finished"}
+    assert {key: row[key] for key in identity} == identity
+
+
+def test_an_empty_distance_is_none_and_says_why(fake, runs):
+    empty = make_reference(fake, "inception", weights=NO_WEIGHTS, device=CPU)
+    row = evaluated(runs["bvae"], fake, [empty])
+    names = [f"fid_{what}" for what in ("samples", "reconstructions", "interpolations")]
+    assert [row[name] for name in names] == [None] * 3
+    assert {row["empty"][name] for name in names} == {"images of 8 pixels; fid needs 28"}
+
+
+def test_a_reference_or_a_model_of_other_data_is_refused(fake, reference, runs):
+    with pytest.raises(InputError, match="reference of fd_classifier.*other data"):
+        evaluated(runs["bvae"], fake, [replace(reference, dataset_sha256="f" * 64)])
+    with pytest.raises(InputError, match="trained on data"):
+        evaluated(runs["bvae"], make_dataset(60, 40), [])
+
+
+def test_controls_of_separable_images(fake):
+    row = evaluate_controls(fake)
+    assert row["probe_accuracy_raw_pixels"] == 1.0  # patterns well apart
+    mean = fake.train_images.double().div(255).mean(0).clamp(1e-6, 1 - 1e-6)
+    test = fake.test_images.double() / 255
+    wanted = torch.distributions.Bernoulli(mean, validate_args=False).log_prob(test).sum((1, 2, 3)).mean().item()
+    assert row["mean_image_log_likelihood_bernoulli"] == pytest.approx(wanted, rel=1e-6)

@@ -1,0 +1,396 @@
+"""Training: the same from the same seed, paired across arms, whole after an interruption, and better than nothing."""
+
+import csv
+import json
+import logging
+import math
+import struct
+from pathlib import Path
+
+import pytest
+import torch
+from conftest import make_dataset
+from safetensors.torch import load_file
+
+from bvae import ARMS, protocol, training
+from bvae.data import Dataset
+from bvae.evaluation import evaluate_controls, evaluate_run, evaluate_untrained
+from bvae.files import InputError
+from bvae.networks import parameter_breakdown
+from bvae.runs import Run, build_model, load_run, read_record, save_model, train_run
+from bvae.training import HISTORY_COLUMNS, to_batch
+
+NO_WEIGHTS = Path("no-weights.pth")
+CPU = torch.device("cpu")
+NETWORKS = {
+    "mlp": {"architecture": "mlp", "hidden": [12]},
+    "conv with batch norm": {
+        "architecture": "conv",
+        "width": 4,
+        "neck": 3,
+        "hidden": [6],
+        "normalization": "batch",
+    },
+    "resnet": {"architecture": "resnet", "width": 4, "neck": 3, "hidden": [6]},
+}
+
+
+def make_run(arm: str = "bvae", *, seed: int = 0, network: dict | None = None, likelihood: str = "bernoulli", **changes):
+    """A run of 4 epochs of 6 steps on the fake data set; `changes` are to its training, or its precision."""
+    training_settings = {"epochs": 4, "batch_size": 20, "learning_rate": 3e-3, "weight_decay": 0.01}
+    settings = {
+        "network": network or NETWORKS["mlp"],
+        "objective": {"name": "elbo", "beta": 1},
+        "likelihood": {"name": likelihood} | ({"learned": True} if likelihood == "gaussian" else {}),
+        "precision": changes.pop("precision", "float32"),
+        "threads": 1,
+        "training": training_settings | changes,
+    }
+    return Run("recipe", settings, "fake", arm, 4, seed)
+
+
+def names(folder: Path) -> set[str]:
+    return {path.name for path in folder.iterdir()}
+
+
+def results(folder: Path) -> dict[str, object]:
+    """All that a run wrote: the bytes of each tensor by name, its record, and the bytes of its history."""
+    path = folder / "model.safetensors"
+    tensors = {name: tensor.numpy().tobytes() for name, tensor in load_file(path).items()}
+    return tensors | {"record": read_record(path), "history": (folder / "history.csv").read_bytes()}
+
+
+def read_history(folder: Path) -> list[dict[str, float]]:
+    with (folder / "history.csv").open(encoding="utf-8", newline="") as stream:
+        return [{key: float(value) for key, value in row.items()} for row in csv.DictReader(stream)]
+
+
+def train_into(run: Run, dataset: Dataset, folder: Path, **settings) -> dict[str, object]:
+    assert train_run(run, dataset, folder, device="cpu", **settings) == "finished"
+    return results(folder)
+
+
+# --- the same again -------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("network", NETWORKS)
+def test_same_seed_gives_the_same_run(fake, tmp_path, network):
+    run = make_run(network=NETWORKS[network], likelihood="gaussian")
+    first = train_into(run, fake, tmp_path / "a")
+    torch.rand(17)  # nothing depends on the state of the global generator
+    assert train_into(run, fake, tmp_path / "b") == first
+    other = make_run(network=NETWORKS[network], likelihood="gaussian", seed=1)
+    assert train_into(other, fake, tmp_path / "c")["history"] != first["history"]
+
+
+def test_a_model_file_has_the_same_bytes_each_time(fake, tmp_path):
+    """An output is a function of its inputs: a checksum of the file means something."""
+    model, _ = build_model(make_run(), channels=1, size=8)
+    path, written = tmp_path / "model.safetensors", set()
+    for _ in range(20):
+        save_model(model, path, {"seed": 0, "status": "finished"})
+        written.add(path.read_bytes())
+    assert len(written) == 1
+
+
+def seen_by(run: Run, dataset: Dataset, folder: Path, monkeypatch) -> list[tuple[torch.Tensor, torch.Tensor]]:
+    """Every batch of images and noise that training showed a run."""
+    seen, loss_of = [], training.OBJECTIVES["elbo"]
+
+    def spy(model, images, noise, *, beta):
+        seen.append((images.clone(), noise.clone()))
+        return loss_of(model, images, noise, beta=beta)
+
+    with monkeypatch.context() as patch:
+        patch.setitem(training.OBJECTIVES, "elbo", spy)
+        train_run(run, dataset, folder, device="cpu")
+    return seen
+
+
+def same(first: list, second: list) -> list[bool]:
+    return [torch.equal(a, c) and torch.equal(b, d) for (a, b), (c, d) in zip(first, second, strict=True)]
+
+
+def test_arms_see_the_same_images_and_noise(fake, tmp_path, monkeypatch):
+    seen = {arm: seen_by(make_run(arm), fake, tmp_path / arm, monkeypatch) for arm in ARMS}
+    assert len(seen["bvae"]) == 4 * 6
+    for arm in ARMS:
+        assert all(same(seen[arm], seen["bvae"])), arm
+    other = seen_by(make_run(seed=1), fake, tmp_path / "other", monkeypatch)
+    assert not any(same(other, seen["bvae"]))
+
+
+def test_an_epoch_shows_each_image_once_and_each_epoch_another_order(fake, tmp_path, monkeypatch):
+    seen = seen_by(make_run(), fake, tmp_path, monkeypatch)
+    epochs = [torch.cat([images for images, _ in seen[6 * k : 6 * k + 6]]) for k in range(4)]
+    everything = to_batch(fake.train_images).flatten(1)
+    for epoch in epochs:
+        assert torch.equal(epoch.flatten(1).sort(0).values, everything.sort(0).values)
+    assert not torch.equal(epochs[0], epochs[1])
+    noise = torch.cat([draw for _, draw in seen])
+    assert len(noise.unique(dim=0)) == 4 * 120  # never the same twice
+    assert abs(float(noise.mean())) < 5 / math.sqrt(noise.numel())
+    assert float(noise.std()) == pytest.approx(1, abs=5 / math.sqrt(2 * noise.numel()))
+
+
+@pytest.mark.parametrize(("batch_size", "steps", "shown"), [(50, 2, 100), (120, 1, 120), (1_000, 1, 120)])
+def test_a_rest_stays_out_and_a_small_data_set_is_one_batch(fake, tmp_path, monkeypatch, batch_size, steps, shown):
+    seen = seen_by(make_run(batch_size=batch_size, epochs=1), fake, tmp_path, monkeypatch)
+    assert (len(seen), sum(len(images) for images, _ in seen)) == (steps, shown)
+
+
+def test_to_batch_is_exact():
+    images = torch.arange(256, dtype=torch.uint8).view(1, 1, 16, 16)
+    assert torch.equal(to_batch(images).flatten(), torch.arange(256) / 255)
+    assert images.dtype == torch.uint8  # and its argument is left alone
+
+
+def test_learning_rate_rises_to_its_peak_and_falls(fake, tmp_path):
+    train_into(make_run(epochs=10, warmup=0.3, learning_rate=0.01), fake, tmp_path)
+    rates = [row["learning_rate"] for row in read_history(tmp_path)]
+    assert rates[0] == pytest.approx(0.01 / 25)  # the one-cycle schedule starts at a 25th
+    assert rates.index(max(rates)) == 3 and max(rates) == pytest.approx(0.01, rel=1e-3)
+    assert rates[3:] == sorted(rates[3:], reverse=True) and rates[-1] < 0.001
+
+
+def test_first_step_by_hand(fake, tmp_path, monkeypatch):
+    """One step of AdamW from its definition: bias-corrected moments make it lr * g / (|g| + eps), after the decay."""
+    run = make_run(epochs=1, batch_size=120, gradient_clip=1e9)
+    [(images, noise)] = seen_by(run, fake, tmp_path, monkeypatch)
+    model, _ = build_model(run, channels=1, size=8)
+    training.OBJECTIVES["elbo"](model, images, noise, beta=1.0)[0].backward()
+    trained, _ = load_run(tmp_path)
+    [row] = read_history(tmp_path)
+    norm = math.sqrt(sum(float(p.grad.double().square().sum()) for p in model.parameters()))
+    assert row["gradient_norm"] == pytest.approx(norm, rel=1e-5)
+    after = dict(trained.named_parameters())
+    for name, parameter in model.named_parameters():
+        step = parameter.grad / (parameter.grad.abs() + 1e-8)
+        wanted = parameter * (1 - row["learning_rate"] * 0.01) - row["learning_rate"] * step
+        torch.testing.assert_close(after[name], wanted, rtol=1e-5, atol=1e-8)
+
+
+# --- interrupted ----------------------------------------------------------------------------------------------------
+
+
+class Killed(Exception):
+    """What stands for a killed process."""
+
+
+def interrupt(run: Run, dataset: Dataset, folder: Path, monkeypatch, *, after_batches: int) -> None:
+    """Train until the batch after `after_batches`, then die."""
+    batches = 0
+
+    def dying(images):
+        nonlocal batches
+        batches += 1
+        if batches > after_batches:
+            raise Killed
+        return to_batch(images)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(training, "to_batch", dying)
+        with pytest.raises(Killed):
+            train_run(run, dataset, folder, device="cpu", resume_interval=0)
+
+
+@pytest.mark.parametrize("after_batches", [6, 14, 23])
+@pytest.mark.parametrize("network", NETWORKS)
+def test_a_resumed_run_is_the_uninterrupted_one(fake, tmp_path, monkeypatch, network, after_batches):
+    run = make_run(network=NETWORKS[network], likelihood="gaussian")
+    whole = train_into(run, fake, tmp_path / "whole")
+    interrupt(run, fake, tmp_path / "cut", monkeypatch, after_batches=after_batches)
+    assert names(tmp_path / "cut") == {"resume.pt"}
+    seen = seen_by(run, fake, tmp_path / "cut", monkeypatch)
+    assert len(seen) == 24 - 6 * (after_batches // 6)  # it did go on, from the end of an epoch
+    assert results(tmp_path / "cut") == whole
+
+
+def test_a_run_interrupted_twice_is_the_uninterrupted_one(fake, tmp_path, monkeypatch):
+    whole = train_into(make_run(), fake, tmp_path / "whole")
+    interrupt(make_run(), fake, tmp_path / "cut", monkeypatch, after_batches=8)
+    interrupt(make_run(), fake, tmp_path / "cut", monkeypatch, after_batches=8)
+    assert train_into(make_run(), fake, tmp_path / "cut") == whole
+
+
+@pytest.mark.parametrize("interval", [0, 1e9])
+def test_nothing_but_the_results_is_left(fake, tmp_path, interval):
+    train_into(make_run(), fake, tmp_path, resume_interval=interval)
+    assert names(tmp_path) == {"model.safetensors", "history.csv"}
+
+
+def test_a_state_of_other_settings_or_data_is_not_used(fake, tmp_path, monkeypatch, caplog):
+    whole = train_into(make_run(), fake, tmp_path / "whole")
+    others = {
+        "rate": (make_run(learning_rate=1e-3), fake),
+        "seed": (make_run(seed=1), fake),
+        "arm": (make_run("vae"), fake),
+        "data": (make_run(), make_dataset(120, 90)),
+    }
+    for name, (run, dataset) in others.items():
+        caplog.clear()
+        interrupt(run, dataset, tmp_path / name, monkeypatch, after_batches=14)
+        assert train_into(make_run(), fake, tmp_path / name) == whole, name
+        assert any(record.levelno == logging.WARNING and "other settings" in record.message for record in caplog.records)
+
+
+def truncated(path: Path) -> None:
+    path.write_bytes(path.read_bytes()[:-200])
+
+
+def another_format(path: Path) -> None:
+    torch.save([1, 2, 3], path)
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        truncated,
+        lambda path: path.write_bytes(b""),
+        lambda path: path.write_bytes(b"nothing that torch reads"),
+        another_format,
+    ],
+    ids=["truncated", "empty", "text", "another format"],
+)
+def test_a_damaged_state_is_not_used(fake, tmp_path, monkeypatch, caplog, damage):
+    whole = train_into(make_run(), fake, tmp_path / "whole")
+    interrupt(make_run(), fake, tmp_path / "cut", monkeypatch, after_batches=14)
+    damage(tmp_path / "cut" / "resume.pt")
+    assert train_into(make_run(), fake, tmp_path / "cut") == whole
+    assert any(record.levelno == logging.WARNING and "resume.pt" in record.message for record in caplog.records)
+
+
+# --- diverged -------------------------------------------------------------------------------------------------------
+
+
+def test_a_diverged_run_is_recorded_and_has_no_metrics(fake, tmp_path, caplog):
+    status = train_run(make_run(learning_rate=1e6), fake, tmp_path, device="cpu", resume_interval=0)
+    assert status == "diverged"
+    assert names(tmp_path) == {"model.safetensors", "history.csv"}
+    history = read_history(tmp_path)
+    assert 1 <= len(history) <= 4
+    assert not math.isfinite(history[-1]["elbo"] + history[-1]["gradient_norm"])
+    assert all(math.isfinite(row["elbo"]) for row in history[:-1])
+    assert any(record.levelno == logging.ERROR and "diverged" in record.message for record in caplog.records)
+    row = evaluate_run(tmp_path, fake, [], weights=NO_WEIGHTS, device=CPU)
+    assert (row["status"], row["arm"], row["seed"]) == ("diverged", "bvae", 0)
+    assert row["parameters"] == 64 * 12 + 12 * 4 + (12 * 4 + 4) + (12 + 4) + (12 + 64)
+    assert not {"elbo", "kl", "psnr", "mse_per_pixel", "probe_accuracy", "active_units"} & set(row)
+    json.dumps(row, allow_nan=False)
+
+
+# --- files ----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("network", NETWORKS)
+@pytest.mark.parametrize("arm", ARMS)
+def test_a_loaded_run_is_the_trained_one(fake, tmp_path, monkeypatch, arm, network):
+    kept, train = [], training.train
+
+    def keep(model, *args, **settings):
+        kept.append(model)
+        return train(model, *args, **settings)
+
+    monkeypatch.setattr("bvae.runs.train", keep)
+    run = make_run(arm, network=NETWORKS[network], likelihood="gaussian", epochs=2)
+    train_into(run, fake, tmp_path)
+    loaded, record = load_run(tmp_path)
+    images, z = to_batch(fake.test_images), torch.randn(5, 4)
+    with torch.no_grad():
+        [model] = kept
+        assert not model.training and not loaded.training
+        for found, wanted in zip(loaded.encode(images), model.encode(images), strict=True):
+            assert torch.equal(found, wanted)
+        assert torch.equal(loaded.decode_mean(z), model.decode_mean(z))
+    assert loaded.likelihood.sigma == model.likelihood.sigma != 0.1  # learned
+    assert Run(**record["run"]) == run
+    assert (record["status"], record["dataset_sha256"]) == ("finished", fake.sha256)
+    assert (record["precision"], record["versions"]["torch"]) == ("float32", torch.__version__)
+
+
+@pytest.mark.parametrize("arm", ARMS)
+def test_a_model_file_holds_shared_weights_once(fake, tmp_path, arm):
+    train_into(make_run(arm, epochs=1), fake, tmp_path)
+    content = (tmp_path / "model.safetensors").read_bytes()
+    (header,) = struct.unpack("<Q", content[:8])
+    model, _ = load_run(tmp_path)
+    assert len(content) - 8 - header == 4 * parameter_breakdown(model)["total"]
+    shared, gain = 64 * 12 + 12 * 4, 4
+    rest = (12 * 4 + 4) + (12 + 4) + (12 + 64)
+    wanted = {"bvae": shared + rest, "bvae_gain": shared + rest + gain, "vae": 2 * shared + rest}
+    if arm in wanted:
+        assert len(content) - 8 - header == 4 * wanted[arm]
+
+
+@pytest.mark.parametrize(
+    ("break_it", "message"),
+    [
+        (lambda path: path.unlink(), "no such file"),
+        (lambda path: path.write_bytes(path.read_bytes()[:-40]), "damaged"),
+        (lambda path: path.write_bytes(b"<html>"), "damaged"),
+    ],
+    ids=["missing", "truncated", "HTML"],
+)
+def test_a_broken_model_file_is_refused_by_name(fake, tmp_path, break_it, message):
+    train_into(make_run(epochs=1), fake, tmp_path)
+    break_it(tmp_path / "model.safetensors")
+    for read in (lambda: load_run(tmp_path), lambda: read_record(tmp_path / "model.safetensors")):
+        with pytest.raises(InputError, match=f"model.safetensors: {message}"):
+            read()
+
+
+def test_precisions_run_and_are_recorded(fake, tmp_path):
+    rows = {}
+    for precision in ("float32", "bfloat16", "auto"):
+        train_into(make_run(precision=precision), fake, tmp_path / precision)
+        model, record = load_run(tmp_path / precision)
+        wanted = "float32" if precision == "auto" else precision  # auto, on a CPU
+        assert record["precision"] == wanted
+        assert {parameter.dtype for parameter in model.parameters()} == {torch.float32}
+        rows[precision] = evaluate_run(tmp_path / precision, fake, [], weights=NO_WEIGHTS, device=CPU)
+        assert rows[precision]["precision"] == wanted
+    assert rows["auto"]["elbo"] == rows["float32"]["elbo"] != rows["bfloat16"]["elbo"]
+    assert rows["bfloat16"]["elbo"] == pytest.approx(rows["float32"]["elbo"], rel=0.02)
+
+
+def test_history_is_the_average_of_its_epoch(fake, tmp_path, monkeypatch):
+    terms, loss_of = [], training.OBJECTIVES["elbo"]
+
+    def spy(*args, **settings):
+        loss, found = loss_of(*args, **settings)
+        terms.append([float(term.detach().double().mean()) for term in found])
+        return loss, found
+
+    monkeypatch.setitem(training.OBJECTIVES, "elbo", spy)
+    train_into(make_run(), fake, tmp_path)
+    history = read_history(tmp_path)
+    assert [row["epoch"] for row in history] == [1, 2, 3, 4]
+    assert tuple(history[0]) == HISTORY_COLUMNS
+    for epoch, row in enumerate(history):
+        wanted = torch.tensor(terms[6 * epoch : 6 * epoch + 6], dtype=torch.float64).mean(0)
+        found = torch.tensor([row["elbo"], row["log_likelihood"], row["kl"]], dtype=torch.float64)
+        torch.testing.assert_close(found, wanted, rtol=1e-5, atol=1e-6)
+
+
+# --- it learns ------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def controls(digits):
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(protocol, "PROBE_STRENGTHS", (1.0,))
+        return evaluate_controls(digits)
+
+
+@pytest.mark.parametrize("arm", ARMS)
+def test_training_beats_the_mean_image_and_the_untrained_encoder(digits, controls, tmp_path, monkeypatch, arm):
+    settings = make_run(network={"architecture": "mlp", "hidden": [128, 64]}, epochs=40, batch_size=64).settings
+    run = Run("recipe", settings, "digits", arm, 8, 0)
+    monkeypatch.setattr(protocol, "PROBE_STRENGTHS", (1.0,))
+    train_into(run, digits, tmp_path)
+    row = evaluate_run(tmp_path, digits, [], weights=NO_WEIGHTS, device=CPU)
+    untrained = evaluate_untrained(run, digits, CPU)
+    error = math.hypot(row["elbo_standard_error"], 0.1)
+    assert row["elbo"] > controls["mean_image_log_likelihood_bernoulli"] + 5 * error
+    assert row["probe_accuracy"] > untrained["probe_accuracy"] + 3 * math.sqrt(0.25 / len(digits.test_images))
+    assert read_history(tmp_path)[-1]["elbo"] > read_history(tmp_path)[0]["elbo"]
