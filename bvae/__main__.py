@@ -27,7 +27,7 @@ def _train(args: argparse.Namespace) -> None:
     dataset = load(args.data)
     settings = _json_object(args.settings, "--settings")
     run = Run(args.recipe, settings, dataset.name, args.arm, args.latent_dim, args.seed)
-    train_run(run, dataset, args.output, device=args.device)
+    train_run(run, dataset, args.output, device=args.device, progress=args.log is None)
 
 
 def _reference(args: argparse.Namespace) -> None:

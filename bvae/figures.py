@@ -81,8 +81,8 @@ def find_subject(study: dict, recipe: str, dataset: Dataset, latent_dim: int) ->
 
 def _page(subject: Subject, title: str, caption: str, body: float) -> tuple[Figure, Callable[..., Axes]]:
     """A page with title and caption around a body of so many inches, and what puts axes into that body, in inches."""
-    caption = "\n".join(textwrap.wrap(f"{caption} Recipe {subject.recipe}.", 132, break_on_hyphens=False))
-    head, foot = 0.36, 0.26 + 0.14 * caption.count("\n")
+    caption = "\n".join(textwrap.wrap(f"{caption} Recipe {subject.recipe}.", 138, break_on_hyphens=False))
+    head, foot = 0.3, 0.3 + 0.14 * caption.count("\n")
     height = head + body + foot
     figure = Figure((WIDTH, height), dpi=DPI)  # has an Agg canvas of its own: no pyplot, no state
     title = f"{title}: {subject.dataset.name}, latent dimension = {subject.latent_dim}"
@@ -128,22 +128,21 @@ def tile(strip: Strip, size: int, gap: int) -> np.ndarray:
 def _draw_strips(subject: Subject, title: str, caption: str, strips: Sequence[Strip]) -> Figure:
     size, gap = subject.dataset.size, subject.dataset.size // 12 + 1
     pictures = [tile(strip, size, gap) for strip in strips]
-    wide = WIDTH - LABELS - MARGIN
-    inch = wide / pictures[0].shape[1]  # of one pixel
+    inch = (WIDTH - LABELS - MARGIN) / pictures[0].shape[1]  # of one pixel
     gaps = [0.25 * bool(strip.heads) + strip.rows * gap * inch for strip in strips]  # above each picture
     body = sum(gaps) + sum(map(len, pictures)) * inch
-    figure, place = _page(subject, title, f"{caption} Seed {subject.seed}, n = 1 run an arm.", body)
+    figure, place = _page(subject, title, f"{caption} Seed {subject.seed}, n = 1.", body)
     top = 0.0
     for strip, picture, above in zip(strips, pictures, gaps, strict=True):
-        tall = len(picture) * inch
-        axes = place(LABELS, top + above, wide, tall)
+        axes = place(LABELS, top + above, picture.shape[1] * inch, len(picture) * inch)
         axes.imshow(picture, aspect="auto")
         _bare(axes, strip.arm, message="diverged" if strip.images is None else "")
         label = ARM_NAMES[strip.arm] if strip.arm else "test images"
-        axes.text(-0.13 / inch, len(picture) / 2, label, ha="right", va="center")
+        axes.text(-0.16 / inch, len(picture) / 2, label, ha="right", va="center")
         for column, head in enumerate(strip.heads):
-            axes.text(column * (size + gap) + size / 2, -0.06 / inch, head, ha="center", fontsize=6.5, color="0.3")
-        top += above + tall
+            middle = column * (size + gap) + (size - 1) / 2
+            axes.text(middle, -0.06 / inch, head, ha="center", fontsize=6.5, color="0.3")
+        top += above + len(picture) * inch
     return figure
 
 
@@ -158,7 +157,7 @@ def reconstruction_strips(subject: Subject) -> list[Strip]:
 
 def reconstructions(subject: Subject) -> Figure:
     """Test images above their reconstructions, one row an arm."""
-    caption = "The first images of the test set, and the images that each arm decodes from their posterior means."
+    caption = "The first images of the test set, and what each arm decodes from their posterior means."
     return _draw_strips(subject, "Reconstructions", caption, reconstruction_strips(subject))
 
 
@@ -171,7 +170,7 @@ def sample_strips(subject: Subject) -> list[Strip]:
 
 def samples(subject: Subject) -> Figure:
     """Images decoded from the prior, one block an arm."""
-    caption = f"Mean images of {SAMPLES} draws from the prior N(0, I), not selected; the same latents for every arm."
+    caption = f"Mean images of {SAMPLES} draws from the prior N(0, I), not selected, the same for every arm."
     return _draw_strips(subject, "Samples from the prior", caption, sample_strips(subject))
 
 
@@ -193,7 +192,7 @@ def interpolation_strips(subject: Subject) -> list[Strip]:
 
 def interpolations(subject: Subject) -> Figure:
     """Images decoded on the line between two posterior means, for each pair one row an arm."""
-    caption = f"{STEPS} latents on the line between the posterior means of two test images, decoded; random pairs."
+    caption = f"{STEPS} latents on the line between the posterior means of two random test images, decoded."
     return _draw_strips(subject, "Interpolations", caption, interpolation_strips(subject))
 
 
@@ -213,13 +212,13 @@ def tsne(subject: Subject) -> Figure:
     colours = [CLASS_COLOURS[label] for label in dataset.test_labels[chosen]] if named else "0.3"
     colouring = "coloured by class" if named else f"in one colour ({len(classes) or 'no'} classes)"
     caption = (
-        f"t-SNE of the posterior means of {len(chosen):,} test images, {colouring}. Probe: a linear classifier on"
-        f" posterior means, tested on all test images. Seed {subject.seed}, n = 1 run an arm."
+        f"Posterior means of {len(chosen):,} test images, {colouring}. Probe: a linear classifier on"
+        f" posterior means, tested on all test images. Seed {subject.seed}, n = 1."
     )
     legend = 0.06 + 0.18 * math.ceil(len(classes) / 5) if named else 0.0  # five names a row
     wide, tall, above = (WIDTH - 3 * MARGIN) / 2, 2.5, 0.25  # of a panel, and of the title above it
     below = math.ceil(len(models) / 2) * (tall + above)
-    figure, place = _page(subject, "Posterior means", caption, below + legend + 0.05)
+    figure, place = _page(subject, "t-SNE of posterior means", caption, below + legend + 0.05)
     for index, (arm, model) in enumerate(models.items()):
         row, column = divmod(index, 2)
         axes = place(MARGIN + 0.05 + column * (wide + MARGIN), row * (tall + above) + above, wide - 0.05, tall)
@@ -258,8 +257,8 @@ def axis_floor(curves: Sequence[np.ndarray]) -> float:
 def training_curves(subject: Subject) -> Figure:
     """Training ELBO against epoch, one line an arm: mean over seeds, and a band from the least to the greatest."""
     every = ", ".join(str(seed) for seed in sorted(set().union(*subject.seeds.values())))
-    caption = f"ELBO in training, averaged over each epoch. Line: mean over seeds ({every}); band: least to greatest."
-    figure, place = _page(subject, "Training", caption, 3.55)
+    caption = f"Epochs' averages; the first may lie below the axis. Line: mean over seeds ({every}); band: their range."
+    figure, place = _page(subject, "Training ELBO", caption, 3.55)
     axes, bands = place(0.75, 0.0, WIDTH - 0.9, 3.1), []
     for arm, seeds in subject.seeds.items():
         folders = [subject.folder(arm, seed) for seed in seeds if not subject.diverged(arm, seed)]
@@ -280,7 +279,7 @@ def training_curves(subject: Subject) -> Figure:
     axes.locator_params(axis="x", integer=True, steps=[1, 2, 5, 10])
     axes.spines[["top", "right"]].set_visible(False)
     axes.grid(axis="y", color="0.9", linewidth=0.6)
-    axes.legend(loc="lower right", frameon=False, handlelength=3.5)
+    axes.legend(loc="lower right", framealpha=0.8, edgecolor="none", handlelength=3.5)
     return figure
 
 

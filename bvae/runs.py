@@ -49,7 +49,15 @@ def build_model(run: Run, *, channels: int, size: int) -> tuple[VAE, Layout]:
     return model.to(memory_format=torch.channels_last), model.layout
 
 
-def train_run(run: Run, dataset: Dataset, folder: Path, *, device: str = "auto", resume_interval: float = 60.0) -> str:
+def train_run(
+    run: Run,
+    dataset: Dataset,
+    folder: Path,
+    *,
+    device: str = "auto",
+    resume_interval: float = 60.0,
+    progress: bool = False,
+) -> str:
     """Train a run and write `model.safetensors` and `history.csv` into `folder`; returns its status.
 
     `resume.pt` stands beside them while training lasts, so that a killed run goes on where it was.
@@ -81,6 +89,7 @@ def train_run(run: Run, dataset: Dataset, folder: Path, *, device: str = "auto",
         resume_path=resume,
         fingerprint=hashlib.sha256(json.dumps(record, sort_keys=True).encode()).hexdigest(),
         resume_interval=resume_interval,
+        progress=progress,
         **run.settings["training"],
     )
     table = io.StringIO()

@@ -57,6 +57,7 @@ def train(
     resume_path: Path | None = None,
     fingerprint: str = "",
     resume_interval: float = 60.0,
+    progress: bool = False,
 ) -> tuple[list[dict[str, float]], str]:
     """Train `model` in place on `images`, uint8 (n, c, h, w), both on the same device.
 
@@ -64,7 +65,7 @@ def train(
     paired. An epoch has n // batch_size steps (at least one); a rest stays out, another one each epoch. `warmup` is the
     share of all steps in which the learning rate rises to `learning_rate`; it then falls along a cosine. The state is
     kept in `resume_path` at an epoch's end when the last save is `resume_interval` seconds old, and used again only
-    when its `fingerprint` is the same.
+    when its `fingerprint` is the same. `progress` shows a bar on a terminal.
 
     Returns the history (HISTORY_COLUMNS, training averages in nats per image) and the status: "finished", or "diverged"
     when the loss of an epoch was not finite.
@@ -94,7 +95,7 @@ def train(
         noise_generator = _generator(device, *identity, "noise", epoch)
         sums = torch.zeros(4, dtype=torch.float64, device=device)  # elbo, log-likelihood, kl, gradient norm
         rate = schedule.get_last_lr()[0]
-        for step in tqdm(range(steps), desc=f"epoch {epoch}/{epochs}", leave=False, disable=None):
+        for step in tqdm(range(steps), desc=f"epoch {epoch}/{epochs}", leave=False, disable=None if progress else True):
             batch = to_batch(images[order[step * batch_size : (step + 1) * batch_size]])
             noise = torch.randn(len(batch), model.layout.latent_dim, generator=noise_generator, device=device)
             with autocast:

@@ -213,7 +213,9 @@ def test_probe_chooses_the_strength_that_is_best_on_held_out_images():
     order = np.random.default_rng(derive_seed("oracle", "probe validation")).permutation(90)
     held, rest = order[:15], order[15:]
     scores = [
-        np.mean(LogisticRegression(C=c, max_iter=1000).fit(train[rest], labels[rest]).predict(train[held]) == labels[held])
+        np.mean(
+            LogisticRegression(C=c, max_iter=1000).fit(train[rest], labels[rest]).predict(train[held]) == labels[held]
+        )
         for c in protocol.PROBE_STRENGTHS
     ]
     assert len(set(scores)) > 1
@@ -231,6 +233,17 @@ def test_probe_of_attributes_is_a_mean_of_balanced_accuracies():
     assert found["accuracy"] == pytest.approx((1 + 0.5 + 1) / 3, abs=0.05)
     alone = linear_probe(x[:600], attributes[:600, :1], x[600:], attributes[600:, :1], identity="oracle")
     assert alone["accuracy"] == 1.0
+
+
+def test_probe_of_a_rare_attribute_weighs_both_values_the_same():
+    """N(-1, 1) nine times in ten, N(1, 1) otherwise: the best balanced accuracy is that of the threshold 0, Phi(1)."""
+    rng = np.random.default_rng(0)
+    labels = (rng.random(8_000) < 0.1).astype(int)[:, None]
+    x = 2.0 * labels - 1 + rng.normal(size=(8_000, 1))
+    found = linear_probe(x[:4_000], labels[:4_000], x[4_000:], labels[4_000:], identity="oracle")
+    rare = int(labels[4_000:].sum())
+    wanted = 0.5 * (1 + math.erf(1 / math.sqrt(2)))  # 0.841; without equal weights about 0.67
+    assert abs(found["accuracy"] - wanted) < 5 * 0.5 * math.sqrt(wanted * (1 - wanted) / rare)
 
 
 def test_balanced_accuracy_of_one_attribute_by_hand():
@@ -455,7 +468,9 @@ def test_a_row_agrees_with_its_definitions(fake, reference, runs):
         mean, log_variance = model.encode(images)
         shown = model.decode_mean(mean)
         draws = [elbo_loss(model, images, torch.randn_like(mean))[1].elbo.mean().item() for _ in range(50)]
-    assert row["kl"] == pytest.approx((0.5 * (mean**2 + log_variance.exp() - 1 - log_variance)).sum(1).mean().item(), 1e-5)
+    assert row["kl"] == pytest.approx(
+        (0.5 * (mean**2 + log_variance.exp() - 1 - log_variance)).sum(1).mean().item(), 1e-5
+    )
     errors = (images - shown).square().mean((1, 2, 3))
     assert row["mse_per_pixel"] == pytest.approx(errors.mean().item(), rel=1e-5)
     assert row["psnr"] == pytest.approx((-10 * errors.log10()).mean().item(), rel=1e-5)

@@ -35,7 +35,9 @@ NETWORKS = {
 }
 
 
-def make_run(arm: str = "bvae", *, seed: int = 0, network: dict | None = None, likelihood: str = "bernoulli", **changes):
+def make_run(
+    arm: str = "bvae", *, seed: int = 0, network: dict | None = None, likelihood: str = "bernoulli", **changes
+):
     """A run of 4 epochs of 6 steps on the fake data set; `changes` are to its training, or its precision."""
     training_settings = {"epochs": 4, "batch_size": 20, "learning_rate": 3e-3, "weight_decay": 0.01}
     settings = {
@@ -231,7 +233,9 @@ def test_a_state_of_other_settings_or_data_is_not_used(fake, tmp_path, monkeypat
         caplog.clear()
         interrupt(run, dataset, tmp_path / name, monkeypatch, after_batches=14)
         assert train_into(make_run(), fake, tmp_path / name) == whole, name
-        assert any(record.levelno == logging.WARNING and "other settings" in record.message for record in caplog.records)
+        assert any(
+            record.levelno == logging.WARNING and "other settings" in record.message for record in caplog.records
+        )
 
 
 def truncated(path: Path) -> None:

@@ -1,0 +1,392 @@
+"""Studies: every fault named at once with its remedy, defaults, and the runs that a study means."""
+
+import copy
+import math
+from pathlib import Path
+
+import jsonschema
+import pytest
+
+import bvae
+from bvae.arms import BUILDERS
+from bvae.config import ConfigError, check_study, expand_runs, load_schema, load_study, run_folder
+from bvae.networks import ACTIVATIONS, ARCHITECTURES
+from bvae.training import OBJECTIVES
+
+ROOT = Path(__file__).parents[1]
+SCHEMA = load_schema(ROOT / "workflow" / "schemas" / "config.schema.yaml")
+DATASETS = sorted(path.stem for path in (ROOT / "workflow" / "rules" / "datasets").glob("*.smk"))
+STUDIES = sorted((ROOT / "config").glob("*.yaml"))
+RECIPE = SCHEMA["properties"]["recipes"]["additionalProperties"]["properties"]
+BLOCK = SCHEMA["properties"]["blocks"]["items"]["properties"]
+
+
+def sound() -> dict:
+    """A study with nothing but what is required."""
+    return {
+        "study": "small",
+        "blocks": [{"datasets": ["digits"], "recipes": ["plain"], "latent_dims": [8], "seeds": [0]}],
+        "recipes": {
+            "plain": {
+                "network": {"architecture": "mlp", "hidden": [16]},
+                "training": {"epochs": 2, "batch_size": 64, "learning_rate": 0.001},
+            }
+        },
+    }
+
+
+def check(config: object) -> dict:
+    return check_study(config, schema=SCHEMA, datasets=DATASETS)
+
+
+def faults(config: object) -> list[str]:
+    """The faults that a study is refused for, one string each."""
+    with pytest.raises(ConfigError) as refusal:
+        check(config)
+    first, *lines = str(refusal.value).splitlines()
+    count = "1 fault" if len(lines) == 1 else f"{len(lines)} faults"
+    assert first == f"The configuration has {count}:"
+    assert all(line.startswith("  - ") for line in lines)
+    return [line.removeprefix("  - ") for line in lines]
+
+
+def change(path: str, value: object) -> dict:
+    """The sound study with the entry at a dotted path set; "-" takes it out."""
+    config = sound()
+    *parents, last = path.split(".")
+    entry = config
+    for key in parents:
+        entry = entry[int(key) if isinstance(entry, list) else key]
+    last = int(last) if isinstance(entry, list) else last
+    if value == "-":
+        del entry[last]
+    else:
+        entry[last] = value
+    return config
+
+
+# --- faults ---------------------------------------------------------------------------------------------------------
+
+NETWORK, TRAINING = "recipes.plain.network", "recipes.plain.training"
+FAULTS = {
+    "unknown key": ("blocks.0.latent_dim", [8], "blocks[0]: unknown key 'latent_dim'. Did you mean 'latent_dims'?"),
+    "unknown key at the top": ("blokcs", [], "top level: unknown key 'blokcs'. Did you mean 'blocks'?"),
+    "unknown key, nothing near": ("recipes.plain.objective", {"xyz": 1}, "unknown key 'xyz'. Known: beta, name."),
+    "unknown key deep": (f"{TRAINING}.epoch", 1, f"{TRAINING}: unknown key 'epoch'. Did you mean 'epochs'?"),
+    "unknown arm": ("blocks.0.arms", ["bvae", "vea"], "blocks[0].arms[1]: 'vea' is not known. Did you mean 'vae'?"),
+    "unknown data set": (
+        "blocks.0.datasets",
+        ["digitz"],
+        "blocks[0].datasets[0]: no 'digitz' in workflow/rules/datasets/. Did you mean 'digits'?",
+    ),
+    "unknown architecture": (
+        f"{NETWORK}.architecture",
+        "resnett",
+        f"{NETWORK}.architecture: 'resnett' is not known. Did you mean 'resnet'?",
+    ),
+    "unknown features": ("features", ["inceptoin"], "features[0]: 'inceptoin' is not known. Did you mean 'inception'?"),
+    "recipe not defined": (
+        "blocks.0.recipes",
+        ["plain", "plian"],
+        "blocks[0].recipes[1]: no 'plian' in 'recipes' of this study. Did you mean 'plain'?",
+    ),
+    "recipe not used": ("recipes.spare", sound()["recipes"]["plain"], "recipes.spare: no block uses it"),
+    "number as text": (
+        f"{TRAINING}.learning_rate",
+        "1e-3",
+        f"{TRAINING}.learning_rate: expected number, got '1e-3' (YAML reads 1e-3 as text: write 1.0e-3 or 0.001)",
+    ),
+    "boolean for a number": (f"{TRAINING}.epochs", True, f"{TRAINING}.epochs: expected integer, got True"),
+    "fraction for an integer": ("blocks.0.seeds", [0.5], "blocks[0].seeds[0]: expected integer, got 0.5"),
+    "one value for a list": ("blocks.0.seeds", 3, "blocks[0].seeds: expected array, got 3"),
+    "nothing for a list": ("blocks.0.seeds", None, "blocks[0].seeds: expected array, got None"),
+    "empty list": ("blocks.0.seeds", [], "blocks[0].seeds: is empty; it needs at least 1"),
+    "no blocks": ("blocks", [], "blocks: is empty; it needs at least 1"),
+    "duplicates": ("blocks.0.seeds", [1, 2, 1], "blocks[0].seeds: an entry stands twice in [1, 2, 1]"),
+    "missing key": ("blocks.0.seeds", "-", "blocks[0]: 'seeds' is missing"),
+    "missing study": ("study", "-", "top level: 'study' is missing"),
+    "name with a slash": ("study", "a/b", "study: 'a/b' is not a name"),
+    "negative": (f"{TRAINING}.learning_rate", -0.1, f"{TRAINING}.learning_rate: -0.1"),
+    "seed too large": ("blocks.0.seeds", [2**32], "blocks[0].seeds[0]: 4294967296"),
+    "width in an mlp": (f"{NETWORK}.width", 8, f"{NETWORK}: 'width' means nothing in an mlp; remove it"),
+    "blocks in a conv": (
+        NETWORK,
+        {"architecture": "conv", "hidden": [], "width": 8, "neck": 4, "blocks": 2},
+        f"{NETWORK}: 'blocks' means nothing in a conv network",
+    ),
+    "no neck in a conv": (
+        NETWORK,
+        {"architecture": "conv", "hidden": [], "width": 8},
+        f"{NETWORK}: 'neck' is missing (conv needs it)",
+    ),
+    "no width in a resnet": (
+        NETWORK,
+        {"architecture": "resnet", "hidden": [], "neck": 8},
+        f"{NETWORK}: 'width' is missing (resnet needs it)",
+    ),
+    "sigma of a bernoulli": (
+        "recipes.plain.likelihood",
+        {"name": "bernoulli", "sigma": 0.1},
+        "recipes.plain.likelihood: 'sigma' belongs to",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", FAULTS)
+def test_a_fault_is_named_with_its_place_and_remedy(name):
+    path, value, message = FAULTS[name]
+    [fault] = faults(change(path, value))
+    assert message in fault
+
+
+def test_every_fault_is_named_at_once():
+    config = {
+        "study": "Bad Name",
+        "figure_sed": 0,
+        "features": [],
+        "blocks": [
+            {
+                "datasets": ["mnits", "digits"],
+                "arms": ["bvae", "bvae"],
+                "recipes": ["plain", "missing"],
+                "latent_dims": [8, 0],
+                "seed": [0],
+            }
+        ],
+        "recipes": {
+            "plain": {
+                "network": {"architecture": "cnn", "hidden": [16]},
+                "training": {"epochs": 2.5, "batch_size": 64, "learning_rate": "1e-3"},
+            }
+        },
+    }
+    found = faults(config)
+    wanted = [
+        "study: 'Bad Name' is not a name",
+        "top level: unknown key 'figure_sed'. Did you mean 'figure_seed'?",
+        "features: is empty",
+        "blocks[0].datasets[0]: no 'mnits' in workflow/rules/datasets/. Did you mean 'mnist'?",
+        "blocks[0].arms: an entry stands twice",
+        "blocks[0].recipes[1]: no 'missing' in 'recipes'",
+        "blocks[0].latent_dims[1]: 0",
+        "blocks[0]: unknown key 'seed'. Did you mean 'seeds'?",
+        "blocks[0]: 'seeds' is missing",
+        "recipes.plain.network.architecture: 'cnn' is not known",
+        "recipes.plain.training.epochs: expected integer, got 2.5",
+        "recipes.plain.training.learning_rate: expected number, got '1e-3'",
+    ]
+    assert len(found) == len(wanted)
+    for text in wanted:
+        assert sum(text in fault for fault in found) == 1, text
+
+
+def test_misfits_of_several_recipes_are_named_at_once():
+    config = sound()
+    config["blocks"][0]["recipes"] = ["plain", "other"]
+    other = copy.deepcopy(config["recipes"]["plain"])
+    other["network"] = {"architecture": "conv", "hidden": []}
+    config["recipes"]["other"] = other
+    config["recipes"]["plain"]["network"] |= {"neck": 3, "max_width": 8}
+    assert len(faults(config)) == 4  # two keys too many in the mlp, width and neck missing in the conv
+
+
+@pytest.mark.parametrize("config", [None, [], "study", 3, [{"study": "small"}]])
+def test_a_study_that_is_no_mapping_is_refused(config):
+    [fault] = faults(config)
+    assert fault.startswith("top level: expected object")
+
+
+@pytest.mark.parametrize(
+    ("path", "value"),
+    [
+        ("blocks", {"datasets": ["digits"]}),
+        ("blocks.0", "digits"),
+        ("blocks.0.datasets", [["digits"]]),
+        ("blocks.0.recipes", [{"plain": 1}]),
+        ("recipes", ["plain"]),
+        ("recipes", None),
+        ("recipes.plain", None),
+        (NETWORK, "mlp"),
+    ],
+)
+def test_a_wrong_shape_is_a_config_error_and_never_another(path, value):
+    assert faults(change(path, value))
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
+@pytest.mark.parametrize("path", [f"{TRAINING}.learning_rate", "recipes.plain.objective"])
+def test_numbers_must_be_finite(path, value):
+    """YAML's .nan and .inf are numbers to a schema; a run trained by them is lost."""
+    assert faults(change(path, {"beta": value} if path.endswith("objective") else value))
+
+
+@pytest.mark.parametrize("path", ["blocks.0.seeds", "blocks.0.latent_dims", f"{TRAINING}.epochs", f"{NETWORK}.hidden"])
+def test_a_whole_number_written_with_a_point_is_an_integer_or_refused(path):
+    """JSON Schema takes 8.0 for an integer; range(8.0) and the path ...-z8.0-seed0 do not."""
+    value = 8.0 if path.endswith("epochs") else [8.0]
+    try:
+        checked = check(change(path, value))
+    except ConfigError:
+        return
+    entry = checked
+    for key in path.split("."):
+        entry = entry[int(key) if isinstance(entry, list) else key]
+    assert type(entry[0] if isinstance(entry, list) else entry) is int
+
+
+# --- defaults -------------------------------------------------------------------------------------------------------
+
+
+def test_defaults_are_filled_in_at_every_depth():
+    assert check(sound()) == {
+        "study": "small",
+        "title": "",
+        "features": ["classifier"],
+        "blocks": [
+            {
+                "datasets": ["digits"],
+                "arms": ["bvae", "bvae_gain", "vae", "vae_narrow"],
+                "recipes": ["plain"],
+                "latent_dims": [8],
+                "seeds": [0],
+            }
+        ],
+        "recipes": {
+            "plain": {
+                "network": {"architecture": "mlp", "hidden": [16], "activation": "silu", "normalization": "none"},
+                "objective": {"name": "elbo", "beta": 1},
+                "likelihood": {"name": "auto"},
+                "precision": "auto",
+                "threads": 2,
+                "training": {
+                    "epochs": 2,
+                    "batch_size": 64,
+                    "learning_rate": 0.001,
+                    "warmup": 0.1,
+                    "weight_decay": 0.0,
+                    "gradient_clip": 1000.0,
+                },
+            }
+        },
+    }
+
+
+def test_what_is_given_stands():
+    config = sound()
+    config["recipes"]["plain"] |= {"objective": {"beta": 4}, "precision": "float32", "threads": 7}
+    config["blocks"][0]["arms"] = ["vae"]
+    checked = check(config)
+    assert checked["recipes"]["plain"]["objective"] == {"name": "elbo", "beta": 4}
+    assert (checked["recipes"]["plain"]["precision"], checked["recipes"]["plain"]["threads"]) == ("float32", 7)
+    assert checked["blocks"][0]["arms"] == ["vae"]
+
+
+def test_checking_changes_neither_the_study_nor_the_schema():
+    config, schema = sound(), copy.deepcopy(SCHEMA)
+    checked = check(config)
+    assert config == sound()
+    checked["blocks"][0]["arms"].append("more")
+    checked["recipes"]["plain"]["objective"]["beta"] = 9
+    assert schema == SCHEMA
+    assert check(sound())["blocks"][0]["arms"] == list(bvae.ARMS)
+
+
+def test_checking_twice_is_checking_once():
+    assert check(check(sound())) == check(sound())
+
+
+def test_every_default_passes_its_own_schema():
+    def walk(schema: dict):
+        if "default" in schema:
+            jsonschema.validate(schema["default"], schema)
+        for part in [*schema.get("properties", {}).values(), schema.get("items"), schema.get("additionalProperties")]:
+            if isinstance(part, dict):
+                walk(part)
+
+    jsonschema.Draft202012Validator.check_schema(SCHEMA)
+    walk(SCHEMA)
+
+
+# --- runs -----------------------------------------------------------------------------------------------------------
+
+
+def test_runs_are_the_union_of_the_products_each_once():
+    config = sound()
+    config["blocks"] = [
+        {
+            "datasets": ["digits", "mnist"],
+            "arms": ["bvae", "vae"],
+            "recipes": ["plain"],
+            "latent_dims": [8],
+            "seeds": [0, 1],
+        },
+        {"datasets": ["digits"], "arms": ["bvae"], "recipes": ["plain"], "latent_dims": [8, 16], "seeds": [1, 2]},
+    ]
+    runs = expand_runs(check(config))
+    wanted = {(d, a, 8, s) for d in ("digits", "mnist") for a in ("bvae", "vae") for s in (0, 1)}
+    wanted |= {("digits", "bvae", z, s) for z in (8, 16) for s in (1, 2)}
+    found = [(run["dataset"], run["arm"], run["latent_dim"], run["seed"]) for run in runs]
+    assert len(found) == 8 + 4 - 1  # digits, bvae, 8, 1 is in both blocks
+    assert set(found) == wanted
+    assert {run["recipe"] for run in runs} == {"plain"}
+    assert all(set(run) == {"recipe", "dataset", "arm", "latent_dim", "seed"} for run in runs)
+    assert len({run_folder(**run) for run in runs}) == len(runs)
+
+
+def test_folder_of_a_run_by_hand():
+    run = {"recipe": "plain", "dataset": "digits", "arm": "bvae", "latent_dim": 8, "seed": 0}
+    assert run_folder(**run) == "results/runs/plain/digits/bvae-z8-seed0"
+
+
+# --- what is shipped ------------------------------------------------------------------------------------------------
+
+
+def test_the_papers_study_is_shipped():
+    assert "paper" in [path.stem for path in STUDIES]
+
+
+@pytest.mark.parametrize("path", STUDIES, ids=lambda path: path.stem)
+def test_a_shipped_study_is_sound(path):
+    study = load_study(path, schema=SCHEMA, datasets=DATASETS)
+    runs = expand_runs(study)
+    products = sum(
+        math.prod(len(block[key]) for key in ("datasets", "recipes", "latent_dims", "arms", "seeds"))
+        for block in study["blocks"]
+    )
+    assert 0 < len(runs) <= products
+    assert study["study"] == path.stem
+    assert {run["dataset"] for run in runs} <= set(DATASETS)
+    assert {"bvae", "vae"} <= {run["arm"] for run in runs}
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [(None, "no such file"), ("study: [", "not a YAML file"), ("", "top level: expected object, got None")],
+    ids=["missing", "not YAML", "empty"],
+)
+def test_a_study_file_that_cannot_be_read_is_refused(tmp_path, content, message):
+    path = tmp_path / "study.yaml"
+    if content is not None:
+        path.write_text(content)
+    with pytest.raises(ConfigError, match=message):
+        load_study(path, schema=SCHEMA, datasets=DATASETS)
+
+
+def test_names_agree_with_what_builds_them():
+    assert list(bvae.ARMS) == list(BUILDERS) == BLOCK["arms"]["items"]["enum"] == BLOCK["arms"]["default"]
+    assert list(ARCHITECTURES) == RECIPE["network"]["properties"]["architecture"]["enum"]
+    assert set(ACTIVATIONS) == set(RECIPE["network"]["properties"]["activation"]["enum"])
+    assert set(OBJECTIVES) == set(RECIPE["objective"]["properties"]["name"]["enum"])
+
+
+def test_training_settings_are_the_arguments_of_train():
+    """A recipe's `training` is passed to train() by name: a key that it lacks, or another default, would be a fault."""
+    import inspect
+
+    from bvae.training import train
+
+    parameters = inspect.signature(train).parameters
+    properties = RECIPE["training"]["properties"]
+    assert set(properties) <= set(parameters)
+    required = {name for name in properties if parameters[name].default is inspect.Parameter.empty}
+    assert required == set(RECIPE["training"]["required"])

@@ -1,0 +1,279 @@
+"""The whole quick study through Snakemake, once, and what a user sees of it; then the paper's study, made tiny."""
+
+import hashlib
+import json
+import re
+import shutil
+from pathlib import Path
+from unittest import mock
+
+import fake_data
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+import yaml
+from workflow_runner import ROOT, make_checkout, run_in, snakemake
+
+import bvae
+from bvae.config import run_folder
+
+QUICK = ("--workflow-profile", "profiles/quick")
+FIGURES = Path("results/studies/quick/figures")
+TABLES = Path("results/studies/quick/tables")
+
+
+@pytest.fixture(scope="session")
+def quick(tmp_path_factory) -> Path:
+    """A checkout in which the quick study has run to its end."""
+    checkout = make_checkout(tmp_path_factory.mktemp("quick"))
+    done = snakemake(checkout, *QUICK)
+    assert done.returncode == 0, done.stdout[-6000:]
+    return checkout
+
+
+@pytest.fixture
+def plan(tmp_path) -> Path:
+    """A checkout in which nothing has run."""
+    return make_checkout(tmp_path)
+
+
+def planned_jobs(output: str) -> dict[str, int]:
+    """The counts of Snakemake's job statistics."""
+    return {rule: int(count) for rule, count in re.findall(r"^(\w+) +(\d+)$", output, re.MULTILINE)}
+
+
+def quick_runs(checkout: Path) -> pd.DataFrame:
+    paths = sorted((checkout / "results/runs/mlp-quick/digits").glob("*/metrics.json"))
+    return pd.DataFrame([json.loads(path.read_text()) for path in paths])
+
+
+def test_quick_makes_every_file(quick):
+    runs = [run_folder("mlp-quick", "digits", arm, 8, seed) for arm in bvae.ARMS for seed in (0, 1, 2)]
+    expected = [f"{run}/{name}" for run in runs for name in ("model.safetensors", "history.csv", "metrics.json")]
+    expected += [f"{TABLES}/table1.{suffix}" for suffix in ("csv", "tex", "html", "json")] + [f"{TABLES}/runs.csv"]
+    expected += [f"{FIGURES}/{kind}-mlp-quick-digits-z8.{suffix}" for kind in bvae.FIGURES for suffix in ("svg", "png")]
+    assert [name for name in expected if not (quick / name).is_file() or not (quick / name).stat().st_size] == []
+    assert not list(quick.rglob("resume.pt"))
+
+
+def test_second_quick_runs_nothing(quick):
+    again = snakemake(quick, *QUICK)
+    assert again.returncode == 0
+    assert "Nothing to be done" in again.stdout
+
+
+def test_table_is_mean_and_spread_of_the_runs(quick):
+    runs, table = quick_runs(quick), pd.read_csv(quick / TABLES / "table1.csv").set_index("arm")
+    assert len(runs) == 12
+    for arm in bvae.ARMS:
+        mine = runs[runs["arm"] == arm]
+        assert table.loc[arm, "n"] == 3
+        for metric in ("elbo", "reconstruction", "probe_accuracy", "fd_classifier_samples", "psnr"):
+            assert table.loc[arm, metric] == pytest.approx(np.mean(mine[metric]), rel=1e-12)
+            assert table.loc[arm, f"{metric}_sd"] == pytest.approx(np.std(mine[metric], ddof=1), rel=1e-9)
+    shown = (quick / TABLES / "table1.tex").read_text()
+    elbo = f"{table.loc['bvae', 'elbo']:.2f} $\\pm$ {table.loc['bvae', 'elbo_sd']:.2f}"
+    assert elbo in shown
+    assert elbo.replace("$\\pm$", "±") in (quick / TABLES / "table1.html").read_text()
+
+
+def test_quick_learns(quick):
+    runs, table = quick_runs(quick), pd.read_csv(quick / TABLES / "table1.csv").set_index("arm")
+    assert (runs["probe_accuracy"] > table.loc["untrained", "probe_accuracy"] + 0.05).all()
+    assert (runs["elbo"] > table.loc["mean_image", "elbo"] + 1).all()
+    np.testing.assert_allclose(runs["elbo"], -runs["reconstruction"] - runs["kl"], rtol=1e-6)
+
+
+def test_quick_parameter_counts(quick):
+    runs = quick_runs(quick).groupby("arm")["parameters"].first()
+    shared = 64 * 128 + 128 * 64 + 64 * 8
+    assert runs["vae"] - runs["bvae"] == shared
+    assert runs["bvae_gain"] - runs["bvae"] == 8
+    assert abs(runs["vae_narrow"] / runs["bvae"] - 1) < 0.01
+
+
+def test_provenance(quick):
+    facts = json.loads((quick / TABLES / "table1.json").read_text())["provenance"]
+    assert facts["runs"] == 12
+    assert facts["seeds"] == [0, 1, 2]
+    assert facts["versions"]["torch"] == torch.__version__
+    pinned = re.search(r'sha256="(\w{64})"', (ROOT / "workflow/rules/datasets/digits.smk").read_text()).group(1)
+    assert facts["data_sha256"] == {"digits": pinned}
+    assert facts["protocol"]["frechet_images"] == 10_000
+
+
+def test_publish_copies_with_a_manifest_that_holds(quick):
+    done = snakemake(quick, *QUICK, "--", "publish")
+    assert done.returncode == 0, done.stdout[-3000:]
+    folder = quick / "results/published/quick"
+    manifest = json.loads((folder / "manifest.json").read_text())
+    assert {path.relative_to(folder).as_posix() for path in folder.rglob("*.*")} == {
+        *manifest["files"],
+        "manifest.json",
+    }
+    for name, digest in manifest["files"].items():
+        assert hashlib.sha256((folder / name).read_bytes()).hexdigest() == digest
+    assert len(manifest["runs"]) == 12
+    for run, files in manifest["runs"].items():
+        for name, digest in files.items():
+            assert hashlib.sha256((quick / run / name).read_bytes()).hexdigest() == digest
+
+
+def edited_quick(checkout: Path, edit) -> str:
+    """Write an edited copy of the quick study's config; returns its path."""
+    config = yaml.safe_load((checkout / "config/quick.yaml").read_text())
+    edit(config)
+    (checkout / "config/edited.yaml").write_text(yaml.safe_dump(config))
+    return "config/edited.yaml"
+
+
+def test_changed_setting_retrains_and_new_seed_adds_only_its_runs(quick):
+    def longer(config):
+        config["recipes"]["mlp-quick"]["training"]["epochs"] += 1
+
+    def one_more_seed(config):
+        config["blocks"][0]["seeds"].append(3)
+
+    retrained = snakemake(quick, "-n", "--configfile", edited_quick(quick, longer))
+    assert planned_jobs(retrained.stdout)["train"] == 12
+    added = snakemake(quick, "-n", "--configfile", edited_quick(quick, one_more_seed))
+    assert planned_jobs(added.stdout)["train"] == 4
+    assert "controls" not in planned_jobs(added.stdout)
+
+
+def test_table_refuses_runs_of_other_settings(quick, tmp_path):
+    """Results copied without Snakemake's records: the table itself compares the recorded settings."""
+    study = json.loads((quick / TABLES / "table1.json").read_text())["provenance"]["config"]
+    study["recipes"]["mlp-quick"]["training"]["learning_rate"] = 0.5
+    done = run_in(quick, "-m", "bvae", "table", "--study", json.dumps(study), "--output", str(tmp_path / "tables"))
+    assert done.returncode == 1
+    assert "bvae-z8-seed0: its recorded settings differ" in done.stdout
+    assert "Traceback" not in done.stdout
+    assert not (tmp_path / "tables").exists()
+
+
+def test_damaged_data_file_is_named_and_nothing_is_written(quick, tmp_path):
+    damaged = tmp_path / "digits.safetensors"
+    damaged.write_bytes((quick / "resources/data/digits.safetensors").read_bytes()[:5000])
+    settings = json.dumps(quick_runs(quick)["settings"].iloc[0])
+    common = ("--recipe", "mlp-quick", "--settings", settings, "--latent-dim", "8", "--seed", "0")
+    output = ("--output", str(tmp_path / "run"))
+    done = run_in(quick, "-m", "bvae", "train", "--data", str(damaged), *common, "--arm", "bvae", *output)
+    assert done.returncode == 1
+    assert str(damaged) in done.stdout
+    assert "Traceback" not in done.stdout
+    assert not (tmp_path / "run").exists()
+
+
+def test_missing_data_names_the_files_to_place(plan, tmp_path):
+    """An offline machine: the message says which files go where. The address refuses, so nothing leaves the machine."""
+    config = {"study": "offline", "blocks": [], "recipes": {}}
+    quick_config = yaml.safe_load((plan / "config/quick.yaml").read_text())
+    config |= {"recipes": quick_config["recipes"]}
+    config["blocks"] = [quick_config["blocks"][0] | {"datasets": ["cifar10_jpeg"]}]
+    (plan / "config/offline.yaml").write_text(yaml.safe_dump(config))
+    done = snakemake(plan, "--configfile", "config/offline.yaml", "--", "resources/data/cifar10_jpeg.safetensors")
+    assert done.returncode == 1
+    assert "resources/downloads/cifar10_jpeg.zip" in done.stdout
+    assert "BVAE_MIRROR" in done.stdout
+    assert "Traceback" not in done.stdout
+    assert not (plan / "resources/data").exists() or not list((plan / "resources/data").iterdir())
+
+
+def test_bad_config_names_every_fault_before_any_job(plan):
+    def spoil(config):
+        config["seedz"] = 3
+        config["blocks"][0]["datasets"] = ["digitz"]
+        config["blocks"][0]["arms"] = ["bvea"]
+        config["recipes"]["mlp-quick"]["network"]["architecture"] = "mpl"
+        config["recipes"]["mlp-quick"]["training"]["learning_rate"] = "1e-3"
+
+    done = snakemake(plan, "--configfile", edited_quick(plan, spoil))
+    assert done.returncode == 1
+    assert "5 faults" in done.stdout
+    for fault in ("'seedz'", "Did you mean 'digits'?", "Did you mean 'bvae'?", "Did you mean 'mlp'?", "write 1.0e-3"):
+        assert fault in done.stdout
+    assert "Traceback" not in done.stdout
+    assert not (plan / "results").exists()
+
+
+def test_bare_snakemake_plans_the_whole_paper(plan):
+    done = snakemake(plan, "-n")
+    assert done.returncode == 0, done.stdout[-3000:]
+    jobs = planned_jobs(done.stdout)
+    per_seed = len(bvae.ARMS)
+    assert jobs["train"] == jobs["evaluate"] == per_seed * (10 + 10 + 6 + 3)
+    assert all(jobs[f"data_{name}"] == 1 for name in ("mnist", "fashion_mnist", "cifar10", "celeba64"))
+    assert jobs["inception_weights"] == 1
+    assert jobs["reference"] == 8
+
+
+def test_usable_as_a_module(plan, tmp_path):
+    (tmp_path / "user").mkdir()
+    shutil.copy(plan / "config/quick.yaml", tmp_path / "user/study.yaml")
+    (tmp_path / "user/Snakefile").write_text(
+        'configfile: "study.yaml"\n\n\n'
+        f'module bvae:\n    snakefile: "{plan}/workflow/Snakefile"\n    config: config\n\n\n'
+        "use rule * from bvae\n\n\nrule first:\n    default_target: True\n    input:\n        rules.all.input,\n"
+    )
+    done = snakemake(tmp_path / "user", "-n", "--cores", "1")
+    assert done.returncode == 0, done.stdout[-3000:]
+    assert planned_jobs(done.stdout)["train"] == 12
+
+
+def random_inception_weights(path: Path) -> None:
+    """A file of torch-fidelity's Inception in its own format, with random numbers for weights."""
+    from torch_fidelity.feature_extractor_inceptionv3 import FeatureExtractorInceptionV3 as Inception
+
+    torch.manual_seed(0)
+    with mock.patch("torch.load"), mock.patch.object(Inception, "load_state_dict"):
+        network = Inception("inception", ["2048"], feature_extractor_weights_path="none")
+    torch.save(network.state_dict(), path)
+
+
+def test_paper_study_is_executed(plan, tmp_path):
+    """config/paper.yaml with its own networks, four fake data sets in their published formats, and one step an epoch.
+
+    The limits below which a metric is left empty are lowered for this test alone, by a sitecustomize module.
+    """
+    mirror = tmp_path / "mirror"
+    mirror.mkdir()
+    fake_data.write_mnist(mirror, n_train=20, n_test=12, seed=1)
+    fake_data.write_fashion_mnist(mirror, n_train=20, n_test=12, seed=2)
+    fake_data.write_cifar10(mirror, n_train=20, n_test=12, seed=3)
+    fake_data.write_celeba(mirror, n_train=20, n_test=12, seed=4)
+    random_inception_weights(mirror / "weights-inception-2015-12-05-6726825d.pth")
+    (tmp_path / "patch").mkdir()
+    (tmp_path / "patch/sitecustomize.py").write_text(
+        "try:\n    import bvae.protocol as p\nexcept ImportError:\n    pass\nelse:\n"
+        "    p.FID_MINIMUM_IMAGES = 12\n    p.INCEPTION_SHA256 = ''\n"
+        "    p.CLASSIFIER_IMAGES_PER_FEATURE = 1\n    p.CLASSIFIER_STEPS = 2\n"
+    )
+    config = yaml.safe_load((plan / "config/paper.yaml").read_text())
+    for block in config["blocks"]:
+        block["seeds"] = [0]
+    for recipe in config["recipes"].values():
+        recipe["training"] |= {"epochs": 2, "batch_size": 20}
+        recipe["threads"] = 1
+    (plan / "config/tiny.yaml").write_text(yaml.safe_dump(config))
+    environment = {"BVAE_MIRROR": str(mirror), "PYTHONPATH": f"{plan}:{tmp_path / 'patch'}"}
+    for name, source in (("mnist", "torchvision:MNIST"), ("fashion_mnist", "torchvision:FashionMNIST")):
+        output = f"resources/data/{name}.safetensors"  # the rules of these two refuse any but the published data
+        made = run_in(plan, "-m", "bvae", "fetch", source, "--name", name, "--output", output, **environment)
+        assert made.returncode == 0, made.stdout
+    tables = [f"results/studies/paper/tables/table1.{suffix}" for suffix in ("csv", "tex", "html", "json")]
+    figures = [
+        f"results/studies/paper/figures/reconstructions-resnet-celeba64-celeba64-z128.{s}" for s in ("svg", "png")
+    ]
+    done = snakemake(plan, "--configfile", "config/tiny.yaml", "--", *tables, *figures, **environment)
+    assert done.returncode == 0, done.stdout[-6000:]
+    assert all((plan / name).stat().st_size for name in tables + figures)
+    table = pd.read_csv(plan / tables[0])
+    arms = table[table["arm"].isin(bvae.ARMS)]
+    assert len(arms) == 16
+    columns = ["parameters", "model_mb", "reconstruction", "elbo", "fid_samples", "fd_classifier_samples"]
+    assert np.isfinite(arms[columns]).all(axis=None)
+    counts = arms.pivot(index="dataset", columns="arm", values="parameters")
+    assert (counts["bvae"] / counts["vae"] <= 0.52).all()
+    assert (abs(counts["vae_narrow"] / counts["bvae"] - 1) <= 0.01).all()

@@ -1,0 +1,42 @@
+"""A checkout of its own, in a folder with a space in its name, and Snakemake run in it as a user would."""
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[1]
+PARTS = ("Snakefile", "workflow", "bvae", "config", "profiles", "environment.yml", "pyproject.toml")
+
+
+def make_checkout(parent: Path) -> Path:
+    """Copy the workflow and the package into `parent`/"bvae benchmark"."""
+    checkout = parent / "bvae benchmark"
+    checkout.mkdir()
+    for part in PARTS:
+        source = ROOT / part
+        if source.is_dir():
+            shutil.copytree(source, checkout / part, ignore=shutil.ignore_patterns("__pycache__"))
+        else:
+            shutil.copy(source, checkout / part)
+    return checkout
+
+
+def run_in(checkout: Path, *arguments: str, **environment: str) -> subprocess.CompletedProcess:
+    """Run `python ARGUMENTS` in the checkout; stdout and stderr together in `.stdout`."""
+    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    inherited = {key: value for key, value in os.environ.items() if key not in ("BVAE_MIRROR", "PYTHONPATH")}
+    return subprocess.run(
+        [sys.executable, *arguments],
+        cwd=checkout,
+        env=inherited | {"PATH": path} | environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+
+
+def snakemake(checkout: Path, *arguments: str, **environment: str) -> subprocess.CompletedProcess:
+    """Run Snakemake in the checkout."""
+    return run_in(checkout, "-m", "snakemake", *arguments, **environment)
