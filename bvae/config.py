@@ -2,6 +2,7 @@
 
 import difflib
 import itertools
+import math
 from collections.abc import Collection, Iterator
 from copy import deepcopy
 from pathlib import Path
@@ -10,6 +11,19 @@ import jsonschema
 import yaml
 
 from bvae.files import InputError
+
+# JSON Schema takes 8.0 for an integer, and .nan and .inf for numbers.
+VALIDATOR = jsonschema.validators.extend(
+    jsonschema.Draft202012Validator,
+    type_checker=jsonschema.Draft202012Validator.TYPE_CHECKER.redefine_many(
+        {
+            "integer": lambda _, value: isinstance(value, int) and not isinstance(value, bool),
+            "number": lambda _, value: (
+                isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+            ),
+        }
+    ),
+)
 
 
 class ConfigError(InputError):
@@ -34,8 +48,7 @@ def load_schema(path: str | Path) -> dict:
 
 def check_study(config: object, *, schema: dict, datasets: Collection[str]) -> dict:
     """Return a copy of `config` with defaults filled in, or raise ConfigError that names every fault at once."""
-    validator = jsonschema.Draft202012Validator(schema)
-    faults = [fault for error in validator.iter_errors(config) for fault in _explain(error)]
+    faults = [fault for error in VALIDATOR(schema).iter_errors(config) for fault in _explain(error)]
     faults += list(_unknown_names(config, datasets))
     if not faults:
         config = _with_defaults(deepcopy(config), schema)

@@ -1,16 +1,13 @@
 """A data set is one file, `resources/data/<name>.safetensors`. This module is the only gate to it."""
 
 import hashlib
-import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 
-from bvae.files import InputError, whole_file
+from bvae.files import InputError, read_tensors, write_tensors
 
 FORMAT = "bvae-data-1"
 
@@ -97,40 +94,24 @@ def arrays_sha256(tensors: Mapping[str, torch.Tensor]) -> str:
 def save(dataset: Dataset, path: str | Path) -> None:
     """Write `dataset` to `path`, whole or not at all. Raises InputError when `load` would refuse it."""
     validate(dataset, path, remedy=f"Nothing was written. Correct what it is made from, {dataset.source}.")
-    metadata = {key: getattr(dataset, key) for key in TEXT_FIELDS} | {
-        "format": FORMAT,
-        "classes": json.dumps(dataset.classes),
-        "attributes": json.dumps(dataset.attribute_names),
-    }
-    with whole_file(path) as temporary:
-        save_file({name: tensor.contiguous() for name, tensor in dataset.tensors().items()}, temporary, metadata)
+    facts = {key: getattr(dataset, key) for key in TEXT_FIELDS}
+    facts |= {"classes": list(dataset.classes), "attributes": list(dataset.attribute_names)}
+    write_tensors(path, dataset.tensors(), form=FORMAT, facts=facts)
 
 
 def load(path: str | Path) -> Dataset:
     """Read and check a data set file. Raises InputError that names the file, what is wrong with it and the remedy."""
     path = Path(path)
     remedy = f"Delete it and run `snakemake {path}` again (a file of your own: write it with bvae.data.save)."
-    if not path.is_file():
-        raise InputError(f"{path}: no such file. Make it with `snakemake {path}`.")
-    try:
-        with safe_open(path, "pt") as file:
-            metadata = file.metadata() or {}
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a dict)
-    except (SafetensorError, OSError) as error:
-        raise InputError(f"{path}: damaged, or not a safetensors file ({error}). {remedy}") from None
-    if metadata.get("format") != FORMAT:
-        raise InputError(f"{path}: found format {metadata.get('format')!r}, wanted {FORMAT!r}. {remedy}")
-    missing = [key for key in TEXT_FIELDS if key not in metadata]
+    tensors, facts = read_tensors(path, form=FORMAT, remedy=remedy)
+    missing = [key for key in TEXT_FIELDS if key not in facts]
     missing += [name for name in ("train_images", "test_images") if name not in tensors]
     if missing:
         raise InputError(f"{path}: found no {' and no '.join(missing)}, wanted all of them. {remedy}")
     if unknown := sorted(set(tensors) - set(TENSORS)):
         raise InputError(f"{path}: found an unknown tensor {unknown[0]}, wanted only {', '.join(TENSORS)}. {remedy}")
-    try:
-        classes, attributes = (tuple(json.loads(metadata.get(key, "[]"))) for key in ("classes", "attributes"))
-    except (json.JSONDecodeError, TypeError):
-        raise InputError(f"{path}: classes or attributes in the metadata are not a JSON list. {remedy}") from None
-    texts = {key: metadata[key] for key in TEXT_FIELDS}
+    classes, attributes = (tuple(facts.get(key, ())) for key in ("classes", "attributes"))
+    texts = {key: facts[key] for key in TEXT_FIELDS}
     arrays = {name: tensors.get(name) for name in TENSORS}
     dataset = Dataset(**arrays, **texts, classes=classes, attribute_names=attributes)
     validate(dataset, path, remedy=remedy)

@@ -4,13 +4,10 @@ FID means Inception features and nothing else. The classifier is trained here, o
 its distances rank models of one data set and can be compared with nothing outside this suite.
 """
 
-import json
 import logging
 from dataclasses import dataclass
 from pathlib import Path
 
-import safetensors
-import safetensors.torch
 import torch
 import torch.nn.functional as F
 from numpy.typing import NDArray
@@ -18,7 +15,7 @@ from torch import Tensor, nn
 
 from bvae import protocol
 from bvae.data import Dataset
-from bvae.files import InputError, sha256_of_file, whole_file
+from bvae.files import InputError, read_tensors, sha256_of_file, write_tensors
 from bvae.metrics import frechet_distance, gaussian_statistics
 from bvae.seeds import derive_seed
 from bvae.training import to_batch
@@ -200,28 +197,15 @@ def save_reference(reference: Reference, path: Path) -> None:
     if reference.classifier is not None:
         classifier = reference.classifier
         shape = [classifier.first.in_channels, classifier.pool.output_size]
-        tensors |= {f"classifier.{name}": tensor.cpu() for name, tensor in classifier.state_dict().items()}
+        tensors |= {f"classifier.{name}": tensor for name, tensor in classifier.state_dict().items()}
     facts = {key: getattr(reference, key) for key in ("extractor", "images", "floor", "why_empty", "dataset_sha256")}
     facts |= {"classifier_accuracy": reference.classifier_accuracy, "classifier_shape": shape}
-    with whole_file(path) as temporary:
-        safetensors.torch.save_file(
-            tensors, temporary, metadata={"format": FORMAT, "facts": json.dumps(facts, sort_keys=True)}
-        )
+    write_tensors(path, tensors, form=FORMAT, facts=facts)
 
 
 def load_reference(path: Path) -> Reference:
     """Read a reference file; a missing or damaged one raises InputError that names it."""
-    try:
-        with safetensors.safe_open(path, "pt") as file:
-            metadata = file.metadata() or {}
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-    except FileNotFoundError:
-        raise InputError(f"{path}: no such file. Run `python -m bvae reference`, or plain `snakemake`.") from None
-    except (OSError, safetensors.SafetensorError) as error:
-        raise InputError(f"{path}: damaged ({error}). Delete it and run `snakemake` again.") from None
-    if metadata.get("format") != FORMAT:
-        raise InputError(f"{path}: format is {metadata.get('format')!r}, wanted {FORMAT!r}. Delete it and run again.")
-    facts = json.loads(metadata["facts"])
+    tensors, facts = read_tensors(path, form=FORMAT, remedy="Delete it if it is there, and run `snakemake`.")
     shape = facts.pop("classifier_shape")
     classifier = None
     if shape is not None:

@@ -62,3 +62,37 @@ def sha256_of_file(path: str | Path) -> str:
     """SHA-256 of a file's bytes, as 64 hex digits."""
     with open(path, "rb") as stream:
         return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def write_tensors(path: str | Path, tensors: dict, *, form: str, facts: dict) -> None:
+    """Write a safetensors file that says what it is: `form` and `facts` as JSON in its metadata, whole or not at all.
+
+    The metadata are one entry, because safetensors writes several in random order: equal contents give equal bytes.
+    """
+    from safetensors.torch import save_file
+
+    metadata = {"bvae": json.dumps({"form": form, **facts}, sort_keys=True)}
+    tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
+    with whole_file(path) as temporary:
+        save_file(tensors, temporary, metadata)
+
+
+def read_tensors(path: str | Path, *, form: str, remedy: str, facts_only: bool = False) -> tuple[dict, dict]:
+    """The tensors and the facts of a file by `write_tensors`; no tensors when `facts_only`.
+
+    Raises InputError, ending in `remedy`, for a file that is missing, damaged, or not of this form.
+    """
+    from safetensors import SafetensorError, safe_open
+
+    if not Path(path).is_file():
+        raise InputError(f"{path}: no such file. {remedy}")
+    try:
+        with safe_open(path, "pt") as file:
+            facts = json.loads((file.metadata() or {}).get("bvae", "{}"))
+            names = [] if facts_only else file.keys()
+            tensors = {name: file.get_tensor(name) for name in names}
+    except (SafetensorError, OSError, json.JSONDecodeError) as error:
+        raise InputError(f"{path}: damaged, or not a safetensors file ({error}). {remedy}") from None
+    if (found := facts.pop("form", None)) != form:
+        raise InputError(f"{path}: found format {found!r}, wanted {form!r}. {remedy}")
+    return tensors, facts

@@ -38,7 +38,7 @@ class Gaussian(nn.Module):
     @property
     def sigma(self) -> float:
         """The scale of the pixel noise, for pixels in [0, 1]."""
-        return math.exp(float(self.log_sigma))
+        return math.exp(torch.as_tensor(self.log_sigma).detach())
 
     def log_likelihood(self, means: Tensor, images: Tensor) -> Tensor:
         """ln p(x|z) = -SSE / (2 sigma²) - d ln sigma - d/2 ln 2 pi in nats, (n,), from (n, c, h, w)."""

@@ -9,14 +9,12 @@ import platform
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-import safetensors
-import safetensors.torch
 import torch
 
 import bvae
 from bvae.arms import BUILDERS
 from bvae.data import Dataset
-from bvae.files import InputError, whole_file, write_text
+from bvae.files import InputError, read_tensors, write_tensors, write_text
 from bvae.networks import VAE, Layout, plan
 from bvae.objective import build_likelihood
 from bvae.seeds import derive_seed
@@ -25,6 +23,7 @@ from bvae.training import HISTORY_COLUMNS, pick_device, pick_precision, train
 log = logging.getLogger(__name__)
 
 FORMAT = "bvae-run-1"
+REMEDY = "Train this run: delete the file if it is there, and run `snakemake`."
 
 
 @dataclass(frozen=True)
@@ -103,37 +102,23 @@ def train_run(
 
 
 def save_model(model: VAE, path: Path, record: dict) -> None:
-    """Write the weights, shared ones once, with `record` as JSON in the file's metadata."""
-    metadata = {"format": FORMAT, "record": json.dumps(record, sort_keys=True)}
-    tensors = dict(model.named_parameters()) | dict(model.named_buffers())
-    tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
-    with whole_file(path) as temporary:
-        safetensors.torch.save_file(tensors, temporary, metadata=metadata)
+    """Write the weights, shared ones once, with `record` in the file's metadata."""
+    write_tensors(path, dict(model.named_parameters()) | dict(model.named_buffers()), form=FORMAT, facts=record)
 
 
 def read_record(path: Path) -> dict:
     """What a model file says of its run: settings, data hash, versions, device, status."""
-    try:
-        with safetensors.safe_open(path, "pt") as file:
-            metadata = file.metadata() or {}
-    except FileNotFoundError:
-        raise InputError(f"{path}: no such file. Train this run first, or run plain `snakemake`.") from None
-    except (OSError, safetensors.SafetensorError) as error:
-        raise InputError(f"{path}: damaged model file ({error}). Delete it and run `snakemake` again.") from None
-    if metadata.get("format") != FORMAT:
-        raise InputError(f"{path}: format is {metadata.get('format')!r}, wanted {FORMAT!r}. Delete it and train again.")
-    return json.loads(metadata["record"])
+    return read_tensors(path, form=FORMAT, remedy=REMEDY, facts_only=True)[1]
 
 
 def load_run(folder: str | Path, *, device: str = "cpu") -> tuple[VAE, dict]:
     """Load a trained run from its folder: the model in evaluation mode on `device`, and its record."""
     path = Path(folder) / "model.safetensors"
-    record = read_record(path)
+    tensors, record = read_tensors(path, form=FORMAT, remedy=REMEDY)
     model, _ = build_model(Run(**record["run"]), channels=record["image_channels"], size=record["image_size"])
-    tensors = safetensors.torch.load_file(path)
     missing, unexpected = model.load_state_dict(tensors, strict=False)
     if unexpected or any(not (model.tied and name.startswith("decoder_weights.")) for name in missing):
-        raise InputError(f"{path}: its tensors do not fit its recorded settings. Delete it and run `snakemake` again.")
+        raise InputError(f"{path}: its tensors do not fit its recorded settings. {REMEDY}")
     return model.to(device).eval(), record
 
 

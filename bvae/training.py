@@ -149,7 +149,7 @@ def _read_resume(path: Path, fingerprint: str, device: torch.device) -> dict | N
     except Exception as error:  # torch.load raises many types for a damaged file; all mean: start again
         log.warning("%s cannot be read (%s): training starts again", path, type(error).__name__)
         return None
-    if state.get("fingerprint") != fingerprint:
+    if not isinstance(state, dict) or state.get("fingerprint") != fingerprint:
         log.warning("%s belongs to other settings or data: training starts again", path)
         return None
     return state
