@@ -182,7 +182,7 @@ def provenance(study: dict, rows: list[dict]) -> dict:
     return {
         "study": study["study"],
         "commit": _git("rev-parse", "HEAD"),
-        "uncommitted_changes": bool(_git("status", "--porcelain")),
+        "uncommitted_changes": bool(_git("status", "--porcelain", "--", ":/", ":(exclude,top)results")),
         "config": study,
         "config_sha256": hashlib.sha256(json.dumps(study, sort_keys=True).encode()).hexdigest(),
         "data_sha256": {row["dataset"]: row["dataset_sha256"] for row in rows},
