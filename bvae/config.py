@@ -94,7 +94,8 @@ def control_paths(study: dict) -> list[dict]:
     ]
 
 
-def _suggest(name: object, known: Collection[str]) -> str:
+def suggest(name: object, known: Collection[str]) -> str:
+    """The nearest known name, or all of them."""
     near = difflib.get_close_matches(str(name), list(known), n=1)
     return f"Did you mean '{near[0]}'?" if near else f"Known: {', '.join(sorted(map(str, known)))}."
 
@@ -112,13 +113,13 @@ def _explain(error: jsonschema.ValidationError) -> Iterator[str]:
             known = error.schema.get("properties", {})
             for key in value:
                 if key not in known:
-                    yield f"{place}: unknown key '{key}'. {_suggest(key, known)}"
+                    yield f"{place}: unknown key '{key}'. {suggest(key, known)}"
         case "required":
             for key in error.validator_value:
                 if key not in value:
                     yield f"{place}: '{key}' is missing"
         case "enum":
-            yield f"{place}: '{value}' is not known. {_suggest(value, error.validator_value)}"
+            yield f"{place}: '{value}' is not known. {suggest(value, error.validator_value)}"
         case "type":
             hint = ""
             if error.validator_value == "number" and isinstance(value, str):
@@ -147,7 +148,7 @@ def _unknown_names(config: object, datasets: Collection[str]) -> Iterator[str]:
             for position, name in enumerate(names if isinstance(names, list) else []):
                 if isinstance(name, str) and name not in known:
                     where = "workflow/rules/datasets/" if key == "datasets" else "'recipes' of this study"
-                    yield f"blocks[{index}].{key}[{position}]: no '{name}' in {where}. {_suggest(name, known)}"
+                    yield f"blocks[{index}].{key}[{position}]: no '{name}' in {where}. {suggest(name, known)}"
 
 
 def _misfits(config: dict) -> Iterator[str]:
@@ -166,6 +167,14 @@ def _misfits(config: dict) -> Iterator[str]:
                     yield f"{place}: '{key}' is missing ({architecture} needs it)"
             if architecture == "conv" and "blocks" in network:
                 yield f"{place}: 'blocks' means nothing in a conv network; remove it, or use architecture resnet"
+        objective = recipe["objective"]
+        if objective["name"] == "iwae":
+            if "samples" not in objective:
+                yield f"recipes.{name}.objective: 'samples' is missing (iwae needs it)"
+            if objective["beta"] != 1:
+                yield f"recipes.{name}.objective: 'beta' means nothing for iwae; remove it"
+        elif "samples" in objective:
+            yield f"recipes.{name}.objective: 'samples' belongs to 'iwae', not to '{objective['name']}'"
         if likelihood["name"] != "gaussian":
             for key in ("sigma", "learned"):
                 if key in likelihood:

@@ -1,6 +1,7 @@
 """Evaluation: a trained run to `metrics.json`, one flat row; and the controls that every run must beat."""
 
 import logging
+import math
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -9,20 +10,24 @@ import torch
 from torch import Tensor
 
 import bvae
+from bvae import protocol
 from bvae.data import Dataset
-from bvae.features import Reference, extract, load_inception, reference_test_images
+from bvae.features import Reference, compare, extract, load_inception, metric_name, reference_test_images
 from bvae.files import InputError
 from bvae.metrics import (
     active_units,
-    frechet_distance,
-    gaussian_statistics,
+    importance_sweep,
+    latent_trustworthiness,
     linear_probe,
     mean_image_log_likelihood,
     mse_per_pixel,
+    neighbour_accuracy,
+    path_ratio,
     psnr,
+    ssim,
 )
 from bvae.networks import VAE, parameter_breakdown
-from bvae.objective import evaluate_elbo
+from bvae.objective import kl_divergence, log_importance_weights, sample_posterior
 from bvae.runs import Run, build_model, load_run
 from bvae.seeds import derive_seed
 from bvae.training import to_batch
@@ -93,40 +98,88 @@ def evaluate_run(
     if record["status"] != "finished":
         return row
     means = posterior_means(model, dataset.test_images, device)
+    train = posterior_means(model, dataset.train_images, device)
+    row |= _distances(model, dataset, run, train, means, references, weights=weights, device=device)
     row |= _reconstruction(model, dataset, run, means, device)
-    row |= _probe(model, dataset, means, device)
+    row |= _importance(model, dataset, run, device)
+    row |= _classification(model, dataset, train, means)
+    row["path_ratio_interpolations"] = interpolation_path_ratio(model, dataset, means, device)
     if row["probe_accuracy"] is None:
         row["empty"]["probe_accuracy"] = "no labels"
-    row |= _distances(model, dataset, run, means, references, row["empty"], weights=weights, device=device)
+    if row["ssim"] is None:
+        row["empty"]["ssim"] = f"images of {dataset.size} pixels; its window needs {protocol.SSIM_WINDOW}"
     return row
 
 
 def _reconstruction(model: VAE, dataset: Dataset, run: Run, means: Tensor, device: torch.device) -> dict:
+    """ELBO and its terms by ELBO_SAMPLES of z an image; errors of the images decoded from the posterior mean."""
     generator = torch.Generator().manual_seed(derive_seed(run.dataset, run.seed, "evaluation noise"))
-    noise = torch.randn(len(means), run.latent_dim, generator=generator)
-    sums = torch.zeros(5, dtype=torch.float64)
-    elbos = []
+    noise = torch.randn(len(means), protocol.ELBO_SAMPLES, run.latent_dim, generator=generator)
+    columns: dict[str, list[Tensor]] = {}
+    kl_per_latent = torch.zeros(run.latent_dim, dtype=torch.float64)
+    windowed = dataset.size >= protocol.SSIM_WINDOW
     with torch.inference_mode():
-        for batch, z, draw in zip(
+        for batch, z, draws in zip(
             dataset.test_images.split(BATCH), means.split(BATCH), noise.split(BATCH), strict=True
         ):
             images = to_batch(batch.to(device))
-            terms = evaluate_elbo(model, images, draw.to(device))
+            mean, log_variance = model.encode(images)
+            kl = kl_divergence(mean, log_variance).double()
+            kl_per_latent += kl.sum(0).cpu()
+            log_likelihoods = [
+                model.likelihood.log_likelihood(model.decode(sample_posterior(mean, log_variance, draw)), images)
+                for draw in draws.to(device).unbind(1)
+            ]
             shown = model.decode_mean(z.to(device))  # from the posterior mean, no noise
-            elbos.append(terms.elbo.double().cpu())
-            columns = (*terms, mse_per_pixel(images, shown), psnr(images, shown))
-            sums += torch.stack([column.double().sum() for column in columns]).cpu()
-    elbo, log_likelihood, kl, mse, ratio = (sums / len(means)).tolist()
-    return {
-        "elbo": elbo,
-        "elbo_standard_error": float(torch.cat(elbos).std() / len(means) ** 0.5),  # over images and noise
-        "reconstruction": -log_likelihood,
-        "kl": kl,
-        "mse_per_pixel": mse,
-        "psnr": ratio,
+            # the encoder run backward: what a BVAE is trained for, and a unidirectional network is not
+            backward = model.likelihood.mean(model.decoder(model.encoder_weights, z.to(device)))
+            found = {
+                "log_likelihood": torch.stack(log_likelihoods, 1),  # (n, ELBO_SAMPLES)
+                "kl": kl.sum(1),
+                "mse_per_pixel": mse_per_pixel(images, shown),
+                "psnr": psnr(images, shown),
+                "backward_mse_per_pixel": mse_per_pixel(images, backward),
+            } | ({"ssim": ssim(images, shown)} if windowed else {})
+            for name, column in found.items():
+                columns.setdefault(name, []).append(column.double().cpu())
+    table = {name: torch.cat(parts) for name, parts in columns.items()}
+    draws = table.pop("log_likelihood")
+    row = {name: float(column.mean()) for name, column in table.items()}
+    elbos = draws.mean(1) - table["kl"]
+    pixels = dataset.channels * dataset.size**2
+    return row | {
+        "elbo": float(elbos.mean()),
+        "elbo_noise_error": float((draws.var(1).mean() / draws.numel()).sqrt()),  # standard error from the draws of z
+        "elbo_image_error": float(elbos.std() / len(elbos) ** 0.5),  # from the choice of images, that noise included
+        "reconstruction": -float(draws.mean()),
+        "kl_bits_per_pixel": row["kl"] / math.log(2) / pixels,  # the rate of a code for z; its distortion is the MSE
+        "kl_per_latent": (kl_per_latent / len(means)).tolist(),
+        "variance_per_latent": means.double().var(0).tolist(),
         "active_units": active_units(means),
         **({"sigma": model.likelihood.sigma} if model.likelihood.name == "gaussian" else {}),
+        **({} if windowed else {"ssim": None}),
     }
+
+
+def _importance(model: VAE, dataset: Dataset, run: Run, device: torch.device) -> dict:
+    """The importance-weighted bound on a fixed draw of test images, the same for every run of a data set."""
+    images = to_batch(fixed_draw(dataset, "nll images", protocol.NLL_IMAGES)[0].to(device))
+    generator = torch.Generator().manual_seed(derive_seed(run.dataset, run.seed, "importance noise"))
+    chunk = max(1, BATCH // len(images))
+    rows = []
+    with torch.inference_mode():
+        for start in range(0, max(protocol.NLL_SAMPLES), chunk):
+            count = min(chunk, max(protocol.NLL_SAMPLES) - start)
+            noise = torch.randn(count, len(images), run.latent_dim, generator=generator).to(device)
+            rows.append(log_importance_weights(model, images, noise)[0].double().cpu())
+    return {"nll_images": len(images)} | importance_sweep(torch.cat(rows), protocol.NLL_SAMPLES)
+
+
+def fixed_draw(dataset: Dataset, purpose: str, count: int) -> tuple[Tensor, Tensor]:
+    """`count` test images (all, if there are fewer) and their indices, drawn by (data set, purpose) alone."""
+    generator = torch.Generator().manual_seed(derive_seed(dataset.name, purpose))
+    index = torch.randperm(len(dataset.test_images), generator=generator)[:count]
+    return dataset.test_images[index], index
 
 
 def _labels(dataset: Dataset):
@@ -137,53 +190,103 @@ def _labels(dataset: Dataset):
     return None
 
 
-def _probe(model: VAE, dataset: Dataset, means: Tensor, device: torch.device) -> dict:
+def _classification(model: VAE, dataset: Dataset, train: Tensor, means: Tensor) -> dict:
+    """Linear probe and nearest neighbours on posterior means; trustworthiness, which needs no labels."""
     labels = _labels(dataset)
-    if labels is None:
-        return {"probe_accuracy": None, "probe_c": None}
-    train = posterior_means(model, dataset.train_images, device).double().numpy()
-    found = linear_probe(train, labels[0], means.double().numpy(), labels[1], identity=dataset.name)
-    return {"probe_accuracy": found["accuracy"], "probe_c": found["c"]}
+    shown, index = fixed_draw(dataset, "trustworthiness", protocol.TRUSTWORTHINESS_IMAGES)
+    row: dict = {
+        "probe_accuracy": None,
+        "knn_accuracy": None,
+        "trustworthiness": latent_trustworthiness(shown.flatten(1).numpy() / 255, means[index].numpy()),
+    }
+    if labels is not None:
+        features, test = train.double().numpy(), means.double().numpy()
+        found = linear_probe(features, labels[0], test, labels[1], identity=dataset.name)
+        row |= {"probe_accuracy": found["accuracy"], "probe_c": found["c"]}
+        if labels[0].ndim == 1:
+            row["knn_accuracy"] = neighbour_accuracy(train.numpy(), labels[0], means.numpy(), labels[1])
+    return row
+
+
+def interpolation_path_ratio(model: VAE, dataset: Dataset, means: Tensor, device: torch.device) -> float:
+    """`path_ratio` of the decoded ways between 100 random pairs of test images, PATH_STEPS images each."""
+    first, second = interpolation_pairs(dataset.name, len(means), 100)
+    ways = [lerp(means[first], means[second], step / (protocol.PATH_STEPS - 1)) for step in range(protocol.PATH_STEPS)]
+    with torch.inference_mode():
+        images = torch.stack([model.decode_mean(way.to(device)).flatten(1).cpu() for way in ways], 1)
+    return path_ratio(images)
+
+
+def lerp(first: Tensor, second: Tensor, t: float) -> Tensor:
+    """The point at share t of the straight line between latents (n, d)."""
+    return first + t * (second - first)
+
+
+def slerp(first: Tensor, second: Tensor, t: float) -> Tensor:
+    """The point at share t of the way between latents (n, d) whose direction turns evenly (Shoemake, 1985).
+
+    The norm goes evenly from the one to the other. Latents of parallel or opposite directions are joined straight.
+    """
+    a, b = first.double(), second.double()  # in float32, rounding turns opposite latents into an arc far away
+    norms = [z.norm(dim=1, keepdim=True).clamp_min(1e-12) for z in (a, b)]
+    unit_a, unit_b = a / norms[0], b / norms[1]
+    angle = torch.acos((unit_a * unit_b).sum(1, keepdim=True).clamp(-1, 1))
+    sine = torch.sin(angle)
+    direction = (torch.sin((1 - t) * angle) * unit_a + torch.sin(t * angle) * unit_b) / sine.clamp_min(1e-6)
+    return torch.where(sine < 1e-6, lerp(a, b, t), direction * lerp(*norms, t)).to(first.dtype)
+
+
+def mixture_samples(run: Run, train: Tensor, count: int) -> Tensor:
+    """Latents (count, latent_dim) from a mixture of 10 Gaussians fitted to training latents, by scikit-learn."""
+    from sklearn.mixture import GaussianMixture
+
+    seed = derive_seed(run.dataset, run.seed, "mixture") % 2**32
+    latents = train[: protocol.MIXTURE_IMAGES].double().numpy()
+    components = min(protocol.MIXTURE_COMPONENTS, len(latents))
+    mixture = GaussianMixture(components, reg_covar=1e-4, max_iter=100, random_state=seed).fit(latents)
+    return torch.from_numpy(mixture.sample(count)[0]).float()
 
 
 def _distances(
     model: VAE,
     dataset: Dataset,
     run: Run,
+    train: Tensor,
     means: Tensor,
     references: Sequence[Reference],
-    empty: dict,
     *,
     weights: Path,
     device: torch.device,
 ) -> dict:
-    """Fréchet distances of prior samples, reconstructions and interpolations against the test images."""
-    row: dict = {}
+    """Samples, reconstructions and interpolations against the test images, over the features of each reference."""
+    row: dict = {"empty": {}}
     for reference in references:
-        names = [f"{reference.distance}_{what}" for what in ("samples", "reconstructions", "interpolations")]
-        row[f"{reference.distance}_images"] = reference.images
-        row[f"{reference.distance}_floor"] = reference.floor
-        if reference.statistics is None:
-            row |= dict.fromkeys(names)
-            empty |= dict.fromkeys(names, reference.why_empty)
+        extractor = reference.extractor
+        row[f"{metric_name('fd', extractor)}_images"] = reference.images
+        row |= {f"{metric_name(name, extractor)}_floor": value for name, value in reference.floor.items()}
+        if reference.features is None:
+            name = f"{metric_name('fd', extractor)}_samples"
+            row[name], row["empty"][name] = None, reference.why_empty
             continue
         if reference.dataset_sha256 != dataset.sha256:
             raise InputError(
-                f"reference of {reference.distance}: made from other data than {dataset.name}; make it again"
+                f"reference of {extractor}: made from other data than {dataset.name}; delete it, run again"
             )
         classifier = reference.classifier
         network = classifier.to(device) if classifier is not None else load_inception(weights, device)
         count = reference.images
         first, second = interpolation_pairs(run.dataset, len(means), count)
         shown = reference_test_images(dataset)
-        latents = (
-            prior_samples(run.dataset, run.seed, count, run.latent_dim),
-            means if len(shown) == len(means) else posterior_means(model, shown, device),
-            (means[first] + means[second]) / 2,
-        )
-        for name, z in zip(names, latents, strict=True):
-            statistics = gaussian_statistics(extract(network, decode_images(model, z, device), device))
-            row[name] = frechet_distance(statistics, reference.statistics)
+        latents = {
+            "samples": prior_samples(run.dataset, run.seed, count, run.latent_dim),
+            "mixture_samples": mixture_samples(run, train, count),
+            "reconstructions": means if len(shown) == len(means) else posterior_means(model, shown, device),
+            "interpolations": lerp(means[first], means[second], 0.5),
+            "slerp_interpolations": slerp(means[first], means[second], 0.5),
+        }
+        for what, z in latents.items():
+            found = compare(extract(network, decode_images(model, z, device), device), reference.features)
+            row |= {f"{metric_name(name, extractor)}_{what}": value for name, value in found.items()}
     return row
 
 
@@ -199,6 +302,7 @@ def evaluate_controls(dataset: Dataset) -> dict:
     }
     for likelihood in ("bernoulli", "gaussian"):
         row[f"mean_image_log_likelihood_{likelihood}"] = mean_image_log_likelihood(train, test, likelihood)
+    row["mean_image_mse_per_pixel"] = float(mse_per_pixel(test, train.mean(0).expand_as(test)).mean())
     if labels is not None:
         train_pixels, test_pixels = (images.flatten(1).double().numpy() for images in (train, test))
         found = linear_probe(train_pixels, labels[0], test_pixels, labels[1], identity=dataset.name)
@@ -220,4 +324,5 @@ def evaluate_untrained(run: Run, dataset: Dataset, device: torch.device) -> dict
         "dataset_sha256": dataset.sha256,
         "evaluation_version": bvae.EVALUATION_VERSION,
     }
-    return row | _probe(model, dataset, means, device)
+    train = posterior_means(model, dataset.train_images, device)
+    return row | _classification(model, dataset, train, means)

@@ -10,20 +10,19 @@ from pathlib import Path
 
 import torch
 import torch.nn.functional as F
-from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from bvae import protocol
 from bvae.data import Dataset
 from bvae.files import InputError, read_tensors, sha256_of_file, write_tensors
-from bvae.metrics import frechet_distance, gaussian_statistics
+from bvae.metrics import frechet_distance, gaussian_statistics, kernel_distance, precision_recall
 from bvae.seeds import derive_seed
 from bvae.training import to_batch
 
 log = logging.getLogger(__name__)
 
-EXTRACTORS = {"inception": "fid", "classifier": "fd_classifier"}  # and the name of the distance over each
-FORMAT = "bvae-reference-1"
+EXTRACTORS = ("inception", "classifier")
+FORMAT = "bvae-reference-2"
 BATCH = 250
 
 
@@ -109,23 +108,25 @@ def load_inception(weights: Path, device: torch.device) -> nn.Module:
 class Reference:
     """The real side of a Fréchet distance for one data set and one extractor, computed once.
 
-    `why_empty` says why the distance means nothing here; `statistics` are then None. `floor` is the distance between
-    as many training images and the test images: no generator can be expected to get below it.
+    `why_empty` says why the distance means nothing here; `features` are then None. `floor` compares as many training
+    images with the test images: no generator can be expected to do better.
     """
 
     extractor: str
-    statistics: tuple[NDArray, NDArray] | None
+    features: Tensor | None  # (n, d) of the test images
     images: int
-    floor: float | None
+    floor: dict[str, float]  # by metric name without prefix: fd, kid, precision, recall
     why_empty: str | None
     dataset_sha256: str
     classifier: SmallClassifier | None = None
     classifier_accuracy: float | None = None
 
-    @property
-    def distance(self) -> str:
-        """The name of the distance: fid or fd_classifier."""
-        return EXTRACTORS[self.extractor]
+
+def metric_name(metric: str, extractor: str) -> str:
+    """What a metric of `compare` is called over an extractor's features: `fid` and `kid`, but `fd_classifier`."""
+    if extractor == "inception":
+        return "fid" if metric == "fd" else metric
+    return f"{metric}_{extractor}"
 
 
 def extract(network: nn.Module, images: Tensor, device: torch.device) -> Tensor:
@@ -168,32 +169,40 @@ def _why_empty(extractor: str, dataset: Dataset, images: int) -> str | None:
     if dataset.train_labels is None and dataset.train_attributes is None:
         return "no labels to train the classifier on"
     needed = protocol.CLASSIFIER_MINIMUM_FEATURES * protocol.CLASSIFIER_IMAGES_PER_FEATURE
-    return f"{images} test images; fd_classifier needs {needed}" if images < needed else None
+    return f"{images} test images; distances over the classifier need {needed}" if images < needed else None
 
 
 def make_reference(dataset: Dataset, extractor: str, *, weights: Path, device: torch.device) -> Reference:
     """Compute the real side of a distance: train the classifier if that is the extractor, statistics, floor."""
     real = reference_test_images(dataset)
     if reason := _why_empty(extractor, dataset, len(real)):
-        return Reference(extractor, None, len(real), None, reason, dataset.sha256)
+        return Reference(extractor, None, len(real), {}, reason, dataset.sha256)
     classifier, accuracy = None, None
     if extractor == "classifier":
         classifier, accuracy = train_classifier(dataset, classifier_features(len(real)), device)
         log.info("classifier: accuracy %.4f on %d test images", accuracy, len(dataset.test_images))
     network = classifier if classifier is not None else load_inception(weights, device)
-    statistics = gaussian_statistics(extract(network, real, device))
+    features = extract(network, real, device)
     generator = torch.Generator().manual_seed(derive_seed(dataset.name, "floor images"))
     drawn = dataset.train_images[torch.randperm(len(dataset.train_images), generator=generator)[: len(real)]]
-    floor = frechet_distance(gaussian_statistics(extract(network, drawn, device)), statistics)
-    return Reference(extractor, statistics, len(real), floor, None, dataset.sha256, classifier, accuracy)
+    floor = compare(extract(network, drawn, device), features)
+    return Reference(extractor, features, len(real), floor, None, dataset.sha256, classifier, accuracy)
+
+
+def compare(generated: Tensor, real: Tensor) -> dict[str, float]:
+    """`fd`, `kid` with `kid_spread` (from 1,000 images on), `precision` and `recall` of features (n, d)."""
+    row = {"fd": frechet_distance(gaussian_statistics(generated), gaussian_statistics(real))}
+    if kernel := kernel_distance(generated, real):
+        row |= {"kid": kernel[0], "kid_spread": kernel[1]}
+    row["precision"], row["recall"] = precision_recall(generated, real)
+    return row
 
 
 def save_reference(reference: Reference, path: Path) -> None:
     """Write a reference, the classifier's weights with it."""
     tensors, shape = {"empty": torch.zeros(1)}, None
-    if reference.statistics is not None:
-        mean, covariance = (torch.from_numpy(part) for part in reference.statistics)
-        tensors = {"mean": mean, "covariance": covariance}
+    if reference.features is not None:
+        tensors = {"features": reference.features}
     if reference.classifier is not None:
         classifier = reference.classifier
         shape = [classifier.first.in_channels, classifier.pool.output_size]
@@ -215,5 +224,4 @@ def load_reference(path: Path) -> Reference:
         classifier = SmallClassifier(channels, 4 * pooled, outputs, features)
         classifier.load_state_dict(state)
         classifier.eval()
-    statistics = (tensors["mean"].numpy(), tensors["covariance"].numpy()) if "mean" in tensors else None
-    return Reference(statistics=statistics, classifier=classifier, **facts)
+    return Reference(features=tensors.get("features"), classifier=classifier, **facts)

@@ -24,6 +24,29 @@ def psnr(images: Tensor, reconstructions: Tensor) -> Tensor:
     return -10 * torch.log10(mse_per_pixel(images, reconstructions))
 
 
+def ssim(images: Tensor, reconstructions: Tensor) -> Tensor:
+    """Structural similarity of each image, (n,): Gaussian window 11x11, sigma 1.5, K1 .01, K2 .03, pixels in [0, 1].
+
+    Mean over channels and over the places where the window lies inside the image. Wang et al., IEEE TIP 13(4), 2004.
+    """
+    channels = images.shape[1]
+    offsets = torch.arange(protocol.SSIM_WINDOW, dtype=torch.float64, device=images.device) - protocol.SSIM_WINDOW // 2
+    profile = torch.exp(-0.5 * (offsets / 1.5) ** 2)
+    profile = profile / profile.sum()
+    window = torch.outer(profile, profile).expand(channels, 1, -1, -1)
+
+    def blur(x: Tensor) -> Tensor:
+        return torch.nn.functional.conv2d(x, window, groups=channels)
+
+    x, y = images.double(), reconstructions.double()
+    mean_x, mean_y = blur(x), blur(y)
+    variance_x, variance_y = blur(x * x) - mean_x**2, blur(y * y) - mean_y**2
+    covariance = blur(x * y) - mean_x * mean_y
+    c1, c2 = 0.01**2, 0.03**2
+    similarity = (2 * mean_x * mean_y + c1) * (2 * covariance + c2)
+    return (similarity / ((mean_x**2 + mean_y**2 + c1) * (variance_x + variance_y + c2))).flatten(1).mean(1)
+
+
 def active_units(means: Tensor) -> int:
     """Latents whose posterior mean varies over the images by more than 0.01, of means (n, latent_dim).
 
@@ -49,6 +72,87 @@ def frechet_distance(first: tuple[NDArray, NDArray], second: tuple[NDArray, NDAr
 
     one, two = ({"mu": mean, "sigma": covariance} for mean, covariance in (first, second))
     return fid_statistics_to_metric(one, two, False)[KEY_METRIC_FID]
+
+
+def kernel_distance(generated: Tensor, real: Tensor) -> tuple[float, float] | None:
+    """KID, the unbiased squared MMD with a cubic kernel over features (n, d), and its spread over subsets.
+
+    Mean and standard deviation over 100 subsets of 1,000 images, by torch-fidelity; None below 1,000 images. It may be
+    negative; the spread is neither one over seeds nor an error of the mean. Binkowski et al., arXiv 1801.01401.
+    """
+    from torch_fidelity.metric_kid import KEY_METRIC_KID_MEAN, KEY_METRIC_KID_STD, kid_features_to_metric
+
+    if min(len(generated), len(real)) < protocol.KID_SUBSET_SIZE:
+        return None
+    found = kid_features_to_metric(
+        generated.double(),
+        real.double(),
+        kid_subsets=protocol.KID_SUBSETS,
+        kid_subset_size=protocol.KID_SUBSET_SIZE,
+        rng_seed=2020,
+        verbose=False,
+    )
+    return found[KEY_METRIC_KID_MEAN], found[KEY_METRIC_KID_STD]
+
+
+def precision_recall(generated: Tensor, real: Tensor) -> tuple[float, float]:
+    """Precision and recall of generated images by the 3-nearest-neighbour balls of features (n, d), by torch-fidelity.
+
+    Kynkäänniemi et al., arXiv 1904.06991: the share of generated images inside a ball of the real ones, and vice versa.
+    """
+    from torch_fidelity.metric_prc import KEY_METRIC_PRECISION, KEY_METRIC_RECALL, prc_features_to_metric
+
+    found = prc_features_to_metric(
+        generated.float(),
+        real.float(),
+        prc_neighborhood=protocol.PRECISION_NEIGHBOURS,
+        prc_batch_size=10_000,
+        save_cpu_ram=False,
+        verbose=False,
+    )
+    return found[KEY_METRIC_PRECISION], found[KEY_METRIC_RECALL]
+
+
+def neighbour_accuracy(train: NDArray, train_labels: NDArray, test: NDArray, test_labels: NDArray) -> float:
+    """Accuracy of the 10 nearest training features (n, d) for class labels (n,), by Euclidean distance."""
+    from sklearn.neighbors import KNeighborsClassifier
+
+    count = min(protocol.KNN_NEIGHBOURS, len(train))
+    neighbours = KNeighborsClassifier(count, algorithm="brute").fit(train, train_labels)
+    return float(neighbours.score(test, test_labels))
+
+
+def latent_trustworthiness(images: NDArray, latents: NDArray) -> float:
+    """How far neighbours in latent space are neighbours in pixel space too, in [0, 1], over 12 neighbours.
+
+    `images` (n, d) and `latents` (n, k). Venna and Kaski, ICANN 2001; scikit-learn's.
+    """
+    from sklearn.manifold import trustworthiness
+
+    neighbours = min(protocol.TRUSTWORTHINESS_NEIGHBOURS, (len(images) - 1) // 2)
+    return float(trustworthiness(images, latents, n_neighbors=neighbours))
+
+
+def path_ratio(paths: Tensor) -> float:
+    """Length of decoded paths (n, steps, d) over the straight distance between their ends, mean over the n paths.
+
+    1 is a straight fade from one image into the other; more is a detour through other images.
+    """
+    steps = (paths[:, 1:] - paths[:, :-1]).norm(dim=2).sum(1)
+    return float((steps / (paths[:, -1] - paths[:, 0]).norm(dim=1).clamp_min(1e-12)).mean())
+
+
+def importance_sweep(log_weights: Tensor, samples: tuple[int, ...]) -> dict[str, float]:
+    """-ln p(x) in nats by importance sampling, from ln w (k, n), for the first K of the k samples, mean over n images.
+
+    `nll_k<K>` = -mean[ln (1/K) sum w], in float64: an upper bound in expectation that falls with K (Burda et al.,
+    arXiv 1509.00519). With it the effective sample size (sum w)² / sum w² at the largest K: median and 5 % quantile.
+    """
+    log_weights = log_weights.double()
+    row = {f"nll_k{k}": float(-(log_weights[:k].logsumexp(0) - math.log(k)).mean()) for k in samples}
+    sizes = torch.exp(2 * log_weights.logsumexp(0) - (2 * log_weights).logsumexp(0))
+    quantiles = torch.quantile(sizes, torch.tensor([0.5, 0.05], dtype=torch.float64)).tolist()
+    return row | {"effective_sample_size_median": quantiles[0], "effective_sample_size_low": quantiles[1]}
 
 
 def linear_probe(

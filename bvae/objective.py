@@ -96,7 +96,81 @@ def evaluate_elbo(model: nn.Module, images: Tensor, noise: Tensor) -> Elbo:
     return Elbo(log_likelihood - kl, log_likelihood, kl)
 
 
-def elbo_loss(model: nn.Module, images: Tensor, noise: Tensor, *, beta: float = 1.0) -> tuple[Tensor, Elbo]:
-    """The training loss, -(E_q[ln p(x|z)] - beta KL) averaged over images, and the terms it came from."""
-    terms = evaluate_elbo(model, images, noise)
+def log_normal(z: Tensor, mean: Tensor | float, log_variance: Tensor) -> Tensor:
+    """ln N(z; mean, exp log_variance) of each latent in nats, before any sum over them."""
+    return -0.5 * ((z - mean).square() * torch.exp(-log_variance) + log_variance + math.log(2 * math.pi))
+
+
+def log_importance_weights(model: nn.Module, images: Tensor, noise: Tensor) -> tuple[Tensor, Elbo]:
+    """ln w = ln p(x|z) + ln p(z) - ln q(z|x), (k, n), for noise (k, n, latent_dim): one encoding, k decodings.
+
+    The terms beside it are averages over the k samples.
+    """
+    samples, count, latent_dim = noise.shape
+    mean, log_variance = (term.float() for term in model.encode(images))
+    z = sample_posterior(mean, log_variance, noise)  # (k, n, latent_dim)
+    decoded = model.decode(z.reshape(-1, latent_dim)).float()
+    repeated = images.expand(samples, *images.shape).reshape(-1, *images.shape[1:])
+    log_likelihood = model.likelihood.log_likelihood(decoded, repeated).view(samples, count)
+    log_prior = log_normal(z, 0.0, torch.zeros_like(z)).sum(-1)
+    log_posterior = log_normal(z, mean, log_variance).sum(-1)
+    kl = kl_divergence(mean, log_variance).sum(1)
+    terms = Elbo(log_likelihood.mean(0) - kl, log_likelihood.mean(0), kl)
+    return log_likelihood + log_prior - log_posterior, terms
+
+
+def total_correlation_terms(
+    z: Tensor, mean: Tensor, log_variance: Tensor, dataset_size: int
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Index-code mutual information, total correlation and dimension-wise KL in nats, (n,) each, all (n, latent_dim).
+
+    They add up to ln q(z|x) - ln p(z). The aggregate posterior q(z) is estimated from the minibatch: an image's own
+    posterior weighs 1 / N, each of the others (N - 1) / (N (n - 1)), which makes q(z) unbiased for batches drawn
+    without replacement from `dataset_size` = N images. Chen et al., arXiv 1802.04942, appendix C, give the same weights
+    but for one image of the batch that takes the rest; public code puts 1 / N in the wrong place.
+    """
+    count = len(z)
+    log_densities = log_normal(z[:, None], mean[None], log_variance[None])  # (n of z, n of posteriors, latent_dim)
+    others = math.log((dataset_size - 1) / (dataset_size * max(count - 1, 1)))
+    log_weights = torch.full((count, count), others, device=z.device)
+    log_weights.fill_diagonal_(-math.log(dataset_size))
+    log_aggregate = torch.logsumexp(log_weights + log_densities.sum(2), 1)  # ln q(z)
+    log_marginals = torch.logsumexp(log_weights[..., None] + log_densities, 1).sum(1)  # ln prod_j q(z_j)
+    log_posterior = log_densities.diagonal().sum(0)  # ln q(z|x)
+    log_prior = log_normal(z, 0.0, torch.zeros_like(z)).sum(1)
+    return log_posterior - log_aggregate, log_aggregate - log_marginals, log_marginals - log_prior
+
+
+# Objectives: each takes noise (k, n, latent_dim) and returns a batch's loss in nats per image, and the ELBO's terms.
+
+
+def elbo_loss(
+    model: nn.Module, images: Tensor, noise: Tensor, *, beta: float = 1.0, dataset_size: int = 0
+) -> tuple[Tensor, Elbo]:
+    """-(E_q[ln p(x|z)] - beta KL), by one sample: the (B)ELBO, or beta-VAE's (Higgins et al., 2017)."""
+    terms = evaluate_elbo(model, images, noise[0])
     return -(terms.log_likelihood - beta * terms.kl).mean(), terms
+
+
+def iwae_loss(
+    model: nn.Module, images: Tensor, noise: Tensor, *, beta: float = 1.0, dataset_size: int = 0
+) -> tuple[Tensor, Elbo]:
+    """-ln (1/k) sum of the k importance weights: Burda et al., arXiv 1509.00519. With k = 1 it is the ELBO's."""
+    log_weights, terms = log_importance_weights(model, images, noise)
+    return -(torch.logsumexp(log_weights, 0) - math.log(len(noise))).mean(), terms
+
+
+def beta_tc_loss(
+    model: nn.Module, images: Tensor, noise: Tensor, *, beta: float = 1.0, dataset_size: int
+) -> tuple[Tensor, Elbo]:
+    """-(E_q[ln p(x|z)] - MI - beta TC - dimension-wise KL), by one sample: Chen et al., arXiv 1802.04942."""
+    mean, log_variance = (term.float() for term in model.encode(images))
+    z = sample_posterior(mean, log_variance, noise[0])
+    log_likelihood = model.likelihood.log_likelihood(model.decode(z).float(), images)
+    information, correlation, dimension_wise = total_correlation_terms(z, mean, log_variance, dataset_size)
+    kl = kl_divergence(mean, log_variance).sum(1)
+    terms = Elbo(log_likelihood - kl, log_likelihood, kl)
+    return -(log_likelihood - information - beta * correlation - dimension_wise).mean(), terms
+
+
+OBJECTIVES = {"elbo": elbo_loss, "iwae": iwae_loss, "beta_tc": beta_tc_loss}

@@ -85,6 +85,7 @@ def train_run(
         precision=precision,
         objective=run.settings["objective"]["name"],
         beta=run.settings["objective"]["beta"],
+        samples=run.settings["objective"].get("samples", 1),
         resume_path=resume,
         fingerprint=hashlib.sha256(json.dumps(record, sort_keys=True).encode()).hexdigest(),
         resume_interval=resume_interval,

@@ -31,14 +31,26 @@ METRICS = (
     ("kl", None, 2, 1),
     ("mse_per_pixel", None, 5, 1),
     ("psnr", None, 2, 1),
+    ("ssim", None, 4, 1),
+    (f"nll_k{max(protocol.NLL_SAMPLES)}", None, 2, 1),
+    ("kl_bits_per_pixel", None, 4, 1),
     ("active_units", None, 1, 1),
     *(
         (f"{distance}_{what}", header if what == "samples" else None, 2, 1)
         for distance, header in (("fid", "FID ↓"), ("fd_classifier", "FD classifier ↓"))
-        for what in ("samples", "reconstructions", "interpolations")
+        for what in ("samples", "mixture_samples", "reconstructions", "interpolations")
     ),
     ("probe_accuracy", "Probe % ↑", 2, 100),
+    ("knn_accuracy", None, 2, 100),
+    ("trustworthiness", None, 4, 1),
 )
+HTML_STYLES = [
+    {"selector": "", "props": "border-collapse: collapse; font: 14px sans-serif"},
+    {"selector": "caption", "props": "text-align: left; font-weight: bold; padding: 6px 0"},
+    {"selector": "th, td", "props": "padding: 4px 10px; border-bottom: 1px solid #ddd; text-align: left"},
+    {"selector": "thead th", "props": "border-bottom: 2px solid #444"},
+]
+UNFLAT = ("empty", "kl_per_latent", "variance_per_latent")  # of metrics.json, left out of runs.csv
 GROUP = ["dataset", "recipe", "latent_dim"]
 PACKAGES = ("torch", "torchvision", "torch-fidelity", "scikit-learn", "pandas", "numpy", "scipy")
 
@@ -147,8 +159,9 @@ def notes(study: dict, rows: list[dict]) -> list[str]:
         "Mean ± standard deviation over n seeds, on the test images ("
         + ", ".join(f"{name}: {count:,}" for name, count in images)
         + "). Settings are ours; those of the paper are not available.",
-        "Reconstruction is -E_q[ln p(x|z)], ELBO the (B)ELBO at beta 1: nats per image, summed over pixels, one"
-        " sample of z an image. On grey pixels the Bernoulli terms are bounds by convention, not likelihoods.",
+        "Reconstruction is -E_q[ln p(x|z)], ELBO the (B)ELBO at beta 1: nats per image, summed over pixels,"
+        f" {protocol.ELBO_SAMPLES} samples of z an image. On grey pixels the Bernoulli terms are bounds by convention,"
+        " not likelihoods.",
         "Probe: logistic regression on posterior means, C chosen on held-out training images. Lines below the arms are"
         " controls: the untrained encoder and raw pixels (probe), the mean training image (as one image for all).",
     ]
@@ -223,8 +236,8 @@ def write_tables(study: dict, folder: Path, root: Path = Path()) -> None:
     write_text(folder / "table1.html", _to_html(text, caption, remarks, study["study"]))
     records = json.loads(table.to_json(orient="records", double_precision=15))
     write_json(folder / "table1.json", {"provenance": facts, "notes": remarks, "rows": records})
-    flat = pd.json_normalize([{key: value for key, value in row.items() if key != "empty"} for row in rows])
-    write_text(folder / "runs.csv", flat.to_csv(index=False, lineterminator="\n"))
+    flat = [{key: value for key, value in row.items() if key not in UNFLAT} for row in rows]
+    write_text(folder / "runs.csv", pd.json_normalize(flat).to_csv(index=False, lineterminator="\n"))
 
 
 def _to_latex(text: pd.DataFrame, caption: str, remarks: list[str], facts: dict) -> str:
@@ -253,14 +266,7 @@ def _to_html(text: pd.DataFrame, caption: str, remarks: list[str], study: str) -
         .set_uuid(f"{study}-table1")
         .set_caption(caption)
         .set_properties(subset=right, **{"text-align": "right", "white-space": "nowrap"})
-        .set_table_styles(
-            [
-                {"selector": "", "props": "border-collapse: collapse; font: 14px sans-serif"},
-                {"selector": "caption", "props": "text-align: left; font-weight: bold; padding: 6px 0"},
-                {"selector": "th, td", "props": "padding: 4px 10px; border-bottom: 1px solid #ddd; text-align: left"},
-                {"selector": "thead th", "props": "border-bottom: 2px solid #444"},
-            ]
-        )
+        .set_table_styles(HTML_STYLES)
         .to_html(doctype_html=True)
     )
     listed = "".join(f"<p>{remark}</p>" for remark in remarks)

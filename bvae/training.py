@@ -12,12 +12,11 @@ from tqdm import tqdm
 
 from bvae.files import whole_file
 from bvae.networks import VAE
-from bvae.objective import elbo_loss
+from bvae.objective import OBJECTIVES
 from bvae.seeds import derive_seed
 
 log = logging.getLogger(__name__)
 
-OBJECTIVES = {"elbo": elbo_loss}
 HISTORY_COLUMNS = ("epoch", "elbo", "log_likelihood", "kl", "gradient_norm", "learning_rate")
 
 
@@ -53,6 +52,7 @@ def train(
     gradient_clip: float = math.inf,
     objective: str = "elbo",
     beta: float = 1.0,
+    samples: int = 1,
     precision: str = "float32",
     resume_path: Path | None = None,
     fingerprint: str = "",
@@ -62,10 +62,11 @@ def train(
     """Train `model` in place on `images`, uint8 (n, c, h, w), both on the same device.
 
     `identity` is (data set, seed): the data order and the noise of each epoch derive from it alone, so that arms are
-    paired. An epoch has n // batch_size steps (at least one); a rest stays out, another one each epoch. `warmup` is the
-    share of all steps in which the learning rate rises to `learning_rate`; it then falls along a cosine. The state is
-    kept in `resume_path` at an epoch's end when the last save is `resume_interval` seconds old, and used again only
-    when its `fingerprint` is the same. `progress` shows a bar on a terminal.
+    paired. An epoch has n // batch_size steps (at least one); a rest stays out, another one each epoch. The objective
+    draws `samples` of z an image. `warmup` is the share of all steps in which the learning rate rises to
+    `learning_rate`; it then falls along a cosine. The state is kept in `resume_path` at an epoch's end when the last
+    save is `resume_interval` seconds old, and used again only when its `fingerprint` is the same. `progress` shows a
+    bar on a terminal.
 
     Returns the history (HISTORY_COLUMNS, training averages in nats per image) and the status: "finished", or "diverged"
     when the loss of an epoch was not finite.
@@ -97,9 +98,10 @@ def train(
         rate = schedule.get_last_lr()[0]
         for step in tqdm(range(steps), desc=f"epoch {epoch}/{epochs}", leave=False, disable=None if progress else True):
             batch = to_batch(images[order[step * batch_size : (step + 1) * batch_size]])
-            noise = torch.randn(len(batch), model.layout.latent_dim, generator=noise_generator, device=device)
+            shape = (samples, len(batch), model.layout.latent_dim)
+            noise = torch.randn(shape, generator=noise_generator, device=device)
             with autocast:
-                loss, terms = loss_of(model, batch, noise, beta=beta)
+                loss, terms = loss_of(model, batch, noise, beta=beta, dataset_size=len(images))
             optimizer.zero_grad()
             loss.backward()
             norm = torch.nn.utils.clip_grad_norm_(model.parameters(), gradient_clip)

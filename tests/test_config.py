@@ -71,7 +71,11 @@ NETWORK, TRAINING = "recipes.plain.network", "recipes.plain.training"
 FAULTS = {
     "unknown key": ("blocks.0.latent_dim", [8], "blocks[0]: unknown key 'latent_dim'. Did you mean 'latent_dims'?"),
     "unknown key at the top": ("blokcs", [], "top level: unknown key 'blokcs'. Did you mean 'blocks'?"),
-    "unknown key, nothing near": ("recipes.plain.objective", {"xyz": 1}, "unknown key 'xyz'. Known: beta, name."),
+    "unknown key, nothing near": (
+        "recipes.plain.objective",
+        {"xyz": 1},
+        "unknown key 'xyz'. Known: beta, name, samples.",
+    ),
     "unknown key deep": (f"{TRAINING}.epoch", 1, f"{TRAINING}: unknown key 'epoch'. Did you mean 'epochs'?"),
     "unknown arm": ("blocks.0.arms", ["bvae", "vea"], "blocks[0].arms[1]: 'vea' is not known. Did you mean 'vae'?"),
     "unknown data set": (

@@ -16,14 +16,16 @@ from bvae.evaluation import evaluate_controls, evaluate_run, interpolation_pairs
 from bvae.features import (
     SmallClassifier,
     classifier_features,
+    compare,
     extract,
     load_inception,
     load_reference,
     make_reference,
+    metric_name,
     reference_test_images,
     save_reference,
 )
-from bvae.files import InputError
+from bvae.files import InputError, write_tensors
 from bvae.metrics import (
     active_units,
     frechet_distance,
@@ -293,14 +295,18 @@ def test_classifier_has_ten_images_for_each_feature(images, wanted):
     [
         ("inception", {"n_train": 20, "n_test": 20, "size": 8}, "images of 8 pixels; fid needs 28"),
         ("inception", {"n_train": 20, "n_test": 2_048, "size": 28}, "2048 test images; fid needs 2049"),
-        ("classifier", {"n_train": 20, "n_test": 79, "size": 8}, "79 test images; fd_classifier needs 80"),
+        (
+            "classifier",
+            {"n_train": 20, "n_test": 79, "size": 8},
+            "79 test images; distances over the classifier need 80",
+        ),
         ("classifier", {"n_train": 20, "n_test": 80, "size": 8, "labels": False}, "no labels"),
     ],
 )
 def test_a_distance_that_means_nothing_says_why(extractor, dataset, reason):
     reference = make_reference(make_dataset(**dataset), extractor, weights=NO_WEIGHTS, device=CPU)
     assert reason in reference.why_empty
-    assert (reference.statistics, reference.floor, reference.classifier) == (None, None, None)
+    assert (reference.features, reference.floor, reference.classifier) == (None, {}, None)
 
 
 def test_inception_weights_that_are_missing_or_others_are_refused(tmp_path):
@@ -333,13 +339,39 @@ def reference(fake):
 
 
 def test_reference_is_of_the_test_images(fake, reference):
-    assert (reference.images, reference.why_empty, reference.distance) == (100, None, "fd_classifier")
-    assert reference.statistics[0].shape == (8,)  # 100 images: 8 features
+    assert (reference.images, reference.why_empty) == (100, None)
+    assert reference.features.shape == (100, 8)  # 100 images: 8 features
+    statistics = gaussian_statistics(reference.features)
     own = gaussian_statistics(extract(reference.classifier, fake.test_images, CPU))
-    assert abs(frechet_distance(own, reference.statistics)) < 1e-6 * np.trace(own[1])
+    assert abs(frechet_distance(own, statistics)) < 1e-6 * np.trace(own[1])
     assert reference.classifier_accuracy > 0.9  # each class has a pattern of its own
     drawn = gaussian_statistics(extract(reference.classifier, 255 - fake.test_images, CPU))
-    assert frechet_distance(drawn, reference.statistics) > 10 * reference.floor > 0
+    assert frechet_distance(drawn, statistics) > 10 * reference.floor["fd"] > 0
+    assert set(reference.floor) == {"fd", "precision", "recall"}  # no KID below 1,000 images
+
+
+def test_the_floor_is_what_training_images_give(fake, reference):
+    """100 of the 120 training images, in the place of generated ones."""
+    from bvae.seeds import derive_seed
+
+    generator = torch.Generator().manual_seed(derive_seed("fake", "floor images"))
+    drawn = fake.train_images[torch.randperm(120, generator=generator)[:100]]
+    assert compare(extract(reference.classifier, drawn, CPU), reference.features) == reference.floor
+
+
+@pytest.mark.parametrize(
+    ("metric", "inception", "classifier"),
+    [
+        ("fd", "fid", "fd_classifier"),
+        ("kid", "kid", "kid_classifier"),
+        ("kid_spread", "kid_spread", "kid_spread_classifier"),
+        ("precision", "precision", "precision_classifier"),
+        ("recall", "recall", "recall_classifier"),
+    ],
+)
+def test_only_inception_gives_a_fid(metric, inception, classifier):
+    assert metric_name(metric, "inception") == inception
+    assert metric_name(metric, "classifier") == classifier
 
 
 def test_a_reference_file_holds_all_of_it(fake, reference, tmp_path):
@@ -347,13 +379,22 @@ def test_a_reference_file_holds_all_of_it(fake, reference, tmp_path):
     loaded = load_reference(tmp_path / "r.safetensors")
     for key in ("extractor", "images", "floor", "why_empty", "dataset_sha256", "classifier_accuracy"):
         assert getattr(loaded, key) == getattr(reference, key), key
-    for found, wanted in zip(loaded.statistics, reference.statistics, strict=True):
-        assert np.array_equal(found, wanted)
+    assert torch.equal(loaded.features, reference.features)
     images = fake.test_images
     assert torch.equal(extract(loaded.classifier, images, CPU), extract(reference.classifier, images, CPU))
     empty = make_reference(fake, "inception", weights=NO_WEIGHTS, device=CPU)
     save_reference(empty, tmp_path / "e.safetensors")
     assert load_reference(tmp_path / "e.safetensors") == empty
+
+
+def test_a_reference_file_that_holds_statistics_is_refused(tmp_path):
+    """Files of before there were features to compare: their `floor` was one number."""
+    path = tmp_path / "old.safetensors"
+    facts = {"extractor": "classifier", "images": 100, "floor": 0.5, "why_empty": None, "dataset_sha256": "0" * 64}
+    facts |= {"classifier_accuracy": None, "classifier_shape": None}
+    write_tensors(path, {"mean": torch.zeros(8), "covariance": torch.eye(8)}, form="bvae-reference-1", facts=facts)
+    with pytest.raises(InputError, match="old.safetensors: found format 'bvae-reference-1'"):
+        load_reference(path)
 
 
 @pytest.mark.parametrize("size", [8, 28, 30, 32, 64])
@@ -424,6 +465,11 @@ def runs(fake, tmp_path_factory):
     return folders
 
 
+@pytest.fixture(autouse=True)
+def a_short_sweep(monkeypatch):
+    monkeypatch.setattr(protocol, "NLL_SAMPLES", (1, 10))
+
+
 def evaluated(folder: Path, dataset, references) -> dict:
     return evaluate_run(folder, dataset, references, weights=NO_WEIGHTS, device=CPU)
 
@@ -431,10 +477,22 @@ def evaluated(folder: Path, dataset, references) -> dict:
 def test_distance_of_the_real_images_is_zero(monkeypatch, fake, reference, runs):
     monkeypatch.setattr(evaluation, "decode_images", lambda model, z, device: fake.test_images)
     row = evaluated(runs["bvae"], fake, [reference])
-    scale = np.trace(reference.statistics[1])
-    for what in ("samples", "reconstructions", "interpolations"):
+    scale = np.trace(gaussian_statistics(reference.features)[1])
+    for what in ("samples", "mixture_samples", "reconstructions", "interpolations", "slerp_interpolations"):
         assert abs(row[f"fd_classifier_{what}"]) < 1e-6 * scale
-    assert (row["fd_classifier_images"], row["fd_classifier_floor"]) == (100, reference.floor)
+        assert (row[f"precision_classifier_{what}"], row[f"recall_classifier_{what}"]) == (1, 1)
+    assert row["fd_classifier_images"] == 100
+    assert {name: row[f"{name}_classifier_floor"] for name in reference.floor} == reference.floor
+
+
+def test_precision_is_of_the_generated_images(monkeypatch, fake, reference, runs):
+    """One test image shown a hundred times: each is near a real image, and they are near one real image only."""
+    one = fake.test_images[:1].expand(100, -1, -1, -1)
+    monkeypatch.setattr(evaluation, "decode_images", lambda model, z, device: one)
+    row = evaluated(runs["bvae"], fake, [reference])
+    for what in ("samples", "mixture_samples", "reconstructions", "interpolations", "slerp_interpolations"):
+        assert row[f"precision_classifier_{what}"] == 1
+        assert row[f"recall_classifier_{what}"] <= 0.01
 
 
 def test_arms_decode_the_same_prior_samples_and_pairs(monkeypatch, fake, reference, runs):
@@ -447,13 +505,17 @@ def test_arms_decode_the_same_prior_samples_and_pairs(monkeypatch, fake, referen
     monkeypatch.setattr(evaluation, "decode_images", spy)
     for folder in runs.values():
         evaluated(folder, fake, [reference])
-    samples, reconstructions, interpolations = decoded[:3]
-    assert torch.equal(samples, decoded[3])
+    (samples, _, means, *_), (other_samples, _, other_means, *_) = decoded[:5], decoded[5:]
+    assert torch.equal(samples, other_samples)
     assert torch.equal(samples, prior_samples("fake", 0, 100, 4))
     first, second = interpolation_pairs("fake", 100, 100)
-    for means, midpoints in ((reconstructions, interpolations), (decoded[4], decoded[5])):
-        torch.testing.assert_close(midpoints, 0.5 * (means[first] + means[second]))
-    assert not torch.equal(reconstructions, decoded[4])
+    for _, _, shown, midpoints, arcs in (decoded[:5], decoded[5:]):
+        one, two = shown[first], shown[second]
+        torch.testing.assert_close(midpoints, 0.5 * (one + two))
+        lengths = (one.norm(dim=1, keepdim=True), two.norm(dim=1, keepdim=True))
+        bisector = torch.nn.functional.normalize(one / lengths[0] + two / lengths[1])
+        torch.testing.assert_close(arcs, bisector * (lengths[0] + lengths[1]) / 2, rtol=1e-3, atol=1e-4)
+    assert not torch.equal(means, other_means)
 
 
 def test_a_row_agrees_with_its_definitions(fake, reference, runs):
@@ -467,7 +529,7 @@ def test_a_row_agrees_with_its_definitions(fake, reference, runs):
     with torch.no_grad():
         mean, log_variance = model.encode(images)
         shown = model.decode_mean(mean)
-        draws = [elbo_loss(model, images, torch.randn_like(mean))[1].elbo.mean().item() for _ in range(50)]
+        draws = [elbo_loss(model, images, torch.randn_like(mean)[None])[1].elbo.mean().item() for _ in range(50)]
     assert row["kl"] == pytest.approx(
         (0.5 * (mean**2 + log_variance.exp() - 1 - log_variance)).sum(1).mean().item(), 1e-5
     )
@@ -489,13 +551,19 @@ def test_a_row_agrees_with_its_definitions(fake, reference, runs):
 def test_an_empty_distance_is_none_and_says_why(fake, runs):
     empty = make_reference(fake, "inception", weights=NO_WEIGHTS, device=CPU)
     row = evaluated(runs["bvae"], fake, [empty])
-    names = [f"fid_{what}" for what in ("samples", "reconstructions", "interpolations")]
-    assert [row[name] for name in names] == [None] * 3
-    assert {row["empty"][name] for name in names} == {"images of 8 pixels; fid needs 28"}
+    assert row["fid_samples"] is None
+    assert row["empty"]["fid_samples"] == "images of 8 pixels; fid needs 28"
+    unlabelled = make_reference(make_dataset(120, 100, labels=False), "classifier", weights=NO_WEIGHTS, device=CPU)
+    row = evaluated(runs["bvae"], fake, [empty, unlabelled])  # one reason does not hide the other
+    assert (row["fid_samples"], row["fd_classifier_samples"]) == (None, None)
+    assert set(row["empty"]) == {"fid_samples", "fd_classifier_samples", "ssim"}
+    assert row["empty"]["fd_classifier_samples"].startswith("no labels")
+    measured = ("fid_recon", "fid_inter", "kid", "precision_", "recall", "fd_classifier_recon", "fd_classifier_inter")
+    assert not [name for name in row if name.startswith(measured)]
 
 
 def test_a_reference_or_a_model_of_other_data_is_refused(fake, reference, runs):
-    with pytest.raises(InputError, match="reference of fd_classifier.*other data"):
+    with pytest.raises(InputError, match="reference of classifier.*other data"):
         evaluated(runs["bvae"], fake, [replace(reference, dataset_sha256="f" * 64)])
     with pytest.raises(InputError, match="trained on data"):
         evaluated(runs["bvae"], make_dataset(60, 40), [])

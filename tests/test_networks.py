@@ -132,7 +132,7 @@ def test_tied_gradient_is_the_sum_of_both_directions(float64, architecture, norm
     untie(tied, untied)
     images = torch.rand(6, layout.channels, layout.size, layout.size)
     noise = torch.randn(6, layout.latent_dim)
-    losses = [elbo_loss(model, images, noise)[0] for model in (tied, untied)]
+    losses = [elbo_loss(model, images, noise[None])[0] for model in (tied, untied)]
     for loss in losses:
         loss.backward()
     assert losses[0].item() == pytest.approx(losses[1].item(), rel=1e-14)
@@ -229,7 +229,7 @@ def test_every_parameter_is_used(arm, architecture, normalization):
     model = BUILDERS[arm](layout, Gaussian(0.3, learned=True))
     scramble(model)
     images = torch.rand(6, layout.channels, layout.size, layout.size)
-    elbo_loss(model, images, torch.randn(6, layout.latent_dim))[0].backward()
+    elbo_loss(model, images, torch.randn(1, 6, layout.latent_dim))[0].backward()
     for name, parameter in model.named_parameters():
         assert parameter.grad is not None, name
         assert float(parameter.grad.abs().max()) > 0, name

@@ -143,7 +143,7 @@ def test_beta_scales_the_kl_of_the_loss_and_not_the_reported_elbo(float64):
     torch.manual_seed(0)
     model, images, noise = BVAE(SMALL_LAYOUTS["mlp"], Bernoulli()), torch.rand(5, 1, 8, 8), torch.randn(5, 3)
     with torch.no_grad():
-        (plain, terms), (weighted, same) = (elbo_loss(model, images, noise, beta=beta) for beta in (1.0, 4.0))
+        (plain, terms), (weighted, same) = (elbo_loss(model, images, noise[None], beta=beta) for beta in (1.0, 4.0))
     assert plain.item() == pytest.approx(-terms.elbo.mean().item(), rel=1e-12)
     assert (weighted - plain).item() == pytest.approx(3 * terms.kl.mean().item(), rel=1e-12)
     for name in terms._fields:
@@ -160,7 +160,7 @@ def test_bfloat16_networks_give_float32_terms(architecture, likelihood):
     exact = evaluate_elbo(model, images, noise)
     with torch.autocast("cpu", torch.bfloat16):
         assert model.encode(images)[1].dtype == torch.bfloat16  # autocast reached the layers
-        loss, terms = elbo_loss(model, images, noise)
+        loss, terms = elbo_loss(model, images, noise[None])
     loss.backward()
     assert {term.dtype for term in terms} | {loss.dtype} == {torch.float32}
     assert {parameter.grad.dtype for parameter in model.parameters()} == {torch.float32}

@@ -96,12 +96,13 @@ def test_a_model_file_has_the_same_bytes_each_time(fake, tmp_path):
 
 
 def seen_by(run: Run, dataset: Dataset, folder: Path, monkeypatch) -> list[tuple[torch.Tensor, torch.Tensor]]:
-    """Every batch of images and noise that training showed a run."""
+    """Every batch of images and noise that training showed a run, which draws one z an image."""
     seen, loss_of = [], training.OBJECTIVES["elbo"]
 
-    def spy(model, images, noise, *, beta):
-        seen.append((images.clone(), noise.clone()))
-        return loss_of(model, images, noise, beta=beta)
+    def spy(model, images, noise, *, beta, dataset_size):
+        assert (noise.shape, dataset_size) == ((1, len(images), run.latent_dim), len(dataset.train_images))
+        seen.append((images.clone(), noise[0].clone()))
+        return loss_of(model, images, noise, beta=beta, dataset_size=dataset_size)
 
     with monkeypatch.context() as patch:
         patch.setitem(training.OBJECTIVES, "elbo", spy)
@@ -160,7 +161,7 @@ def test_first_step_by_hand(fake, tmp_path, monkeypatch):
     run = make_run(epochs=1, batch_size=120, gradient_clip=1e9)
     [(images, noise)] = seen_by(run, fake, tmp_path, monkeypatch)
     model, _ = build_model(run, channels=1, size=8)
-    training.OBJECTIVES["elbo"](model, images, noise, beta=1.0)[0].backward()
+    training.OBJECTIVES["elbo"](model, images, noise[None], beta=1.0)[0].backward()
     trained, _ = load_run(tmp_path)
     [row] = read_history(tmp_path)
     norm = math.sqrt(sum(float(p.grad.double().square().sum()) for p in model.parameters()))
@@ -343,7 +344,8 @@ def test_a_broken_model_file_is_refused_by_name(fake, tmp_path, break_it, messag
             read()
 
 
-def test_precisions_run_and_are_recorded(fake, tmp_path):
+def test_precisions_run_and_are_recorded(fake, tmp_path, monkeypatch):
+    monkeypatch.setattr(protocol, "NLL_SAMPLES", (1, 10))
     rows = {}
     for precision in ("float32", "bfloat16", "auto"):
         train_into(make_run(precision=precision), fake, tmp_path / precision)
@@ -391,10 +393,11 @@ def test_training_beats_the_mean_image_and_the_untrained_encoder(digits, control
     settings = make_run(network={"architecture": "mlp", "hidden": [128, 64]}, epochs=40, batch_size=64).settings
     run = Run("recipe", settings, "digits", arm, 8, 0)
     monkeypatch.setattr(protocol, "PROBE_STRENGTHS", (1.0,))
+    monkeypatch.setattr(protocol, "NLL_SAMPLES", (1, 10))
     train_into(run, digits, tmp_path)
     row = evaluate_run(tmp_path, digits, [], weights=NO_WEIGHTS, device=CPU)
     untrained = evaluate_untrained(run, digits, CPU)
-    error = math.hypot(row["elbo_standard_error"], 0.1)
+    error = math.hypot(row["elbo_noise_error"], row["elbo_image_error"], 0.1)
     assert row["elbo"] > controls["mean_image_log_likelihood_bernoulli"] + 5 * error
     assert row["probe_accuracy"] > untrained["probe_accuracy"] + 3 * math.sqrt(0.25 / len(digits.test_images))
     assert read_history(tmp_path)[-1]["elbo"] > read_history(tmp_path)[0]["elbo"]
