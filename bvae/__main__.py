@@ -84,6 +84,12 @@ def _table(args: argparse.Namespace) -> None:
     write_tables(_json_object(args.study, "--study"), args.output)
 
 
+def _claims(args: argparse.Namespace) -> None:
+    from bvae.claims import write_claims
+
+    write_claims(_json_object(args.study, "--study"), args.claims, args.output)
+
+
 def _figure(args: argparse.Namespace) -> None:
     from bvae.figures import draw
 
@@ -168,6 +174,11 @@ def build_parser() -> argparse.ArgumentParser:
     step = steps.add_parser("table", parents=[common, study], help="the tables of a study")
     step.add_argument("--output", type=Path, required=True, help="folder for table1.* and runs.csv")
     step.set_defaults(run=_table)
+
+    step = steps.add_parser("claims", parents=[common, study], help="the verdicts of a study")
+    step.add_argument("--claims", type=Path, required=True, help="config/claims.yaml")
+    step.add_argument("--output", type=Path, required=True, help="folder for claims.{csv,md,html}")
+    step.set_defaults(run=_claims)
 
     step = steps.add_parser("figure", parents=[data, study], help="one figure of a study")
     step.add_argument("kind", choices=FIGURES)

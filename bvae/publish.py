@@ -8,13 +8,13 @@ from bvae.files import InputError, read_json, sha256_of_file, write_json
 
 
 def publish(study: dict, output: Path, root: Path = Path()) -> None:
-    """Copy the finished study's tables and figures to `output`, with `manifest.json` beside them.
+    """Copy the finished study's tables, figures and claims to `output`, with `manifest.json` beside them.
 
     The manifest names the SHA-256 of every published file, and of the model and metrics of every run behind them.
     Raises InputError when a table or a run is missing. Files of an earlier publication of the study are replaced.
     """
     source = root / "results/studies" / study["study"]
-    files = sorted(path for part in ("tables", "figures") for path in (source / part).glob("*.*"))
+    files = sorted(path for part in ("tables", "figures", ".") for path in (source / part).glob("*.*"))
     if not (source / "tables/table1.json").exists():
         raise InputError(
             f"{source}: the study is not finished: no tables/table1.json. Run `snakemake` to its end first."

@@ -16,7 +16,7 @@ from bvae.training import OBJECTIVES
 ROOT = Path(__file__).parents[1]
 SCHEMA = load_schema(ROOT / "workflow" / "schemas" / "config.schema.yaml")
 DATASETS = sorted(path.stem for path in (ROOT / "workflow" / "rules" / "datasets").glob("*.smk"))
-STUDIES = sorted((ROOT / "config").glob("*.yaml"))
+STUDIES = sorted(path for path in (ROOT / "config").glob("*.yaml") if path.stem != "claims")
 RECIPE = SCHEMA["properties"]["recipes"]["additionalProperties"]["properties"]
 BLOCK = SCHEMA["properties"]["blocks"]["items"]["properties"]
 

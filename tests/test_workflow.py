@@ -53,6 +53,7 @@ def test_quick_makes_every_file(quick):
     expected = [f"{run}/{name}" for run in runs for name in ("model.safetensors", "history.csv", "metrics.json")]
     expected += [f"{TABLES}/table1.{suffix}" for suffix in ("csv", "tex", "html", "json")] + [f"{TABLES}/runs.csv"]
     expected += [f"{FIGURES}/{kind}-mlp-quick-digits-z8.{suffix}" for kind in bvae.FIGURES for suffix in ("svg", "png")]
+    expected += [f"results/studies/quick/claims.{suffix}" for suffix in ("csv", "md", "html")]
     assert [name for name in expected if not (quick / name).is_file() or not (quick / name).stat().st_size] == []
     assert not list(quick.rglob("resume.pt"))
 
@@ -91,6 +92,27 @@ def test_quick_parameter_counts(quick):
     assert runs["vae"] - runs["bvae"] == shared
     assert runs["bvae_gain"] - runs["bvae"] == 8
     assert abs(runs["vae_narrow"] / runs["bvae"] - 1) < 0.01
+
+
+def test_verdicts_of_the_quick_study(quick):
+    """Three seeds decide nothing; the parameter count needs no seeds."""
+    claims = pd.read_csv(quick / "results/studies/quick/claims.csv").set_index("claim")
+    runs = quick_runs(quick).groupby("arm")["parameters"].first()
+    cut = 1 - runs["bvae"] / runs["vae"]
+    assert 0.45 < cut < 0.5
+    assert claims.loc["parameter-cut", "verdict"] == "reproduced"
+    assert f"{100 * cut:.1f} %" in claims.loc["parameter-cut", "reason"]
+    assert set(claims["verdict"].drop("parameter-cut")) == {"inconclusive"}
+    assert claims.loc["generation-matches", "metric"] == "fd_classifier_samples"
+    assert "| reproduced |" in (quick / "results/studies/quick/claims.md").read_text()
+
+
+def test_metrics_that_mean_nothing_on_digits_say_why(quick):
+    row = json.loads((quick / run_folder("mlp-quick", "digits", "bvae", 8, 0) / "metrics.json").read_text())
+    assert row["ssim"] is None
+    assert "8 pixels" in row["empty"]["ssim"]
+    assert "kid_classifier_samples" not in row  # 360 images; its subsets have 1,000
+    assert row["nll_k1000"] < row["nll_k1"]
 
 
 def test_provenance(quick):
@@ -194,6 +216,16 @@ def test_bad_config_names_every_fault_before_any_job(plan):
     assert "5 faults" in done.stdout
     for fault in ("'seedz'", "Did you mean 'digits'?", "Did you mean 'bvae'?", "Did you mean 'mlp'?", "write 1.0e-3"):
         assert fault in done.stdout
+    assert "Traceback" not in done.stdout
+    assert not (plan / "results").exists()
+
+
+def test_claims_that_name_nothing_known_are_refused_before_any_job(plan):
+    claims = (plan / "config/claims.yaml").read_text()
+    (plan / "config/claims.yaml").write_text(claims.replace("metric: elbo", "metric: elbow", 1))
+    done = snakemake(plan, *QUICK)
+    assert done.returncode == 1
+    assert "metric 'elbow' is not known. Did you mean 'elbo'?" in done.stdout
     assert "Traceback" not in done.stdout
     assert not (plan / "results").exists()
 

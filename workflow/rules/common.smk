@@ -14,14 +14,15 @@ shell.prefix(
 )
 
 import bvae.protocol
+from bvae.claims import load_claims
 from bvae.config import (
-    ConfigError,
     check_study,
     control_paths,
     expand_runs,
     load_schema,
     run_folder,
 )
+from bvae.files import InputError
 
 DATASETS = sorted(
     path.stem for path in (ROOT / "workflow/rules/datasets").glob("*.smk")
@@ -33,7 +34,8 @@ try:
         schema=load_schema(ROOT / "workflow/schemas/config.schema.yaml"),
         datasets=DATASETS,
     )
-except ConfigError as error:
+    load_claims(ROOT / "config/claims.yaml")
+except InputError as error:
     raise WorkflowError(str(error)) from None
 
 RUNS = expand_runs(STUDY)

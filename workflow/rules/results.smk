@@ -7,6 +7,7 @@ TABLES = [
     f"{STUDY_FOLDER}/tables/{name}"
     for name in ["table1.csv", "table1.tex", "table1.html", "table1.json", "runs.csv"]
 ]
+CLAIMS = [f"{STUDY_FOLDER}/claims.{suffix}" for suffix in ["csv", "md", "html"]]
 FIGURE = "{kind}-{recipe}-{dataset}-z{latent_dim}"
 FIGURES = [
     f"{STUDY_FOLDER}/figures/{FIGURE.format(kind=kind, **group)}.{suffix}"
@@ -18,6 +19,7 @@ FIGURES = [
 
 localrules:
     table,
+    claims,
     publish,
 
 
@@ -38,6 +40,27 @@ rule table:
         folder=subpath(output[0], parent=True),
     shell:
         "python -m bvae table --study {params.study:q} --output {params.folder:q} --log {log:q}"
+
+
+rule claims:
+    input:
+        metrics_of(RUNS),
+        [group["controls"] for group in GROUPS],
+        claims=ROOT / "config/claims.yaml",
+    output:
+        report(CLAIMS, caption="../report/claims.rst", category="Claims"),
+    log:
+        f"{STUDY_LOGS}/claims.log",
+    benchmark:
+        f"{STUDY_BENCHMARKS}/claims.tsv"
+    conda:
+        "../../environment.yml"
+    params:
+        study=STUDY_JSON,
+        folder=subpath(output[0], parent=True),
+    shell:
+        "python -m bvae claims --study {params.study:q} --claims {input.claims:q} --output {params.folder:q}"
+        " --log {log:q}"
 
 
 rule figure:
@@ -74,6 +97,7 @@ rule figure:
 rule publish:
     input:
         TABLES,
+        CLAIMS,
         FIGURES,
     output:
         f"results/published/{STUDY['study']}/manifest.json",

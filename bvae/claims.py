@@ -1,0 +1,306 @@
+"""The claims of the paper, each with a verdict: paired over seeds, with intervals and Holm's correction.
+
+Margins and tests are in config/claims.yaml and are never moved after a run; the rules of the verdicts are here. A
+difference is always counted so that positive means worse for the first arm.
+"""
+
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import yaml
+
+import bvae
+from bvae.config import control_paths, suggest
+from bvae.files import InputError, read_json, write_text
+from bvae.tables import HTML_STYLES, METRICS, collect_runs
+
+MINIMUM_SEEDS = 5  # below, a sign-flip test cannot reach p < 0.05 two-sided even when every seed agrees
+LEVEL = 0.05
+COMPARED_METRICS = {name for name, *_ in METRICS} | {"backward_mse_per_pixel"}
+
+
+@dataclass(frozen=True)
+class Difference:
+    """The paired difference of two arms over seeds, positive where the first is worse, with its intervals.
+
+    `interval_90` and `interval_95` are paired t; `bootstrap_95` is BCa over the seeds (None where it cannot be formed).
+    """
+
+    n: int
+    mean: float
+    interval_90: tuple[float, float]
+    interval_95: tuple[float, float]
+    bootstrap_95: tuple[float, float] | None
+    p_better: float  # two-sided p of the mean, if the arms were equal
+    p_margin: float  # one-sided p, if the first arm were worse by just the margin
+
+
+def paired_difference(first: Sequence[float], second: Sequence[float], *, better: str, margin: float) -> Difference:
+    """Compare two arms seed by seed; `better` is "lower" or "higher", `margin` positive and in the metric's unit."""
+    sign = 1 if better == "lower" else -1
+    worse = sign * (np.asarray(first, float) - np.asarray(second, float))
+    n, mean = len(worse), float(worse.mean()) if len(worse) else math.nan
+    if n < 2:
+        nothing = (math.nan, math.nan)
+        return Difference(n, mean, nothing, nothing, None, math.nan, math.nan)
+    error = float(worse.std(ddof=1) / math.sqrt(n))
+    if error == 0:  # the same difference at every seed
+        surely = [0.0 if holds else 1.0 for holds in (mean != 0, mean < margin)]
+        return Difference(n, mean, (mean, mean), (mean, mean), None, *surely)
+    from scipy import stats
+
+    student = stats.t(n - 1)
+    intervals = [(mean - error * float(student.ppf(q)), mean + error * float(student.ppf(q))) for q in (0.95, 0.975)]
+    p_better = 2 * float(student.sf(abs(mean) / error))
+    p_margin = float(student.cdf((mean - margin) / error))
+    return Difference(n, mean, *intervals, _bootstrap(worse), p_better, p_margin)
+
+
+def _bootstrap(values: np.ndarray) -> tuple[float, float] | None:
+    from scipy import stats
+
+    if len(values) < 3:
+        return None
+    found = stats.bootstrap((values,), np.mean, confidence_level=0.95, method="BCa", rng=np.random.default_rng(0))
+    low, high = found.confidence_interval
+    return (float(low), float(high)) if math.isfinite(low) and math.isfinite(high) else None
+
+
+def holm(p_values: Sequence[float]) -> list[float]:
+    """Holm's step-down adjusted p-values (Holm 1979), in the given order. NaN stays NaN and is not counted."""
+    adjusted = [math.nan] * len(p_values)
+    order = sorted((p, i) for i, p in enumerate(p_values) if not math.isnan(p))
+    highest = 0.0
+    for rank, (p, i) in enumerate(order):
+        highest = max(highest, min(1.0, (len(order) - rank) * p))
+        adjusted[i] = highest
+    return adjusted
+
+
+def judge_match(difference: Difference, margin: float, p_adjusted: float) -> str:
+    """ "matches": not worse by the margin (one-sided at 5 %, Holm-adjusted), which is the 90 % interval below it."""
+    if difference.n < MINIMUM_SEEDS:
+        return "inconclusive"
+    if p_adjusted <= LEVEL:
+        return "reproduced"
+    return "not reproduced" if difference.interval_90[0] > margin else "inconclusive"
+
+
+def judge_outperform(difference: Difference, margin: float, p_adjusted: float) -> str:
+    """ "outperforms": 0 excluded in the first arm's favour (two-sided at 5 %, Holm-adjusted).
+
+    Not reproduced when 0 is excluded the other way, or the arms are shown to be equivalent within the margin.
+    """
+    if difference.n < MINIMUM_SEEDS:
+        return "inconclusive"
+    if difference.mean < 0 and p_adjusted <= LEVEL:
+        return "reproduced"
+    low, high = difference.interval_90
+    if difference.interval_95[0] > 0 or (-margin < low and high < margin):
+        return "not reproduced"
+    return "inconclusive"
+
+
+def judge_cut(first: float, second: float, *, reproduced_from: float, partly_from: float) -> str:
+    """The parameter cut 1 - first / second against its two thresholds."""
+    saved = second - first
+    if saved >= reproduced_from * second:
+        return "reproduced"
+    return "partly" if saved >= partly_from * second else "not reproduced"
+
+
+# --------------------------------------------------------------------------------------------------------------------
+# The claims file, and a study's verdicts
+# --------------------------------------------------------------------------------------------------------------------
+
+TESTS = {  # what a claim of each test must say, besides id, text, test and arms, and what it may
+    "parameter_cut": ({"reproduced_from", "partly_from"}, set()),
+    "matches": ({"metric", "better", "margin"}, {"otherwise", "confirmatory", "task", "only"}),
+    "outperforms": ({"metric", "better", "margin"}, {"otherwise", "confirmatory", "task", "only"}),
+    "number": ({"metric", "value", "margin"}, {"task", "only"}),
+    "backward_noise": ({"metric"}, {"task", "only"}),
+}
+
+
+def load_claims(path: str | Path) -> list[dict]:
+    """Read and check the claims; InputError names every fault at once, before any run."""
+    try:
+        document = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise InputError(f"{path}: no such file. It is part of the repository.") from None
+    except (UnicodeDecodeError, yaml.YAMLError) as error:
+        raise InputError(f"{path}: not a YAML file: {error}") from None
+    claims = document.get("claims") if isinstance(document, dict) else None
+    if not isinstance(claims, list) or not all(isinstance(claim, dict) for claim in claims):
+        raise InputError(f"{path}: wanted a list of claims under the key 'claims'")
+    faults = [
+        f"{claim.get('id', f'claims[{i}]')}: {fault}" for i, claim in enumerate(claims) for fault in _faults(claim)
+    ]
+    ids = [claim.get("id") for claim in claims]
+    faults += [f"{name}: stands twice" for name in sorted({str(name) for name in ids if ids.count(name) > 1})]
+    if faults:
+        raise InputError("\n".join([f"{path} has {len(faults)} fault(s):", *(f"  - {fault}" for fault in faults)]))
+    return claims
+
+
+def _faults(claim: dict) -> Iterator[str]:
+    test = claim.get("test")
+    if test not in TESTS:
+        yield f"test '{test}' is not known. {suggest(test, TESTS)}"
+        return
+    required, optional = TESTS[test]
+    required = required | {"id", "text", "test", "arms"}
+    for key in sorted(required - claim.keys()):
+        yield f"'{key}' is missing"
+    for key in sorted(claim.keys() - required - optional):
+        yield f"unknown key '{key}'. {suggest(key, required | optional)}"
+    for arm in claim.get("arms", []):
+        if arm not in bvae.ARMS:
+            yield f"arm '{arm}' is not known. {suggest(arm, bvae.ARMS)}"
+    wanted = 1 if test == "number" else 2
+    if len(claim.get("arms", [])) != wanted:
+        yield f"wanted {wanted} arm(s), got {claim.get('arms')}"
+    for key in ("metric", "otherwise"):
+        if key in claim and claim[key] not in COMPARED_METRICS:
+            yield f"metric '{claim[key]}' is not known. {suggest(claim[key], COMPARED_METRICS)}"
+    if claim.get("better", "lower") not in ("lower", "higher"):
+        yield f"better is '{claim['better']}', wanted lower or higher"
+    margin = claim.get("margin")
+    if margin is not None and (
+        not isinstance(margin, dict)
+        or len(margin) != 1
+        or not margin.keys() <= {"absolute", "relative"}
+        or not all(isinstance(value, int | float) and value > 0 for value in margin.values())
+    ):
+        yield f"margin is {margin}, wanted one of absolute: or relative: with a positive number"
+
+
+def judge_claims(claims: list[dict], rows: list[dict], controls: dict[str, dict]) -> list[dict]:
+    """A verdict for each claim in each (data set, recipe, latent dim) of a study's finished runs.
+
+    `controls` are those of each data set. Holm's correction runs over the confirmatory verdicts of the whole study.
+    """
+    found = []
+    groups = list(dict.fromkeys((row["dataset"], row["recipe"], row["latent_dim"]) for row in rows))
+    for claim in claims:
+        for dataset, recipe, latent_dim in groups:
+            place = {"dataset": dataset, "recipe": recipe, "latent_dim": latent_dim}
+            mine = [row for row in rows if all(row[key] == value for key, value in place.items())]
+            if all(place[key] == value for key, value in claim.get("only", {}).items()):
+                found.append({"claim": claim["id"], "text": claim["text"], **place} | _measure(claim, mine))
+                found[-1] |= {"mean_image": controls[dataset].get("mean_image_mse_per_pixel"), "rule": claim}
+    family = [i for i, entry in enumerate(found) if entry["rule"].get("confirmatory") and "difference" in entry]
+    for entry in found:
+        if "difference" in entry:
+            entry["p"] = _p_value(entry)
+            entry["p_holm"] = entry["p"]  # of its own outside the family
+    for i, p in zip(family, holm([found[i]["p"] for i in family]), strict=True):
+        found[i]["p_holm"] = p
+    return [_conclude(entry) for entry in found]
+
+
+def _p_value(entry: dict) -> float:
+    difference = entry["difference"]
+    return difference.p_margin if entry["rule"]["test"] == "matches" else difference.p_better
+
+
+def _measure(claim: dict, rows: list[dict]) -> dict:
+    """The numbers that a claim is about, over the seeds at which every one of its arms finished."""
+    finished = [row for row in rows if row["status"] == "finished"]
+    metric = claim.get("metric", "parameters")
+    if "otherwise" in claim and not any(row.get(metric) is not None for row in finished):
+        metric = claim["otherwise"]
+    values = {
+        arm: {row["seed"]: row[metric] for row in finished if row["arm"] == arm and row.get(metric) is not None}
+        for arm in claim["arms"]
+    }
+    seeds = sorted(set.intersection(*(set(of_seed) for of_seed in values.values())))
+    columns = [[values[arm][seed] for seed in seeds] for arm in claim["arms"]]
+    entry: dict = {"metric": metric, "n": len(seeds), "values": columns}
+    if claim["test"] in ("matches", "outperforms") and seeds:
+        [(kind, size)] = claim["margin"].items()
+        margin = size if kind == "absolute" else size * abs(float(np.mean(columns[1])))
+        entry |= {"margin": margin}
+        entry["difference"] = paired_difference(*columns, better=claim["better"], margin=margin)
+    return entry
+
+
+def _conclude(entry: dict) -> dict:
+    """One row of the claims table: flat, the verdict and what it rests on."""
+    claim, columns = entry.pop("rule"), entry.pop("values")
+    mean_image, difference = entry.pop("mean_image"), entry.pop("difference", None)
+    row = entry | {"arms": " against ".join(claim["arms"]), "confirmatory": bool(claim.get("confirmatory"))}
+    row |= {f"mean_{i + 1}": float(np.mean(column)) if column else None for i, column in enumerate(columns)}
+    if not entry["n"]:
+        return row | {"verdict": "inconclusive", "reason": "no finished pair of runs has this metric"}
+    test = claim["test"]
+    if test == "parameter_cut":
+        verdict = judge_cut(
+            columns[0][0], columns[1][0], reproduced_from=claim["reproduced_from"], partly_from=claim["partly_from"]
+        )
+        return row | {"verdict": verdict, "reason": f"cut of {100 * (1 - columns[0][0] / columns[1][0]):.1f} %"}
+    few = entry["n"] < MINIMUM_SEEDS
+    if test == "number":
+        away = row["mean_1"] - claim["value"]
+        near = abs(away) <= claim["margin"]["absolute"]
+        verdict = "inconclusive" if few else "reproduced" if near else "not reproduced"
+        return row | {"verdict": verdict, "reason": f"{row['mean_1']:.4f}, {away:+.4f} from {claim['value']}"}
+    if test == "backward_noise":
+        first, second = (all(value < mean_image for value in column) for column in columns)
+        verdict = "inconclusive" if few else "reproduced" if first and not second else "not reproduced"
+        return row | {"verdict": verdict, "reason": f"MSE of the mean training image: {mean_image:.4f}"}
+    judge = judge_match if test == "matches" else judge_outperform
+    row |= {"difference": difference.mean, "worse_is": "positive"}
+    for name in ("interval_90", "interval_95", "bootstrap_95"):
+        low, high = getattr(difference, name) or (None, None)
+        row |= {f"{name}_low": low, f"{name}_high": high}
+    verdict = judge(difference, entry["margin"], entry["p_holm"])
+    return row | {"verdict": verdict, "reason": f"{entry['n']} seeds; fewer than {MINIMUM_SEEDS}" if few else ""}
+
+
+def write_claims(study: dict, claims_path: Path, folder: Path, root: Path = Path()) -> None:
+    """Write claims.{csv,md,html} of a study into `folder`."""
+    rows = collect_runs(study, root)
+    controls = {group["dataset"]: read_json(root / group["controls"]) for group in control_paths(study)}
+    table = pd.DataFrame(judge_claims(load_claims(claims_path), rows, controls))
+    write_text(folder / "claims.csv", table.to_csv(index=False, lineterminator="\n"))
+    shown = pd.DataFrame([_shown(row) for row in table.to_dict("records")])
+    head = f"# Claims: {study['title'] or study['study']}\n\n{HEADING}\n\n"
+    lines = ["| " + " | ".join(line) + " |" for line in [list(shown), ["---"] * shown.shape[1], *shown.values.tolist()]]
+    write_text(folder / "claims.md", head + "\n".join(lines) + "\n")
+    style = shown.style.hide(axis="index").set_uuid(f"{study['study']}-claims").set_caption(HEADING)
+    style = style.set_table_styles(HTML_STYLES)
+    write_text(folder / "claims.html", style.to_html(doctype_html=True))
+
+
+HEADING = (
+    "Under our disclosed settings: the paper's hyperparameters are not available, so a claim that is not reproduced"
+    " here is no evidence of an error there. Differences are paired over seeds, positive where the first arm is worse."
+    f" Fewer than {MINIMUM_SEEDS} seeds are never better than inconclusive."
+)
+
+
+def _shown(row: dict) -> dict[str, str]:
+    def interval(name: str) -> str:
+        low, high = row.get(f"{name}_low"), row.get(f"{name}_high")
+        return "" if low is None or pd.isna(low) else f"[{low:.4g}, {high:.4g}]"
+
+    number = row.get("difference")
+    holm_p = row.get("p_holm")
+    return {
+        "Claim": row["text"],
+        "Data set": f"{row['dataset']}, z{row['latent_dim']}, {row['recipe']}",
+        "Verdict": row["verdict"],
+        "n": str(row["n"]),
+        "Metric": row["metric"],
+        "Arms": row["arms"],
+        "Difference": "" if number is None or pd.isna(number) else f"{number:.4g}",
+        "90 %": interval("interval_90"),
+        "95 %": interval("interval_95"),
+        "p (Holm)": "" if holm_p is None or pd.isna(holm_p) else f"{holm_p:.3g}",
+        "Note": row["reason"],
+    }

@@ -1,0 +1,180 @@
+"""Verdicts on synthetic runs whose truth is known, and the statistics behind them against references."""
+
+import math
+from pathlib import Path
+
+import numpy as np
+import pytest
+import yaml
+from scipy import stats
+
+from bvae.claims import holm, judge_claims, judge_cut, judge_match, judge_outperform, load_claims, paired_difference
+from bvae.files import InputError
+
+CLAIMS = Path(__file__).parents[1] / "config/claims.yaml"
+CONTROLS = {"fake": {"mean_image_mse_per_pixel": 0.07}}
+
+
+def verdict(first, second, *, test: str, margin: float, better: str = "lower") -> str:
+    difference = paired_difference(first, second, better=better, margin=margin)
+    if test == "matches":
+        return judge_match(difference, margin, difference.p_margin)
+    return judge_outperform(difference, margin, difference.p_better)
+
+
+def simulate(rng, n: int, effect: float) -> tuple[np.ndarray, np.ndarray]:
+    """Two arms over n seeds: a common part of each seed, and a difference of mean `effect` and deviation 1."""
+    common = rng.normal(100, 3, n)
+    return common + effect + rng.normal(0, 1, n), common
+
+
+def share(wanted: str, *, n: int, effect: float, test: str, margin: float = 1.0, studies: int = 1000) -> float:
+    rng = np.random.default_rng(0)
+    found = [verdict(*simulate(rng, n, effect), test=test, margin=margin) for _ in range(studies)]
+    return found.count(wanted) / studies
+
+
+def test_intervals_are_those_of_scipy():
+    first, second = np.array([3.0, 5.0, 4.0, 8.0, 6.0]), np.array([2.0, 4.5, 4.5, 6.0, 5.0])
+    found = paired_difference(first, second, better="lower", margin=1.0)
+    reference = stats.ttest_rel(first, second)
+    assert found.mean == pytest.approx(0.8)
+    assert found.interval_90 == pytest.approx(tuple(reference.confidence_interval(0.90)))
+    assert found.interval_95 == pytest.approx(tuple(reference.confidence_interval(0.95)))
+    assert found.p_better == pytest.approx(reference.pvalue)
+    assert found.p_margin == pytest.approx(stats.ttest_1samp(first - second, 1.0, alternative="less").pvalue)
+    assert found.bootstrap_95[0] < 0.8 < found.bootstrap_95[1]
+
+
+def test_sign_is_worse_for_the_first_arm():
+    lower = paired_difference([1.0, 2, 3, 4, 6], [2.0, 3, 4, 5, 6], better="lower", margin=1.0)
+    higher = paired_difference([1.0, 2, 3, 4, 6], [2.0, 3, 4, 5, 6], better="higher", margin=1.0)
+    assert (lower.mean, higher.mean) == (-0.8, 0.8)
+
+
+@pytest.mark.parametrize("effect", [1.0, 1.5])
+def test_a_false_match_is_rare(effect):
+    """At the margin "matches" is wrongly reproduced in 5 % of studies, beyond it in fewer (4 standard errors)."""
+    found = share("reproduced", n=6, effect=effect, test="matches")
+    assert found <= 0.05 + 4 * math.sqrt(0.05 * 0.95 / 1000)
+
+
+def test_a_false_outperforms_is_rare():
+    """Without an effect one side of a two-sided 5 % test: 2.5 %."""
+    found = share("reproduced", n=6, effect=0.0, test="outperforms")
+    assert found <= 0.025 + 4 * math.sqrt(0.025 * 0.975 / 1000)
+
+
+@pytest.mark.parametrize(("effect", "n"), [(2, 5), (1.5, 6), (1, 10)])
+def test_a_planted_effect_is_found_with_the_stated_power(effect, n):
+    """The sizes of n at which a standardised paired effect is found with about 80 % power, by scipy's noncentral t."""
+    critical = stats.t.ppf(0.975, n - 1)
+    power = stats.nct.sf(critical, n - 1, effect * math.sqrt(n))
+    found = share("reproduced", n=n, effect=-effect, test="outperforms")
+    assert found == pytest.approx(power, abs=4 * math.sqrt(power * (1 - power) / 1000))
+    assert power > 0.75
+
+
+def test_clear_cases():
+    base, little = np.arange(6.0), np.array([0.01, -0.01, 0.02, -0.02, 0.01, -0.01])
+    assert verdict(base + little, base, test="matches", margin=1.0) == "reproduced"
+    assert verdict(base + little, base, test="outperforms", margin=1.0) == "not reproduced"  # equivalence is shown
+    assert verdict(base + 5 + little, base, test="matches", margin=1.0) == "not reproduced"
+    assert verdict(base + 5 + little, base, test="outperforms", margin=1.0) == "not reproduced"
+    assert verdict(base - 5 + little, base, test="outperforms", margin=1.0) == "reproduced"
+    assert verdict(base - 5 + little, base, test="matches", margin=1.0) == "reproduced"  # better is no worse
+    assert verdict(base - 5 + little, base, test="outperforms", margin=1.0, better="higher") == "not reproduced"
+    wild = np.array([9.0, -9.0, 9.0, -9.0, 9.0, -8.0])
+    assert {verdict(base + wild, base, test=test, margin=1.0) for test in ("matches", "outperforms")} == {
+        "inconclusive"
+    }
+
+
+@pytest.mark.parametrize("test", ["matches", "outperforms"])
+def test_fewer_than_five_seeds_are_inconclusive(test):
+    base = np.arange(4.0)
+    assert verdict(base - 5 + base / 100, base, test=test, margin=1.0) == "inconclusive"
+
+
+def test_holm_by_hand():
+    """Holm (1979): .01 x 4, .02 x 3, .03 x 2 raised to the one before, .04 likewise; NaN is no test."""
+    assert holm([0.03, 0.01, math.nan, 0.04, 0.02])[:2] == pytest.approx([0.06, 0.04])
+    assert holm([0.03, 0.01, math.nan, 0.04, 0.02])[3:] == pytest.approx([0.06, 0.06])
+    assert math.isnan(holm([0.5, math.nan])[1])
+    assert holm([0.9, 0.8]) == [1.0, 1.0]
+
+
+@pytest.mark.parametrize(
+    ("bvae", "wanted"), [(50, "reproduced"), (55, "reproduced"), (56, "partly"), (65, "partly"), (66, "not reproduced")]
+)
+def test_parameter_cut(bvae, wanted):
+    assert judge_cut(bvae, 100, reproduced_from=0.45, partly_from=0.35) == wanted
+
+
+def fake_rows(seeds: int, *, shift: float, backward: float) -> list[dict]:
+    """Runs of a study in which the BVAE is worse than the VAE by `shift` nats, and the VAE's backward MSE is given."""
+    rng, rows = np.random.default_rng(1), []
+    for seed in range(seeds):
+        common = rng.normal(0, 0.5)
+        for arm, parameters in (("bvae", 52), ("vae", 100), ("vae_narrow", 52)):
+            worse = shift if arm == "bvae" else 0.0
+            noise = rng.normal(0, 0.05)
+            row = {"dataset": "fake", "recipe": "r", "latent_dim": 8, "arm": arm, "seed": seed, "status": "finished"}
+            row |= {"parameters": parameters, "reconstruction": 70 + common + worse + noise}
+            row |= {"elbo": -95 - common - worse - noise, "probe_accuracy": 0.95 + 0.001 * noise}
+            row |= {"fd_classifier_samples": 150 + noise, "fd_classifier_interpolations": 250 + noise}
+            row |= {"backward_mse_per_pixel": 0.01 if arm == "bvae" else backward}
+            rows.append(row)
+    return rows
+
+
+def verdicts(rows: list[dict]) -> dict[str, str]:
+    return {row["claim"]: row["verdict"] for row in judge_claims(load_claims(CLAIMS), rows, CONTROLS)}
+
+
+def test_every_claim_of_a_study_whose_truth_is_known():
+    found = verdicts(fake_rows(6, shift=3.0, backward=0.2))
+    assert found["parameter-cut"] == "reproduced"
+    assert found["reconstruction-matches"] == "not reproduced"
+    assert found["reconstruction-outperforms"] == "not reproduced"
+    assert found["elbo-matches"] == "not reproduced"
+    assert found["classification-matches"] == "reproduced"
+    assert found["generation-matches"] == "reproduced"
+    assert found["backward-noise"] == "reproduced"
+    assert found["budget-elbo"] == "not reproduced"
+    assert "mnist-probe-bvae" not in found  # only on MNIST at 128 latents
+    better = verdicts(fake_rows(6, shift=-3.0, backward=0.02))
+    assert better["reconstruction-outperforms"] == better["elbo-matches"] == better["budget-elbo"] == "reproduced"
+    assert better["backward-noise"] == "not reproduced"
+
+
+def test_few_seeds_and_diverged_runs():
+    few = verdicts(fake_rows(4, shift=-3.0, backward=0.2))
+    assert few.pop("parameter-cut") == "reproduced"  # counting needs no seeds
+    assert set(few.values()) == {"inconclusive"}
+    rows = fake_rows(6, shift=-3.0, backward=0.2)
+    for row in rows:
+        if row["arm"] == "bvae" and row["seed"] > 3:
+            row["status"] = "diverged"
+    assert verdicts(rows)["reconstruction-outperforms"] == "inconclusive"
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"metric": "elbow"}, "Did you mean 'elbo'"),
+        ({"arms": ["bvae", "vea"]}, "arm 'vea' is not known"),
+        ({"test": "matchs"}, "Did you mean 'matches'"),
+        ({"margin": {"absolute": -1}}, "margin is"),
+        ({"margn": 3}, "unknown key 'margn'"),
+        ({"arms": ["bvae"]}, "wanted 2 arm"),
+    ],
+)
+def test_a_fault_of_the_claims_file_is_named(tmp_path, change, message):
+    document = yaml.safe_load(CLAIMS.read_text())
+    claim = next(claim for claim in document["claims"] if claim["id"] == "elbo-matches")
+    claim.update(change)
+    path = tmp_path / "claims.yaml"
+    path.write_text(yaml.safe_dump(document))
+    with pytest.raises(InputError, match=f"elbo-matches: .*{message}"):
+        load_claims(path)
