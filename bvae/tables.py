@@ -252,7 +252,6 @@ def _to_html(text: pd.DataFrame, caption: str, remarks: list[str], study: str) -
         text.style.hide(axis="index")
         .set_uuid(f"{study}-table1")
         .set_caption(caption)
-        .set_properties(subset=right, **{"text-align": "right", "white-space": "nowrap"})
         .set_table_styles(
             [
                 {"selector": "", "props": "border-collapse: collapse; font: 14px sans-serif"},
@@ -260,6 +259,10 @@ def _to_html(text: pd.DataFrame, caption: str, remarks: list[str], study: str) -
                 {"selector": "th, td", "props": "padding: 4px 10px; border-bottom: 1px solid #ddd; text-align: left"},
                 {"selector": "thead th", "props": "border-bottom: 2px solid #444"},
             ]
+        )
+        .set_table_styles(
+            {column: [{"selector": "", "props": "text-align: right; white-space: nowrap"}] for column in right},
+            overwrite=False,
         )
         .to_html(doctype_html=True)
     )
