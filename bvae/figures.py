@@ -249,9 +249,10 @@ def spread(curves: Sequence[np.ndarray]) -> tuple[np.ndarray, np.ndarray, np.nda
 def axis_floor(curves: Sequence[np.ndarray]) -> float:
     """Where the axis of rising curves (epochs,) starts, so that their steep first epochs do not flatten the rest.
 
-    Each curve loses its first tenth of the epochs, and then the worst tenth of what is left.
+    Each curve of at least five epochs loses its first tenth, at least one, and then the worst tenth of what is left.
     """
-    return float(min(np.quantile(curve[len(curve) // 10 :], 0.1 if len(curve) >= 10 else 0.0) for curve in curves))
+    kept = [curve[max(1, len(curve) // 10) :] if len(curve) >= 5 else curve for curve in curves]
+    return float(min(np.quantile(curve, 0.1 if len(curve) >= 10 else 0.0) for curve in kept))
 
 
 def training_curves(subject: Subject) -> Figure:

@@ -265,8 +265,11 @@ def _to_html(text: pd.DataFrame, caption: str, remarks: list[str], study: str) -
         text.style.hide(axis="index")
         .set_uuid(f"{study}-table1")
         .set_caption(caption)
-        .set_properties(subset=right, **{"text-align": "right", "white-space": "nowrap"})
         .set_table_styles(HTML_STYLES)
+        .set_table_styles(
+            {column: [{"selector": "", "props": "text-align: right; white-space: nowrap"}] for column in right},
+            overwrite=False,
+        )
         .to_html(doctype_html=True)
     )
     listed = "".join(f"<p>{remark}</p>" for remark in remarks)

@@ -180,6 +180,7 @@ def test_the_axis_leaves_out_first_epochs_and_no_arm():
     assert -101 < axis_floor([steep]) < -100
     assert axis_floor([steep, np.full(100, -300.0)]) == -300  # a bad arm stays in sight
     assert axis_floor([np.array([-5.0, -4.0])]) == -5  # too few epochs to leave one out
+    assert axis_floor([np.array([-190.0, -115, -107, -104, -102, -100, -98, -97])]) == -115
 
 
 def test_tsne_tells_classes_and_accuracy(study, fake):
