@@ -11,11 +11,10 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
-import yaml
 
 import bvae
 from bvae.config import control_paths, suggest
-from bvae.files import InputError, read_json, write_text
+from bvae.files import InputError, read_json, read_yaml, write_text
 from bvae.tables import HTML_STYLES, METRICS, collect_runs
 
 MINIMUM_SEEDS = 5  # below, a sign-flip test cannot reach p < 0.05 two-sided even when every seed agrees
@@ -128,12 +127,7 @@ TESTS = {  # what a claim of each test must say, besides id, text, test and arms
 
 def load_claims(path: str | Path) -> list[dict]:
     """Read and check the claims; InputError names every fault at once, before any run."""
-    try:
-        document = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise InputError(f"{path}: no such file. It is part of the repository.") from None
-    except (UnicodeDecodeError, yaml.YAMLError) as error:
-        raise InputError(f"{path}: not a YAML file: {error}") from None
+    document = read_yaml(path)
     claims = document.get("claims") if isinstance(document, dict) else None
     if not isinstance(claims, list) or not all(isinstance(claim, dict) for claim in claims):
         raise InputError(f"{path}: wanted a list of claims under the key 'claims'")

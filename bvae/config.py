@@ -8,9 +8,8 @@ from copy import deepcopy
 from pathlib import Path
 
 import jsonschema
-import yaml
 
-from bvae.files import InputError
+from bvae.files import InputError, read_yaml
 
 # JSON Schema takes 8.0 for an integer, and .nan and .inf for numbers.
 VALIDATOR = jsonschema.validators.extend(
@@ -30,20 +29,9 @@ class ConfigError(InputError):
     """Every fault of a study's configuration, one line each."""
 
 
-def load_study(path: str | Path, *, schema: dict, datasets: Collection[str]) -> dict:
-    """Read, check and complete the study in a YAML file. Raises ConfigError."""
-    try:
-        config = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise ConfigError(f"{path}: no such file. The studies are the files of config/.") from None
-    except (UnicodeDecodeError, yaml.YAMLError) as error:
-        raise ConfigError(f"{path}: not a YAML file: {error}") from None
-    return check_study(config, schema=schema, datasets=datasets)
-
-
 def load_schema(path: str | Path) -> dict:
     """Read the schema of a study (workflow/schemas/config.schema.yaml)."""
-    return yaml.safe_load(Path(path).read_text(encoding="utf-8"))
+    return read_yaml(path)
 
 
 def check_study(config: object, *, schema: dict, datasets: Collection[str]) -> dict:

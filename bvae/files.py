@@ -58,6 +58,18 @@ def read_json(path: str | Path) -> Any:
         ) from None
 
 
+def read_yaml(path: str | Path) -> Any:
+    """Read a YAML file; a missing or damaged one raises InputError that names it."""
+    import yaml
+
+    try:
+        return yaml.safe_load(Path(path).read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise InputError(f"{path}: no such file. The studies and the claims are the files of config/.") from None
+    except (UnicodeDecodeError, yaml.YAMLError) as error:
+        raise InputError(f"{path}: not a YAML file: {error}") from None
+
+
 def sha256_of_file(path: str | Path) -> str:
     """SHA-256 of a file's bytes, as 64 hex digits."""
     with open(path, "rb") as stream:

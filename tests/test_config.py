@@ -9,7 +9,8 @@ import pytest
 
 import bvae
 from bvae.arms import BUILDERS
-from bvae.config import ConfigError, check_study, expand_runs, load_schema, load_study, run_folder
+from bvae.config import ConfigError, check_study, expand_runs, load_schema, run_folder
+from bvae.files import InputError, read_yaml
 from bvae.networks import ACTIVATIONS, ARCHITECTURES
 from bvae.training import OBJECTIVES
 
@@ -351,7 +352,7 @@ def test_the_papers_study_is_shipped():
 
 @pytest.mark.parametrize("path", STUDIES, ids=lambda path: path.stem)
 def test_a_shipped_study_is_sound(path):
-    study = load_study(path, schema=SCHEMA, datasets=DATASETS)
+    study = check_study(read_yaml(path), schema=SCHEMA, datasets=DATASETS)
     runs = expand_runs(study)
     products = sum(
         math.prod(len(block[key]) for key in ("datasets", "recipes", "latent_dims", "arms", "seeds"))
@@ -372,8 +373,8 @@ def test_a_study_file_that_cannot_be_read_is_refused(tmp_path, content, message)
     path = tmp_path / "study.yaml"
     if content is not None:
         path.write_text(content)
-    with pytest.raises(ConfigError, match=message):
-        load_study(path, schema=SCHEMA, datasets=DATASETS)
+    with pytest.raises(InputError, match=message):
+        check_study(read_yaml(path), schema=SCHEMA, datasets=DATASETS)
 
 
 def test_names_agree_with_what_builds_them():
