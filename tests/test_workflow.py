@@ -267,7 +267,8 @@ def random_inception_weights(path: Path) -> None:
 def test_paper_study_is_executed(plan, tmp_path):
     """config/paper.yaml with its own networks, four fake data sets in their published formats, and one step an epoch.
 
-    The limits below which a metric is left empty are lowered for this test alone, by a sitecustomize module.
+    The limits below which a metric is left empty, and the importance samples, are lowered for this test alone, by a
+    sitecustomize module.
     """
     mirror = tmp_path / "mirror"
     mirror.mkdir()
@@ -280,7 +281,7 @@ def test_paper_study_is_executed(plan, tmp_path):
     (tmp_path / "patch/sitecustomize.py").write_text(
         "try:\n    import bvae.protocol as p\nexcept ImportError:\n    pass\nelse:\n"
         "    p.FID_MINIMUM_IMAGES = 12\n    p.INCEPTION_SHA256 = ''\n"
-        "    p.CLASSIFIER_IMAGES_PER_FEATURE = 1\n    p.CLASSIFIER_STEPS = 2\n"
+        "    p.CLASSIFIER_IMAGES_PER_FEATURE = 1\n    p.CLASSIFIER_STEPS = 2\n    p.NLL_SAMPLES = (1, 10)\n"
     )
     config = yaml.safe_load((plan / "config/paper.yaml").read_text())
     for block in config["blocks"]:
