@@ -284,8 +284,14 @@ def test_paper_study_is_executed(plan, tmp_path):
         "    p.CLASSIFIER_IMAGES_PER_FEATURE = 1\n    p.CLASSIFIER_STEPS = 2\n    p.NLL_SAMPLES = (1, 10)\n"
     )
     config = yaml.safe_load((plan / "config/paper.yaml").read_text())
-    for block in config["blocks"]:
-        block["seeds"] = [0]
+    # every network, but not every arm of it everywhere: Fashion-MNIST's networks are MNIST's, a gain is no layer
+    arms = {name: ["bvae", "vae", "vae_narrow"] for name in ("cifar10", "celeba64")}
+    arms |= {"mnist": list(bvae.ARMS), "fashion_mnist": ["bvae", "vae"]}
+    config["blocks"] = [
+        block | {"datasets": [name], "arms": arms[name], "seeds": [0]}
+        for block in config["blocks"]
+        for name in block["datasets"]
+    ]
     for recipe in config["recipes"].values():
         recipe["training"] |= {"epochs": 2, "batch_size": 20}
         recipe["threads"] = 1
@@ -303,10 +309,10 @@ def test_paper_study_is_executed(plan, tmp_path):
     assert done.returncode == 0, done.stdout[-6000:]
     assert all((plan / name).stat().st_size for name in tables + figures)
     table = pd.read_csv(plan / tables[0])
-    arms = table[table["arm"].isin(bvae.ARMS)]
-    assert len(arms) == 16
+    runs = table[table["arm"].isin(bvae.ARMS)]
+    assert runs.groupby("dataset")["arm"].apply(list).to_dict() == arms
     columns = ["parameters", "model_mb", "reconstruction", "elbo", "fid_samples", "fd_classifier_samples"]
-    assert np.isfinite(arms[columns]).all(axis=None)
-    counts = arms.pivot(index="dataset", columns="arm", values="parameters")
+    assert np.isfinite(runs[columns]).all(axis=None)
+    counts = runs.pivot(index="dataset", columns="arm", values="parameters")
     assert (counts["bvae"] / counts["vae"] <= 0.52).all()
-    assert (abs(counts["vae_narrow"] / counts["bvae"] - 1) <= 0.01).all()
+    assert (abs(counts["vae_narrow"] / counts["bvae"] - 1).drop("fashion_mnist") <= 0.01).all()
