@@ -5,7 +5,20 @@ __version__ = "0.1.0"
 # Raise by one when a change to the code alters the numbers that training (or evaluation)
 # produces: every run (or every metrics file) is then computed anew.
 TRAINING_VERSION = 1
-EVALUATION_VERSION = 2
+EVALUATION_VERSION = 3
 
 ARMS = ("bvae", "bvae_gain", "vae", "vae_narrow")  # built by bvae.arms
-FIGURES = ("reconstructions", "samples", "interpolations", "tsne", "training_curves")  # drawn by bvae.figures
+FIGURES = (  # drawn by bvae.figures
+    "architecture",
+    "belbo_training",
+    "blocks",
+    "reconstructions",
+    "backward",
+    "samples",
+    "interpolations",
+    "tsne",
+    "training_curves",
+    "quality",
+    "rate_distortion",
+    "latent_variances",
+)

@@ -48,7 +48,10 @@ def _evaluate(args: argparse.Namespace) -> None:
 
     references = [load_reference(path) for path in args.reference]
     device = pick_device(args.device)
-    row = evaluate_run(args.run_folder, load(args.data), references, weights=args.weights, device=device)
+    importance = _json_object(args.importance, "--importance")
+    row = evaluate_run(
+        args.run_folder, load(args.data), references, importance=importance, weights=args.weights, device=device
+    )
     write_json(args.run_folder / "metrics.json", row)
 
 
@@ -58,6 +61,14 @@ def _controls(args: argparse.Namespace) -> None:
     from bvae.files import write_json
 
     write_json(args.output, evaluate_controls(load(args.data)))
+
+
+def _pca(args: argparse.Namespace) -> None:
+    from bvae.data import load
+    from bvae.evaluation import evaluate_pca
+    from bvae.files import write_json
+
+    write_json(args.output, evaluate_pca(load(args.data), args.latent_dim))
 
 
 def _untrained(args: argparse.Namespace) -> None:
@@ -70,6 +81,18 @@ def _untrained(args: argparse.Namespace) -> None:
     dataset = load(args.data)
     run = Run(args.recipe, _json_object(args.settings, "--settings"), dataset.name, "bvae", args.latent_dim, args.seed)
     write_json(args.output, evaluate_untrained(run, dataset, pick_device(args.device)))
+
+
+def _cost(args: argparse.Namespace) -> None:
+    from bvae.cost import measure_costs
+    from bvae.data import load
+    from bvae.files import write_json
+    from bvae.runs import Run
+    from bvae.training import pick_device
+
+    dataset = load(args.data)
+    run = Run(args.recipe, _json_object(args.settings, "--settings"), dataset.name, "bvae", args.latent_dim, args.seed)
+    write_json(args.output, measure_costs(run, dataset, pick_device(args.device)))
 
 
 def _weights(args: argparse.Namespace) -> None:
@@ -155,15 +178,25 @@ def build_parser() -> argparse.ArgumentParser:
     step = steps.add_parser("evaluate", parents=[weights], help="a trained run to metrics.json")
     step.add_argument("run_folder", type=Path, help="folder of the run")
     step.add_argument("--reference", type=Path, nargs="*", default=[], help="files made by the step reference")
+    step.add_argument("--importance", required=True, help="samples and images of the NLL sweep as JSON, as a recipe's")
     step.set_defaults(run=_evaluate)
 
     step = steps.add_parser("controls", parents=[data], help="what a data set gives without an autoencoder")
     step.add_argument("--output", type=Path, required=True)
     step.set_defaults(run=_controls)
 
+    step = steps.add_parser("pca", parents=[data], help="what principal components give")
+    step.add_argument("--latent-dim", type=int, required=True)
+    step.add_argument("--output", type=Path, required=True)
+    step.set_defaults(run=_pca)
+
     step = steps.add_parser("untrained", parents=[recipe], help="the probe on an encoder before training")
     step.add_argument("--output", type=Path, required=True)
     step.set_defaults(run=_untrained)
+
+    step = steps.add_parser("cost", parents=[recipe], help="parameters, memory and speed of every arm")
+    step.add_argument("--output", type=Path, required=True)
+    step.set_defaults(run=_cost)
 
     step = steps.add_parser("weights", parents=[common], help="fetch Inception's weights, for fid")
     step.add_argument("--output", type=Path, default=inception)
@@ -172,12 +205,12 @@ def build_parser() -> argparse.ArgumentParser:
     study = argparse.ArgumentParser(add_help=False)
     study.add_argument("--study", required=True, help="the checked study as JSON")
     step = steps.add_parser("table", parents=[common, study], help="the tables of a study")
-    step.add_argument("--output", type=Path, required=True, help="folder for table1.* and runs.csv")
+    step.add_argument("--output", type=Path, required=True, help="folder for table1.*, table2.*, table3.* and runs.*")
     step.set_defaults(run=_table)
 
     step = steps.add_parser("claims", parents=[common, study], help="the verdicts of a study")
     step.add_argument("--claims", type=Path, required=True, help="config/claims.yaml")
-    step.add_argument("--output", type=Path, required=True, help="folder for claims.{csv,md,html}")
+    step.add_argument("--output", type=Path, required=True, help="the study's folder, for claims.* and tables/table4.*")
     step.set_defaults(run=_claims)
 
     step = steps.add_parser("figure", parents=[data, study], help="one figure of a study")

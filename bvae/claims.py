@@ -6,20 +6,25 @@ difference is always counted so that positive means worse for the first arm.
 
 import math
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
 import bvae
-from bvae.config import control_paths, suggest
+from bvae.config import expand_runs, group_paths, suggest
 from bvae.files import InputError, read_json, read_yaml, write_text
-from bvae.tables import HTML_STYLES, METRICS, collect_runs
+from bvae.tables import ARM_NAMES, GROUP, RUN_METRICS, collect_runs, provenance
+from bvae.typeset import Table, to_html, to_markdown, write_table
 
 MINIMUM_SEEDS = 5  # below, a sign-flip test cannot reach p < 0.05 two-sided even when every seed agrees
 LEVEL = 0.05
-COMPARED_METRICS = {name for name, *_ in METRICS} | {"backward_mse_per_pixel"}
+HEADING = (
+    "Under our disclosed settings: the paper's hyperparameters are not available, so a claim that is not reproduced"
+    " here is no evidence of an error there. Differences are paired over seeds, positive where the first arm is worse."
+    f" Fewer than {MINIMUM_SEEDS} seeds are never better than inconclusive."
+)
 
 
 @dataclass(frozen=True)
@@ -125,20 +130,47 @@ TESTS = {  # what a claim of each test must say, besides id, text, test and arms
 }
 
 
-def load_claims(path: str | Path) -> list[dict]:
-    """Read and check the claims; InputError names every fault at once, before any run."""
+def load_claims(path: str | Path) -> tuple[list[dict], list[dict]]:
+    """Read and check the claims and the pilots; InputError names every fault at once, before any run."""
     document = read_yaml(path)
-    claims = document.get("claims") if isinstance(document, dict) else None
-    if not isinstance(claims, list) or not all(isinstance(claim, dict) for claim in claims):
-        raise InputError(f"{path}: wanted a list of claims under the key 'claims'")
+    claims, pilots = (document.get(key, []) if isinstance(document, dict) else None for key in ("claims", "pilots"))
+    for key, entries in (("claims", claims), ("pilots", pilots)):
+        if not isinstance(entries, list) or not all(isinstance(entry, dict) for entry in entries):
+            raise InputError(f"{path}: wanted a list of {key} under the key '{key}'")
     faults = [
         f"{claim.get('id', f'claims[{i}]')}: {fault}" for i, claim in enumerate(claims) for fault in _faults(claim)
     ]
     ids = [claim.get("id") for claim in claims]
     faults += [f"{name}: stands twice" for name in sorted({str(name) for name in ids if ids.count(name) > 1})]
+    faults += [f"pilots[{i}]: {fault}" for i, pilot in enumerate(pilots) for fault in _faults_of_pilot(pilot)]
     if faults:
         raise InputError("\n".join([f"{path} has {len(faults)} fault(s):", *(f"  - {fault}" for fault in faults)]))
-    return claims
+    return claims, pilots
+
+
+def check_pilots(pilots: list[dict], study: dict) -> None:
+    """Raise InputError when a run of a checked study has a seed that a margin came from."""
+    for run in expand_runs(study):
+        for pilot in pilots:
+            if run["seed"] in pilot["seeds"] and all(run[key] == pilot[key] for key in GROUP):
+                raise InputError(
+                    f"config/claims.yaml: the pilot of {pilot['metric']} on {pilot['dataset']}, {pilot['recipe']}, z"
+                    f"{pilot['latent_dim']} used seed {run['seed']}, which study '{study['study']}' runs too. A margin"
+                    " must not come from runs that it judges: give the study other seeds."
+                )
+
+
+def _faults_of_pilot(pilot: dict) -> Iterator[str]:
+    wanted = {"metric", *GROUP, "sd", "seeds"}
+    if pilot.keys() != wanted:
+        yield f"found the keys {sorted(pilot)}, wanted {sorted(wanted)}"
+        return
+    if pilot["metric"] not in RUN_METRICS:
+        yield f"metric '{pilot['metric']}' is not known. {suggest(pilot['metric'], RUN_METRICS)}"
+    if not isinstance(pilot["sd"], int | float) or not pilot["sd"] > 0:
+        yield f"sd is {pilot['sd']}, wanted a positive number in the metric's unit"
+    if not isinstance(pilot["seeds"], list) or len(set(pilot["seeds"])) < MINIMUM_SEEDS:
+        yield f"seeds are {pilot['seeds']}, wanted a list of at least {MINIMUM_SEEDS}"
 
 
 def _faults(claim: dict) -> Iterator[str]:
@@ -159,21 +191,26 @@ def _faults(claim: dict) -> Iterator[str]:
     if len(claim.get("arms", [])) != wanted:
         yield f"wanted {wanted} arm(s), got {claim.get('arms')}"
     for key in ("metric", "otherwise"):
-        if key in claim and claim[key] not in COMPARED_METRICS:
-            yield f"metric '{claim[key]}' is not known. {suggest(claim[key], COMPARED_METRICS)}"
+        if key in claim and claim[key] not in RUN_METRICS:
+            yield f"metric '{claim[key]}' is not known. {suggest(claim[key], RUN_METRICS)}"
     if claim.get("better", "lower") not in ("lower", "higher"):
         yield f"better is '{claim['better']}', wanted lower or higher"
     margin = claim.get("margin")
     if margin is not None and (
         not isinstance(margin, dict)
-        or len(margin) != 1
-        or not margin.keys() <= {"absolute", "relative"}
+        or len(margin.keys() & {"absolute", "relative"}) != 1
+        or not margin.keys() <= {"absolute", "relative", "pilot_sds"}
         or not all(isinstance(value, int | float) and value > 0 for value in margin.values())
     ):
-        yield f"margin is {margin}, wanted one of absolute: or relative: with a positive number"
+        yield (
+            f"margin is {margin}, wanted one of absolute: or relative: with a positive number, and pilot_sds: if it is"
+            " to be at least so many standard deviations of a pilot"
+        )
 
 
-def judge_claims(claims: list[dict], rows: list[dict], controls: dict[str, dict]) -> list[dict]:
+def judge_claims(
+    claims: list[dict], rows: list[dict], controls: dict[str, dict], pilots: Sequence[dict] = ()
+) -> list[dict]:
     """A verdict for each claim in each (data set, recipe, latent dim) of a study's finished runs.
 
     `controls` are those of each data set. Holm's correction runs over the confirmatory verdicts of the whole study.
@@ -185,7 +222,7 @@ def judge_claims(claims: list[dict], rows: list[dict], controls: dict[str, dict]
             place = {"dataset": dataset, "recipe": recipe, "latent_dim": latent_dim}
             mine = [row for row in rows if all(row[key] == value for key, value in place.items())]
             if all(place[key] == value for key, value in claim.get("only", {}).items()):
-                found.append({"claim": claim["id"], "text": claim["text"], **place} | _measure(claim, mine))
+                found.append({"claim": claim["id"], "text": claim["text"], **place} | _measure(claim, mine, pilots))
                 found[-1] |= {"mean_image": controls[dataset].get("mean_image_mse_per_pixel"), "rule": claim}
     family = [i for i, entry in enumerate(found) if entry["rule"].get("confirmatory") and "difference" in entry]
     for entry in found:
@@ -202,7 +239,17 @@ def _p_value(entry: dict) -> float:
     return difference.p_margin if entry["rule"]["test"] == "matches" else difference.p_better
 
 
-def _measure(claim: dict, rows: list[dict]) -> dict:
+def _margin(claim: dict, metric: str, place: dict, pilots: Sequence[dict], second: Sequence[float]) -> float:
+    """In the metric's unit: absolute, or a share of the second arm's mean; at least `pilot_sds` of its pilot's sd."""
+    rule = claim["margin"]
+    margin = rule["absolute"] if "absolute" in rule else rule["relative"] * abs(float(np.mean(second)))
+    spreads = [
+        pilot["sd"] for pilot in pilots if pilot["metric"] == metric and all(pilot[key] == place[key] for key in GROUP)
+    ]
+    return max([margin, *(rule["pilot_sds"] * sd for sd in spreads if "pilot_sds" in rule)])
+
+
+def _measure(claim: dict, rows: list[dict], pilots: Sequence[dict]) -> dict:
     """The numbers that a claim is about, over the seeds at which every one of its arms finished."""
     finished = [row for row in rows if row["status"] == "finished"]
     metric = claim.get("metric", "parameters")
@@ -216,9 +263,7 @@ def _measure(claim: dict, rows: list[dict]) -> dict:
     columns = [[values[arm][seed] for seed in seeds] for arm in claim["arms"]]
     entry: dict = {"metric": metric, "n": len(seeds), "values": columns}
     if claim["test"] in ("matches", "outperforms") and seeds:
-        [(kind, size)] = claim["margin"].items()
-        margin = size if kind == "absolute" else size * abs(float(np.mean(columns[1])))
-        entry |= {"margin": margin}
+        entry["margin"] = margin = _margin(claim, metric, rows[0], pilots, columns[1])
         entry["difference"] = paired_difference(*columns, better=claim["better"], margin=margin)
     return entry
 
@@ -257,25 +302,19 @@ def _conclude(entry: dict) -> dict:
 
 
 def write_claims(study: dict, claims_path: Path, folder: Path, root: Path = Path()) -> None:
-    """Write claims.{csv,md,html} of a study into `folder`."""
+    """Write claims.{csv,md,html} of a study into `folder`, and the same as tables/table4.{csv,tex,html,json}."""
+    claims, pilots = load_claims(claims_path)
+    check_pilots(pilots, study)
     rows = collect_runs(study, root)
-    controls = {group["dataset"]: read_json(root / group["controls"]) for group in control_paths(study)}
-    table = pd.DataFrame(judge_claims(load_claims(claims_path), rows, controls))
-    write_text(folder / "claims.csv", table.to_csv(index=False, lineterminator="\n"))
-    shown = pd.DataFrame([_shown(row) for row in table.to_dict("records")])
-    head = f"# Claims: {study['title'] or study['study']}\n\n{HEADING}\n\n"
-    lines = ["| " + " | ".join(line) + " |" for line in [list(shown), ["---"] * shown.shape[1], *shown.values.tolist()]]
-    write_text(folder / "claims.md", head + "\n".join(lines) + "\n")
-    style = shown.style.hide(axis="index").set_uuid(f"{study['study']}-claims").set_caption(HEADING)
-    style = style.set_table_styles(HTML_STYLES)
-    write_text(folder / "claims.html", style.to_html(doctype_html=True))
-
-
-HEADING = (
-    "Under our disclosed settings: the paper's hyperparameters are not available, so a claim that is not reproduced"
-    " here is no evidence of an error there. Differences are paired over seeds, positive where the first arm is worse."
-    f" Fewer than {MINIMUM_SEEDS} seeds are never better than inconclusive."
-)
+    controls = {group["dataset"]: read_json(root / group["controls"]) for group in group_paths(study)}
+    frame = pd.DataFrame(judge_claims(claims, rows, controls, pilots))
+    text = pd.DataFrame([_shown(row) for row in frame.to_dict("records")])
+    title, facts = study["title"] or study["study"], provenance(study, rows)
+    table = Table("table4", f"{title}: the claims of the paper, and what became of them.", frame, text, 5, [HEADING])
+    write_table(table, folder / "tables", facts)
+    write_text(folder / "claims.csv", frame.to_csv(index=False, lineterminator="\n"))
+    write_text(folder / "claims.md", f"# Claims: {title}\n\n{HEADING}\n\n{to_markdown(text)}")
+    write_text(folder / "claims.html", to_html(replace(table, name="claims"), facts))
 
 
 def _shown(row: dict) -> dict[str, str]:
@@ -287,11 +326,11 @@ def _shown(row: dict) -> dict[str, str]:
     holm_p = row.get("p_holm")
     return {
         "Claim": row["text"],
-        "Data set": f"{row['dataset']}, z{row['latent_dim']}, {row['recipe']}",
         "Verdict": row["verdict"],
-        "n": str(row["n"]),
+        "Data set": f"{row['dataset']}, z{row['latent_dim']}, {row['recipe']}",
+        "Arms": " against ".join(ARM_NAMES[arm] for arm in row["arms"].split(" against ")),
         "Metric": row["metric"],
-        "Arms": row["arms"],
+        "n": str(row["n"]),
         "Difference": "" if number is None or pd.isna(number) else f"{number:.4g}",
         "90 %": interval("interval_90"),
         "95 %": interval("interval_95"),

@@ -60,13 +60,18 @@ def expand_runs(config: dict) -> list[dict]:
     return [dict(zip(names, combination, strict=True)) for combination in runs]
 
 
+def training_settings(recipe: dict) -> dict:
+    """The part of a checked recipe that its models depend on; a change of the rest only evaluates anew."""
+    return {key: value for key, value in recipe.items() if key != "importance"}
+
+
 def run_folder(recipe: str, dataset: str, arm: str, latent_dim: int | str, seed: int | str) -> str:
     """Where a run lives, from the working directory: what changes its numbers is in the path by name."""
     return f"results/runs/{recipe}/{dataset}/{arm}-z{latent_dim}-seed{seed}"
 
 
-def control_paths(study: dict) -> list[dict]:
-    """For each (recipe, data set, latent dim) of a study: its seeds, and the paths of its controls."""
+def group_paths(study: dict) -> list[dict]:
+    """For each (recipe, data set, latent dim) of a study: the paths of its controls and of its cost."""
     groups: dict[tuple, list[int]] = {}
     for run in expand_runs(study):
         groups.setdefault((run["recipe"], run["dataset"], run["latent_dim"]), []).append(run["seed"])
@@ -76,7 +81,9 @@ def control_paths(study: dict) -> list[dict]:
             "dataset": dataset,
             "latent_dim": latent_dim,
             "untrained": f"results/controls/{recipe}/{dataset}-z{latent_dim}-seed{min(seeds)}.json",
+            "pca": f"results/controls/{dataset}-pca{latent_dim}.json",
             "controls": f"results/controls/{dataset}.json",
+            "cost": f"results/costs/{recipe}/{dataset}-z{latent_dim}/cost.json",
         }
         for (recipe, dataset, latent_dim), seeds in groups.items()
     ]

@@ -1,5 +1,6 @@
 """Evaluation: a trained run to `metrics.json`, one flat row; and the controls that every run must beat."""
 
+import hashlib
 import logging
 import math
 from collections.abc import Sequence
@@ -19,6 +20,7 @@ from bvae.metrics import (
     importance_sweep,
     latent_trustworthiness,
     linear_probe,
+    majority_baseline,
     mean_image_log_likelihood,
     mse_per_pixel,
     neighbour_accuracy,
@@ -35,6 +37,7 @@ from bvae.training import to_batch
 log = logging.getLogger(__name__)
 
 BATCH = 500  # images; fixed, so that a number does not depend on the machine's memory
+IMPORTANCE_IMAGES = 20  # encoded together, with BATCH / IMPORTANCE_IMAGES decodings each
 
 
 def posterior_means(model: VAE, images: Tensor, device: torch.device) -> Tensor:
@@ -65,10 +68,17 @@ def prior_samples(dataset: str, seed: int, samples: int, latent_dim: int) -> Ten
 
 
 def evaluate_run(
-    folder: Path, dataset: Dataset, references: Sequence[Reference], *, weights: Path, device: torch.device
+    folder: Path,
+    dataset: Dataset,
+    references: Sequence[Reference],
+    *,
+    importance: dict,
+    weights: Path,
+    device: torch.device,
 ) -> dict:
     """Every metric of a trained run on the test images of its data set, flat, with identity and protocol.
 
+    `importance` is the recipe's: `samples`, the sweep over K, and `images`, how many test images it is done on.
     A metric that means nothing here is None, and `empty` says why. A run that diverged has its identity and no metric.
     """
     model, record = load_run(folder, device=str(device))
@@ -83,10 +93,12 @@ def evaluate_run(
         **{key: value for key, value in asdict(run).items() if key != "settings"},
         **{key: record[key] for key in ("status", "precision", "device", "versions", "dataset_sha256")},
         "settings": run.settings,
+        "importance": importance,
         "layout": record["layout"],
         "training_version": record["training_version"],
         "evaluation_version": bvae.EVALUATION_VERSION,
         "likelihood": model.likelihood.name,
+        "binary_pixels": _binary(dataset.test_images),
         "train_images": len(dataset.train_images),
         "test_images": len(dataset.test_images),
         "empty": {},
@@ -101,14 +113,19 @@ def evaluate_run(
     train = posterior_means(model, dataset.train_images, device)
     row |= _distances(model, dataset, run, train, means, references, weights=weights, device=device)
     row |= _reconstruction(model, dataset, run, means, device)
-    row |= _importance(model, dataset, run, device)
-    row |= _classification(model, dataset, train, means)
+    row |= _importance(model, dataset, run, importance, device)
+    row |= _classification(dataset, train, means)
     row["path_ratio_interpolations"] = interpolation_path_ratio(model, dataset, means, device)
     if row["probe_accuracy"] is None:
         row["empty"]["probe_accuracy"] = "no labels"
     if row["ssim"] is None:
         row["empty"]["ssim"] = f"images of {dataset.size} pixels; its window needs {protocol.SSIM_WINDOW}"
     return row
+
+
+def _binary(images: Tensor) -> bool:
+    """Whether every pixel of uint8 images is black or white, so that a Bernoulli is a likelihood of them."""
+    return bool(((images == 0) | (images == 255)).all())
 
 
 def _reconstruction(model: VAE, dataset: Dataset, run: Run, means: Tensor, device: torch.device) -> dict:
@@ -161,18 +178,26 @@ def _reconstruction(model: VAE, dataset: Dataset, run: Run, means: Tensor, devic
     }
 
 
-def _importance(model: VAE, dataset: Dataset, run: Run, device: torch.device) -> dict:
+def _importance(model: VAE, dataset: Dataset, run: Run, settings: dict, device: torch.device) -> dict:
     """The importance-weighted bound on a fixed draw of test images, the same for every run of a data set."""
-    images = to_batch(fixed_draw(dataset, "nll images", protocol.NLL_IMAGES)[0].to(device))
+    images, index = fixed_draw(dataset, "nll images", settings["images"])
     generator = torch.Generator().manual_seed(derive_seed(run.dataset, run.seed, "importance noise"))
-    chunk = max(1, BATCH // len(images))
-    rows = []
+    samples = max(settings["samples"])
+    columns = []
     with torch.inference_mode():
-        for start in range(0, max(protocol.NLL_SAMPLES), chunk):
-            count = min(chunk, max(protocol.NLL_SAMPLES) - start)
-            noise = torch.randn(count, len(images), run.latent_dim, generator=generator).to(device)
-            rows.append(log_importance_weights(model, images, noise)[0].double().cpu())
-    return {"nll_images": len(images)} | importance_sweep(torch.cat(rows), protocol.NLL_SAMPLES)
+        for batch in images.split(IMPORTANCE_IMAGES):
+            batch, rows = to_batch(batch.to(device)), []
+            for count in torch.ones(samples).split(BATCH // IMPORTANCE_IMAGES):
+                noise = torch.randn(len(count), len(batch), run.latent_dim, generator=generator).to(device)
+                rows.append(log_importance_weights(model, batch, noise)[0].double().cpu())
+            columns.append(torch.cat(rows))
+    found = importance_sweep(torch.cat(columns, 1), settings["samples"])
+    return found | {
+        "nll": found[f"nll_k{samples}"],
+        "nll_samples": samples,
+        "nll_images": len(images),
+        "nll_images_sha256": hashlib.sha256(index.numpy().tobytes()).hexdigest(),  # of their int64 indices
+    }
 
 
 def fixed_draw(dataset: Dataset, purpose: str, count: int) -> tuple[Tensor, Tensor]:
@@ -190,7 +215,7 @@ def _labels(dataset: Dataset):
     return None
 
 
-def _classification(model: VAE, dataset: Dataset, train: Tensor, means: Tensor) -> dict:
+def _classification(dataset: Dataset, train: Tensor, means: Tensor) -> dict:
     """Linear probe and nearest neighbours on posterior means; trustworthiness, which needs no labels."""
     labels = _labels(dataset)
     shown, index = fixed_draw(dataset, "trustworthiness", protocol.TRUSTWORTHINESS_IMAGES)
@@ -202,7 +227,7 @@ def _classification(model: VAE, dataset: Dataset, train: Tensor, means: Tensor) 
     if labels is not None:
         features, test = train.double().numpy(), means.double().numpy()
         found = linear_probe(features, labels[0], test, labels[1], identity=dataset.name)
-        row |= {"probe_accuracy": found["accuracy"], "probe_c": found["c"]}
+        row |= {f"probe_{name}": value for name, value in found.items()}
         if labels[0].ndim == 1:
             row["knn_accuracy"] = neighbour_accuracy(train.numpy(), labels[0], means.numpy(), labels[1])
     return row
@@ -260,6 +285,16 @@ def _distances(
 ) -> dict:
     """Samples, reconstructions and interpolations against the test images, over the features of each reference."""
     row: dict = {"empty": {}}
+    shown = reference_test_images(dataset)
+    first, second = interpolation_pairs(run.dataset, len(means), len(shown))
+    latents = {
+        "samples": prior_samples(run.dataset, run.seed, len(shown), run.latent_dim),
+        "mixture_samples": mixture_samples(run, train, len(shown)),
+        "reconstructions": means if len(shown) == len(means) else posterior_means(model, shown, device),
+        "interpolations": lerp(means[first], means[second], 0.5),
+        "slerp_interpolations": slerp(means[first], means[second], 0.5),
+    }
+    images = {what: decode_images(model, z, device) for what, z in latents.items()}
     for reference in references:
         extractor = reference.extractor
         row[f"{metric_name('fd', extractor)}_images"] = reference.images
@@ -274,40 +309,53 @@ def _distances(
             )
         classifier = reference.classifier
         network = classifier.to(device) if classifier is not None else load_inception(weights, device)
-        count = reference.images
-        first, second = interpolation_pairs(run.dataset, len(means), count)
-        shown = reference_test_images(dataset)
-        latents = {
-            "samples": prior_samples(run.dataset, run.seed, count, run.latent_dim),
-            "mixture_samples": mixture_samples(run, train, count),
-            "reconstructions": means if len(shown) == len(means) else posterior_means(model, shown, device),
-            "interpolations": lerp(means[first], means[second], 0.5),
-            "slerp_interpolations": slerp(means[first], means[second], 0.5),
-        }
-        for what, z in latents.items():
-            found = compare(extract(network, decode_images(model, z, device), device), reference.features)
+        for what, decoded in images.items():
+            found = compare(extract(network, decoded, device), reference.features)
             row |= {f"{metric_name(name, extractor)}_{what}": value for name, value in found.items()}
+        if "kid" not in found:
+            name = f"{metric_name('kid', extractor)}_samples"
+            row["empty"][name] = f"{reference.images} test images; its subsets need {protocol.KID_SUBSET_SIZE:,}"
     return row
 
 
 def evaluate_controls(dataset: Dataset) -> dict:
-    """What a data set gives without any autoencoder: the raw-pixel probe, the mean image's log-likelihood."""
+    """What a data set gives without any autoencoder: raw-pixel probe, majority class, the mean image's likelihood."""
     train, test = (to_batch(images) for images in (dataset.train_images, dataset.test_images))
     labels = _labels(dataset)
-    row: dict = {
-        "dataset": dataset.name,
-        "dataset_sha256": dataset.sha256,
-        "evaluation_version": bvae.EVALUATION_VERSION,
-        "probe_accuracy_raw_pixels": None,
-    }
+    row: dict = _identity(dataset) | {"probe_accuracy_raw_pixels": None, "majority_accuracy": None}
     for likelihood in ("bernoulli", "gaussian"):
         row[f"mean_image_log_likelihood_{likelihood}"] = mean_image_log_likelihood(train, test, likelihood)
     row["mean_image_mse_per_pixel"] = float(mse_per_pixel(test, train.mean(0).expand_as(test)).mean())
     if labels is not None:
         train_pixels, test_pixels = (images.flatten(1).double().numpy() for images in (train, test))
         found = linear_probe(train_pixels, labels[0], test_pixels, labels[1], identity=dataset.name)
-        row |= {"probe_accuracy_raw_pixels": found["accuracy"], "probe_c_raw_pixels": found["c"]}
+        row |= {f"probe_{name}_raw_pixels": value for name, value in found.items()}
+        row |= {f"majority_{name}": value for name, value in majority_baseline(*labels).items()}
     return row
+
+
+def evaluate_pca(dataset: Dataset, latent_dim: int) -> dict:
+    """What `latent_dim` principal components of the training images give: the best linear autoencoder's test error.
+
+    They are as many as there are pixels or training images, at most. Classification as of posterior means.
+    """
+    from sklearn.decomposition import PCA
+
+    train, test = (to_batch(images).flatten(1).numpy() for images in (dataset.train_images, dataset.test_images))
+    pca = PCA(min(latent_dim, *train.shape), svd_solver="covariance_eigh").fit(train)
+    latents = [torch.from_numpy(pca.transform(images)).float() for images in (train, test)]
+    decoded = torch.from_numpy(pca.inverse_transform(pca.transform(test))).float().clamp(0, 1)
+    row = _identity(dataset) | {"latent_dim": latent_dim, "components": pca.n_components_}
+    row["mse_per_pixel"] = float(mse_per_pixel(torch.from_numpy(test), decoded).mean())
+    return row | _classification(dataset, *latents)
+
+
+def _identity(dataset: Dataset) -> dict:
+    return {
+        "dataset": dataset.name,
+        "dataset_sha256": dataset.sha256,
+        "evaluation_version": bvae.EVALUATION_VERSION,
+    }
 
 
 def evaluate_untrained(run: Run, dataset: Dataset, device: torch.device) -> dict:
@@ -316,13 +364,6 @@ def evaluate_untrained(run: Run, dataset: Dataset, device: torch.device) -> dict
     model, _ = build_model(run, channels=dataset.channels, size=dataset.size)
     model = model.to(device).eval()
     means = posterior_means(model, dataset.test_images, device)
-    row = {
-        "recipe": run.recipe,
-        "dataset": dataset.name,
-        "latent_dim": run.latent_dim,
-        "seed": run.seed,
-        "dataset_sha256": dataset.sha256,
-        "evaluation_version": bvae.EVALUATION_VERSION,
-    }
+    row = _identity(dataset) | {"recipe": run.recipe, "latent_dim": run.latent_dim, "seed": run.seed}
     train = posterior_means(model, dataset.train_images, device)
-    return row | _classification(model, dataset, train, means)
+    return row | _classification(dataset, train, means)

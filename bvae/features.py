@@ -123,8 +123,8 @@ class Reference:
 
 
 def metric_name(metric: str, extractor: str) -> str:
-    """What a metric of `compare` is called over an extractor's features: `fid` and `kid`, but `fd_classifier`."""
-    if extractor == "inception":
+    """What a metric of `compare` is called over an extractor's features: `fid`, `kid`, but `fd_classifier`."""
+    if extractor == "inception" and metric not in ("precision", "recall"):
         return "fid" if metric == "fd" else metric
     return f"{metric}_{extractor}"
 

@@ -1,6 +1,7 @@
 """Metrics as functions of arrays. What each means, its unit and its source stand in its docstring."""
 
 import math
+from collections.abc import Sequence
 
 import numpy as np
 import torch
@@ -142,7 +143,7 @@ def path_ratio(paths: Tensor) -> float:
     return float((steps / (paths[:, -1] - paths[:, 0]).norm(dim=1).clamp_min(1e-12)).mean())
 
 
-def importance_sweep(log_weights: Tensor, samples: tuple[int, ...]) -> dict[str, float]:
+def importance_sweep(log_weights: Tensor, samples: Sequence[int]) -> dict[str, float]:
     """-ln p(x) in nats by importance sampling, from ln w (k, n), for the first K of the k samples, mean over n images.
 
     `nll_k<K>` = -mean[ln (1/K) sum w], in float64: an upper bound in expectation that falls with K (Burda et al.,
@@ -157,49 +158,71 @@ def importance_sweep(log_weights: Tensor, samples: tuple[int, ...]) -> dict[str,
 
 def linear_probe(
     train: NDArray, train_labels: NDArray, test: NDArray, test_labels: NDArray, *, identity: str
-) -> dict[str, float]:
-    """Accuracy of logistic regression on features (n, d) with class labels (n,), or 0/1 attributes (n, k).
+) -> dict[str, float | list[float]]:
+    """Logistic regression on features (n, d) with class labels (n,), or 0/1 attributes (n, k), one probe each.
 
     The strength C is the one of PROBE_STRENGTHS with the best accuracy on held-out training images (drawn by a seed
-    from `identity`); the probe is then fitted on all training images and scored once on the test images. For
-    attributes, one probe each, and the mean of their balanced accuracies.
+    from `identity`); the probe is then fitted on all training images and scored once on the test images.
 
-    Returns `accuracy` in [0, 1] and the chosen `c`.
+    Returns the chosen `c` and `accuracy`, in [0, 1]: for attributes the mean of their balanced accuracies, with
+    `accuracy_per_attribute`, and `unbalanced_accuracy`, the plain share of right answers over all of them.
     """
     order = np.random.default_rng(derive_seed(identity, "probe validation")).permutation(len(train))
     held_out = min(protocol.PROBE_VALIDATION_IMAGES, len(train) // 6)
     validation, search = order[:held_out], order[held_out : held_out + protocol.PROBE_SEARCH_IMAGES]
     best_c, best_accuracy = protocol.PROBE_STRENGTHS[0], -1.0
     for c in protocol.PROBE_STRENGTHS:
-        accuracy = _fit_and_score(train[search], train_labels[search], train[validation], train_labels[validation], c)
+        predicted = _fit_and_predict(train[search], train_labels[search], train[validation], c)
+        accuracy = _scores(predicted, train_labels[validation])["accuracy"]
         if accuracy > best_accuracy:
             best_c, best_accuracy = c, accuracy
-    return {"accuracy": _fit_and_score(train, train_labels, test, test_labels, best_c), "c": best_c}
+    return {"c": best_c} | _scores(_fit_and_predict(train, train_labels, test, best_c), test_labels)
 
 
-def _fit_and_score(train: NDArray, train_labels: NDArray, test: NDArray, test_labels: NDArray, c: float) -> float:
+def majority_baseline(train_labels: NDArray, test_labels: NDArray) -> dict[str, float | list[float]]:
+    """What `linear_probe` returns as accuracy when the most frequent training label is the answer to every image."""
+    if train_labels.ndim == 2:
+        answer = (train_labels.mean(0) > 0.5).astype(test_labels.dtype)
+    else:
+        answer = np.bincount(train_labels).argmax()
+    return _scores(np.broadcast_to(answer, test_labels.shape), test_labels)
+
+
+def _fit_and_predict(train: NDArray, labels: NDArray, test: NDArray, c: float) -> NDArray:
+    """Labels of `test` by probes of strength c; for attributes the classes are weighed equal."""
     import warnings
 
     from sklearn.exceptions import ConvergenceWarning
     from sklearn.linear_model import LogisticRegression
 
-    if train_labels.ndim == 2:
-        columns = range(train_labels.shape[1])
-        return float(np.mean([_balanced(train, train_labels[:, k], test, test_labels[:, k], c) for k in columns]))
+    if labels.ndim == 2:
+        return np.stack([_fit_and_predict_attribute(train, column, test, c) for column in labels.T], 1)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ConvergenceWarning)  # the weakest strengths need no exact optimum
-        probe = LogisticRegression(C=c, max_iter=1000).fit(train, train_labels)
-    return float(np.mean(probe.predict(test) == test_labels))
+        return LogisticRegression(C=c, max_iter=1000).fit(train, labels).predict(test)
 
 
-def _balanced(train: NDArray, train_labels: NDArray, test: NDArray, test_labels: NDArray, c: float) -> float:
+def _fit_and_predict_attribute(train: NDArray, labels: NDArray, test: NDArray, c: float) -> NDArray:
     from sklearn.linear_model import LogisticRegression
 
-    present = np.unique(test_labels)
-    if len(np.unique(train_labels)) < 2:  # an attribute that no training image shows, or all do
-        return 1 / len(present)
-    predicted = LogisticRegression(C=c, max_iter=1000, class_weight="balanced").fit(train, train_labels).predict(test)
-    return float(np.mean([np.mean(predicted[test_labels == value] == value) for value in present]))
+    if labels.min() == labels.max():  # an attribute that no training image shows, or all do
+        return np.full(len(test), labels[0])
+    return LogisticRegression(C=c, max_iter=1000, class_weight="balanced").fit(train, labels).predict(test)
+
+
+def _scores(predicted: NDArray, labels: NDArray) -> dict[str, float | list[float]]:
+    right = predicted == labels
+    if labels.ndim == 1:
+        return {"accuracy": float(right.mean())}
+    balanced = [  # the mean over the values that are there of the share answered right
+        float(np.mean([right[labels[:, k] == value, k].mean() for value in np.unique(labels[:, k])]))
+        for k in range(labels.shape[1])
+    ]
+    return {
+        "accuracy": float(np.mean(balanced)),
+        "accuracy_per_attribute": balanced,
+        "unbalanced_accuracy": float(right.mean()),
+    }
 
 
 def mean_image_log_likelihood(train: Tensor, test: Tensor, likelihood: str) -> float:

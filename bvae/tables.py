@@ -1,56 +1,101 @@
-"""Table 1 of a study: data set by arm, mean and spread over seeds, with the controls and the provenance beside it."""
+"""The tables of a study: mean and spread over seeds, with the controls and the provenance beside them."""
 
 import hashlib
 import json
 import platform
 import subprocess
+from collections.abc import Sequence
 from importlib.metadata import version
 from pathlib import Path
+from typing import NamedTuple
 
 import pandas as pd
 
 import bvae
 from bvae import protocol
-from bvae.config import control_paths, expand_runs, run_folder
-from bvae.files import InputError, read_json, write_json, write_text
+from bvae.config import expand_runs, group_paths, run_folder, training_settings
+from bvae.features import EXTRACTORS, metric_name
+from bvae.files import InputError, read_json
+from bvae.notes import bounds, on_cost, on_empty, on_features, on_runs, on_table1, on_table2
+from bvae.typeset import Table, write_table
 
 ARM_NAMES = {"bvae": "BVAE", "bvae_gain": "BVAE + gain", "vae": "VAE", "vae_narrow": "VAE narrow"}
 CONTROL_NAMES = {
     "untrained": "untrained encoder",
+    "pca": "PCA",
     "raw_pixels": "raw pixels",
+    "majority": "majority class",
     "mean_image": "mean image",
     "real_images": "real images",
 }
 
-# Metric, header of the printed table, decimals, factor. All are in the csv; those with a header are printed.
-METRICS = (
-    ("parameters", "Parameters", 0, 1),
-    ("model_mb", "Model MB", 2, 1),
-    ("reconstruction", "Reconstruction ↓", 2, 1),
-    ("elbo", "ELBO ↑", 2, 1),
-    ("kl", None, 2, 1),
-    ("mse_per_pixel", None, 5, 1),
-    ("psnr", None, 2, 1),
-    ("ssim", None, 4, 1),
-    (f"nll_k{max(protocol.NLL_SAMPLES)}", None, 2, 1),
-    ("kl_bits_per_pixel", None, 4, 1),
-    ("active_units", None, 1, 1),
+
+class Column(NamedTuple):
+    """A metric in a table: in the csv always, in print under its header (None: not there)."""
+
+    metric: str
+    header: str | None
+    decimals: int
+    factor: float = 1
+
+
+GENERATED = ("samples", "mixture_samples", "reconstructions", "interpolations", "slerp_interpolations")
+TABLE1 = (
+    Column("parameters", "Parameters", 0),
+    Column("model_mb", "Model MB", 2),
+    Column("reconstruction", "Reconstruction ↓", 2),
+    Column("mse_per_pixel", None, 5),
+    Column("psnr", "PSNR ↑", 2),
+    Column("ssim", "SSIM ↑", 4),
+    Column("kl", None, 2),
+    Column("elbo", "ELBO ↑", 2),
+    Column("nll", "NLL ↓", 2),
+    Column("kl_bits_per_pixel", None, 4),
+    Column("active_units", None, 1),
     *(
-        (f"{distance}_{what}", header if what == "samples" else None, 2, 1)
-        for distance, header in (("fid", "FID ↓"), ("fd_classifier", "FD classifier ↓"))
-        for what in ("samples", "mixture_samples", "reconstructions", "interpolations")
+        Column(f"{name}_{what}", header if what == "samples" else None, 2)
+        for name, header in (("fid", "FID ↓"), ("fd_classifier", "FD classifier ↓"))
+        for what in GENERATED
     ),
-    ("probe_accuracy", "Probe % ↑", 2, 100),
-    ("knn_accuracy", None, 2, 100),
-    ("trustworthiness", None, 4, 1),
+    Column("probe_accuracy", "Probe % ↑", 2, 100),
+    Column("probe_unbalanced_accuracy", None, 2, 100),
+    Column("knn_accuracy", "k-NN % ↑", 2, 100),
+    Column("trustworthiness", None, 4),
 )
-HTML_STYLES = [
-    {"selector": "", "props": "border-collapse: collapse; font: 14px sans-serif"},
-    {"selector": "caption", "props": "text-align: left; font-weight: bold; padding: 6px 0"},
-    {"selector": "th, td", "props": "padding: 4px 10px; border-bottom: 1px solid #ddd; text-align: left"},
-    {"selector": "thead th", "props": "border-bottom: 2px solid #444"},
-]
-UNFLAT = ("empty", "kl_per_latent", "variance_per_latent")  # of metrics.json, left out of runs.csv
+TABLE2 = (
+    Column("fd_samples", "Samples ↓", 2),
+    Column("fd_mixture_samples", "Mixture samples ↓", 2),
+    Column("fd_interpolations", "Midpoints ↓", 2),
+    Column("fd_slerp_interpolations", "Slerp midpoints ↓", 2),
+    Column("fd_reconstructions", "Reconstructions ↓", 2),
+    *(Column(f"kid_{what}", "KID ×10³ ↓" if what == "samples" else None, 2, 1000) for what in GENERATED),
+    *(Column(f"precision_{what}", "Precision ↑" if what == "samples" else None, 3) for what in GENERATED),
+    *(Column(f"recall_{what}", "Recall ↑" if what == "samples" else None, 3) for what in GENERATED),
+    Column("path_ratio_interpolations", "Path ratio", 2),
+)
+TABLE3 = (
+    Column("parameters_total", "Parameters", 0),
+    Column("cut", "Cut %", 1, 100),
+    Column("head_share", "Head share %", 1, 100),
+    Column("model_mb", "Model MB", 2),
+    Column("training_state_mb", "Training state MB", 2),
+    Column("peak_training_mb", "Peak training MB", 1),
+    Column("macs_encode", "Encode MMACs", 3, 1e-6),
+    Column("macs_decode", "Decode MMACs", 3, 1e-6),
+    Column("images_per_second_training", "Training images/s", 0),
+    Column("images_per_second_encoding", "Encoding images/s", 0),
+    Column("images_per_second_decoding", "Decoding images/s", 0),
+)
+FEATURE_NAMES = {"inception": "Inception (FID)", "classifier": "classifier"}
+# What a claim may be about: every number of a run that a table gives, and that of the encoder run backward.
+RUN_METRICS = {column.metric for column in TABLE1} | {
+    metric_name(name, extractor) + f"_{what}"
+    for name in ("fd", "kid", "precision", "recall")
+    for extractor in EXTRACTORS
+    for what in GENERATED
+}
+RUN_METRICS |= {"path_ratio_interpolations", "backward_mse_per_pixel"}
+LISTS = ("empty", "kl_per_latent", "variance_per_latent", "probe_accuracy_per_attribute")  # left out of runs.csv
 GROUP = ["dataset", "recipe", "latent_dim"]
 PACKAGES = ("torch", "torchvision", "torch-fidelity", "scikit-learn", "pandas", "numpy", "scipy")
 
@@ -63,10 +108,11 @@ def collect_runs(study: dict, root: Path = Path()) -> list[dict]:
     rows, stale = [], []
     data_hashes: dict[str, str] = {}
     for run in expand_runs(study):
-        path = root / run_folder(**run)
+        path, recipe = root / run_folder(**run), study["recipes"][run["recipe"]]
         row = read_json(path / "metrics.json")
         rows.append(row)
-        if {key: row.get(key) for key in run} != run or row.get("settings") != study["recipes"][run["recipe"]]:
+        wanted = run | {"settings": training_settings(recipe), "importance": recipe["importance"]}
+        if {key: row.get(key) for key in wanted} != wanted:
             stale.append(f"{path}: its recorded settings differ from the study's")
         elif (row["training_version"], row["evaluation_version"]) != (bvae.TRAINING_VERSION, bvae.EVALUATION_VERSION):
             stale.append(f"{path}: another version of the code made it")
@@ -77,17 +123,16 @@ def collect_runs(study: dict, root: Path = Path()) -> list[dict]:
     return rows
 
 
-def summarise(rows: list[dict]) -> pd.DataFrame:
-    """One line per (data set, recipe, latent dim, arm): n, diverged, and mean and `_sd` of each metric over the seeds.
+def summarise(rows: list[dict], columns: Sequence[Column], by: Sequence[str]) -> pd.DataFrame:
+    """One line for each value of `by`: n, diverged, and mean and `_sd` of each metric over the seeds.
 
     The spread is the standard deviation with n - 1, empty for one seed. A diverged run counts in `diverged`, not in n.
     """
-    names = [name for name, *_ in METRICS if any(name in row for row in rows)]
+    names = [column.metric for column in columns if any(column.metric in row for row in rows)]
     lines = []
-    for key, group in pd.DataFrame(rows).groupby([*GROUP, "arm"], sort=False):
+    for key, group in pd.DataFrame(rows).groupby(list(by), sort=False):
         finished = group[group["status"] == "finished"]
-        line = dict(zip([*GROUP, "arm"], key, strict=True))
-        line |= {"n": len(finished), "diverged": len(group) - len(finished)}
+        line = dict(zip(by, key, strict=True)) | {"n": len(finished), "diverged": len(group) - len(finished)}
         for name in names:
             values = pd.to_numeric((group if name in ("parameters", "model_mb") else finished).get(name))
             line[name] = values.mean()
@@ -97,96 +142,145 @@ def summarise(rows: list[dict]) -> pd.DataFrame:
     return pd.DataFrame(lines)
 
 
-def control_rows(study: dict, rows: list[dict], root: Path = Path()) -> pd.DataFrame:
-    """The lines that every arm must beat: untrained encoder, raw pixels, mean image; and real images' own distance."""
+def printed(frame: pd.DataFrame, columns: Sequence[Column], marked: set[str]) -> tuple[pd.DataFrame, int]:
+    """A table as text, and how many of its columns are words: rounded, mean ± standard deviation, a dash if empty.
+
+    Recipe and latent dimension are columns where they differ. The data sets `marked` bear a dagger.
+    """
+    shown = [column for column in columns if column.header is not None and column.metric in frame]
+    several = [name for name in (("recipe", "Recipe"), ("latent_dim", "Latents")) if frame[name[0]].nunique() > 1]
     lines = []
-    for paths in control_paths(study):
+    for row in frame.to_dict("records"):
+        control = row["arm"] in CONTROL_NAMES
+        line = {"Data set": row["dataset"] + (" †" if row["dataset"] in marked else "")}
+        line |= {header: row[key] for key, header in several}
+        line["Arm"] = CONTROL_NAMES.get(row["arm"]) or ARM_NAMES[row["arm"]]
+        if "features" in row:
+            line["Features"] = FEATURE_NAMES[row["features"]]
+        if "n" in row:
+            lost = f" ({row['diverged']} diverged)" if row["diverged"] else ""
+            line["n"] = "" if control else f"{row['n']}{lost}"
+        for name in ("seed", "status"):
+            line |= {name.title(): str(row[name])} if name in row else {}
+        for column in shown:
+            line[column.header] = _cell(row, column, "" if control else "–")
+        lines.append(line)
+    text = pd.DataFrame(lines)
+    return text, list(text).index(shown[0].header)
+
+
+def _cell(row: dict, column: Column, nothing: str) -> str:
+    value, spread = row[column.metric], row.get(f"{column.metric}_sd")
+    if pd.isna(value):
+        return nothing
+    text = f"{value * column.factor:,.{column.decimals}f}"
+    return text if pd.isna(spread) else f"{text} ± {spread * column.factor:.{column.decimals}f}"
+
+
+def table1(study: dict, rows: list[dict], root: Path = Path()) -> Table:
+    """Reconstruction, generation and classification: each group's arms, then its controls."""
+    arms, controls = summarise(rows, TABLE1, [*GROUP, "arm"]), _controls(study, rows, root)
+    frame = _below(arms, controls, GROUP)
+    text, words = printed(frame, TABLE1, bounds(rows))
+    caption = _caption(study, "reconstruction, generation and classification by arm.")
+    notes = [on_runs(rows), *on_table1(rows), *on_empty(rows, [column.metric for column in TABLE1])]
+    return Table("table1", caption, frame, text, words, notes)
+
+
+def _below(arms: pd.DataFrame, controls: pd.DataFrame, by: Sequence[str]) -> pd.DataFrame:
+    """The lines of each group, its controls below its arms."""
+    parts = []
+    for key, group in arms.groupby(list(by), sort=False):
+        parts.append(group)
+        if len(controls):
+            parts.append(controls[(controls[list(by)] == list(key)).all(axis=1)])
+    return pd.concat(parts, ignore_index=True)
+
+
+def _controls(study: dict, rows: list[dict], root: Path) -> pd.DataFrame:
+    """What every arm must beat, and how far real images are from real images."""
+    lines = []
+    for paths in group_paths(study):
         group = {key: paths[key] for key in GROUP}
         run = next(row for row in rows if all(row[key] == group[key] for key in GROUP))
-        untrained, controls = read_json(root / paths["untrained"]), read_json(root / paths["controls"])
+        untrained, pca, controls = (read_json(root / paths[name]) for name in ("untrained", "pca", "controls"))
         mean_image = controls[f"mean_image_log_likelihood_{run['likelihood']}"]
-        floors = {
-            f"{name}_samples": run[f"{name}_floor"] for name in ("fid", "fd_classifier") if f"{name}_floor" in run
+        latents = ("probe_accuracy", "probe_unbalanced_accuracy", "knn_accuracy", "trustworthiness")
+        probes = {
+            name: {
+                f"probe_{what}": controls[f"{prefix}{what}{suffix}"]
+                for what in ("accuracy", "unbalanced_accuracy")
+                if f"{prefix}{what}{suffix}" in controls
+            }
+            for name, prefix, suffix in (("raw_pixels", "probe_", "_raw_pixels"), ("majority", "majority_", ""))
         }
+        floors = {f"{name}_samples": run.get(f"{name}_floor") for name in ("fid", "fd_classifier")}
         for name, values in (
-            ("untrained", {"probe_accuracy": untrained["probe_accuracy"]}),
-            ("raw_pixels", {"probe_accuracy": controls["probe_accuracy_raw_pixels"]}),
+            ("untrained", {key: untrained[key] for key in latents if key in untrained}),
+            ("pca", {key: pca[key] for key in ("mse_per_pixel", *latents) if key in pca}),
+            ("raw_pixels", probes["raw_pixels"]),
+            ("majority", probes["majority"]),
             ("mean_image", {"reconstruction": -mean_image, "elbo": mean_image}),
-            ("real_images", floors),
+            ("real_images", {key: value for key, value in floors.items() if value is not None}),
         ):
             if any(value is not None for value in values.values()):
                 lines.append(group | {"arm": name, "n": 1, "diverged": 0} | values)
     return pd.DataFrame(lines)
 
 
-def table1(study: dict, rows: list[dict], root: Path = Path()) -> pd.DataFrame:
-    """Table 1 at full precision: each group's arms, then its controls."""
-    arms, controls = summarise(rows), control_rows(study, rows, root)
-    parts = []
-    for key, group in arms.groupby(GROUP, sort=False):
-        same = (controls[GROUP] == list(key)).all(axis=1)
-        parts += [group, controls[same]]
-    return pd.concat(parts, ignore_index=True)
+def table2(study: dict, rows: list[dict]) -> Table:
+    """Generation and interpolation over the features of each extractor, with the floor: real against real images."""
+    distances = ("fd", "kid", "precision", "recall")
+    asked = [name for name in EXTRACTORS if any(f"{metric_name('fd', name)}_images" in row for row in rows)]
+    by = [*GROUP, "features"]
+    lines, floors = [], {}
+    for extractor in asked or EXTRACTORS[-1:]:
+        names = {name: metric_name(name, extractor) for name in distances}
+        for row in rows:
+            place = {key: row[key] for key in GROUP} | {"features": extractor}
+            line = place | {key: row[key] for key in ("arm", "status")}
+            line["path_ratio_interpolations"] = row.get("path_ratio_interpolations")
+            line |= {f"{name}_{what}": row.get(f"{names[name]}_{what}") for name in distances for what in GENERATED}
+            lines.append(line)
+            floor = {f"{name}_{what}": row.get(f"{names[name]}_floor") for name in distances for what in GENERATED}
+            if any(value is not None for value in floor.values()):
+                floors[tuple(place.values())] = place | {"arm": "real_images", "n": 1, "diverged": 0} | floor
+    frame = _below(summarise(lines, TABLE2, [*by, "arm"]), pd.DataFrame(floors.values()), by)
+    text, words = printed(frame, TABLE2, set())
+    caption = _caption(study, "generation and interpolation by arm.")
+    empty = [f"{metric_name(name, extractor)}_samples" for name in ("fd", "kid") for extractor in asked]
+    notes = [on_runs(rows), *on_table2(), *on_features(rows), *on_empty(rows, empty)]
+    return Table("table2", caption, frame, text, words, notes)
 
 
-def printed(table: pd.DataFrame) -> pd.DataFrame:
-    """Table 1 as text: rounded, mean ± standard deviation, a dash where a cell is empty."""
-    shown = [metric for metric in METRICS if metric[1] is not None and metric[0] in table]
-    several = {key: table[key].nunique() > 1 for key in ("recipe", "latent_dim")}
-    lines = []
-    for _, row in table.iterrows():
-        control = row["arm"] in CONTROL_NAMES
-        line = {"Data set": row["dataset"]}
-        line |= {header: row[key] for key, header in (("recipe", "Recipe"), ("latent_dim", "Latents")) if several[key]}
-        line["Arm"] = CONTROL_NAMES.get(row["arm"]) or ARM_NAMES[row["arm"]]
-        line["n"] = "" if control else f"{row['n']}" + (f" ({row['diverged']} diverged)" if row["diverged"] else "")
-        for name, header, decimals, factor in shown:
-            spread = row.get(f"{name}_sd")
-            if pd.isna(row[name]):
-                line[header] = "" if control else "–"
-            elif pd.isna(spread):
-                line[header] = f"{row[name] * factor:,.{decimals}f}"
-            else:
-                line[header] = f"{row[name] * factor:,.{decimals}f} ± {spread * factor:.{decimals}f}"
-        lines.append(line)
-    return pd.DataFrame(lines)
+def table3(study: dict, root: Path = Path()) -> Table:
+    """Cost by arm, from the files that one undisturbed job each has measured."""
+    lines, devices = [], set()
+    for paths in group_paths(study):
+        cost = read_json(root / paths["cost"])
+        group = {key: paths[key] for key in GROUP}
+        arms = {run["arm"] for run in expand_runs(study) if all(run[key] == group[key] for key in GROUP)}
+        devices.add(f"{cost['device']}, threads: {cost['settings']['threads']}, training in {cost['precision']}")
+        whole = cost["arms"]["vae"]["parameters_total"]
+        for arm, found in cost["arms"].items():
+            if arm in arms:
+                flat = {key: value for key, value in found.items() if not isinstance(value, list)}
+                lines.append(group | {"arm": arm, "cut": 1 - found["parameters_total"] / whole} | flat)
+    frame = pd.DataFrame(lines)
+    text, words = printed(frame, TABLE3, set())
+    return Table("table3", _caption(study, "cost by arm."), frame, text, words, on_cost(sorted(devices)))
 
 
-def notes(study: dict, rows: list[dict]) -> list[str]:
-    """What a reader must know to read the table, one sentence each; empty cells with their reason."""
-    images = sorted({(row["dataset"], row["test_images"]) for row in rows})
-    lines = [
-        "Mean ± standard deviation over n seeds, on the test images ("
-        + ", ".join(f"{name}: {count:,}" for name, count in images)
-        + "). Settings are ours; those of the paper are not available.",
-        "Reconstruction is -E_q[ln p(x|z)], ELBO the (B)ELBO at beta 1: nats per image, summed over pixels,"
-        f" {protocol.ELBO_SAMPLES} samples of z an image. On grey pixels the Bernoulli terms are bounds by convention,"
-        " not likelihoods.",
-        "Probe: logistic regression on posterior means, C chosen on held-out training images. Lines below the arms are"
-        " controls: the untrained encoder and raw pixels (probe), the mean training image (as one image for all).",
-    ]
-    for name, text in (
-        ("fid", "FID: Inception features"),
-        (
-            "fd_classifier",
-            "FD classifier: features of a small network"
-            " trained here on the data set's training images; comparable only within a data set",
-        ),
-    ):
-        counts = sorted({row[f"{name}_images"] for row in rows if row.get(f"{name}_samples") is not None})
-        if counts:
-            lines.append(
-                f"{text}; Fréchet distance of n = {', '.join(f'{count:,}' for count in counts)} prior samples against"
-                " as many test images. Real images: as many training images against the same."
-            )
-    reasons = {
-        f"{row['dataset']}, {metric}: empty because {reason}."
-        for row in rows
-        for metric, reason in row["empty"].items()
-    }
-    devices = {(row["device"], row["precision"]) for row in rows}
-    lines.append("Computed on " + "; ".join(f"{device}, {precision}" for device, precision in sorted(devices)) + ".")
-    return lines + sorted(reasons)
+def table_of_runs(study: dict, rows: list[dict]) -> Table:
+    """The appendix: one line a run."""
+    flat = [{key: value for key, value in row.items() if key not in LISTS} for row in rows]
+    text, words = printed(pd.DataFrame(flat), TABLE1[:1] + TABLE1[2:], bounds(rows))
+    notes = [on_runs(rows, seeds=""), *on_table1(rows), *on_empty(rows, [column.metric for column in TABLE1])]
+    return Table("runs", _caption(study, "every run."), pd.json_normalize(flat), text, words, notes)
+
+
+def _caption(study: dict, text: str) -> str:
+    return f"{study['title'] or study['study']}: {text}"
 
 
 def provenance(study: dict, rows: list[dict]) -> dict:
@@ -225,53 +319,8 @@ def _git(*arguments: str) -> str | None:
 
 
 def write_tables(study: dict, folder: Path, root: Path = Path()) -> None:
-    """Write table1.{csv,tex,html,json} and runs.csv (one row a run) of a study into `folder`."""
+    """Write {table1,table2,table3,runs}.{csv,tex,html,json} of a study into `folder`."""
     rows = collect_runs(study, root)
-    table = table1(study, rows, root)
-    text, remarks = printed(table), notes(study, rows)
     facts = provenance(study, rows)
-    caption = f"{study['title'] or study['study']}: reconstruction, generation and classification by arm."
-    write_text(folder / "table1.csv", table.to_csv(index=False, lineterminator="\n"))
-    write_text(folder / "table1.tex", _to_latex(text, caption, remarks, facts))
-    write_text(folder / "table1.html", _to_html(text, caption, remarks, study["study"]))
-    records = json.loads(table.to_json(orient="records", double_precision=15))
-    write_json(folder / "table1.json", {"provenance": facts, "notes": remarks, "rows": records})
-    flat = [{key: value for key, value in row.items() if key not in UNFLAT} for row in rows]
-    write_text(folder / "runs.csv", pd.json_normalize(flat).to_csv(index=False, lineterminator="\n"))
-
-
-def _to_latex(text: pd.DataFrame, caption: str, remarks: list[str], facts: dict) -> str:
-    signs = {sign: f"\\{sign}" for sign in "&%$#_{}"} | {"\\": r"\textbackslash{}", "–": "--"}
-    signs |= {"±": r"$\pm$", "↓": r"$\downarrow$", "↑": r"$\uparrow$"}
-    escape = str.maketrans(signs)
-
-    def tex(value: object) -> str:
-        return str(value).translate(escape)
-
-    shown = text.map(tex).rename(columns=tex)
-    shown["Data set"] = shown["Data set"].mask(shown["Data set"].duplicated(), "")
-    words = list(text).index("Arm") + 1
-    body = shown.style.hide(axis="index").to_latex(
-        hrules=True, column_format="l" * words + "r" * (len(shown.columns) - words)
-    )
-    head = f"% bvae {bvae.__version__}, commit {facts['commit']}, config {facts['config_sha256'][:12]}"
-    foot = "".join(f"% {remark}\n" for remark in remarks)
-    return f"{head}\n% \\usepackage{{booktabs}}. Caption: {caption}\n{body}{foot}"
-
-
-def _to_html(text: pd.DataFrame, caption: str, remarks: list[str], study: str) -> str:
-    right = [column for column in text if column not in ("Data set", "Recipe", "Arm")]
-    style = (
-        text.style.hide(axis="index")
-        .set_uuid(f"{study}-table1")
-        .set_caption(caption)
-        .set_table_styles(HTML_STYLES)
-        .set_table_styles(
-            {column: [{"selector": "", "props": "text-align: right; white-space: nowrap"}] for column in right},
-            overwrite=False,
-        )
-        .to_html(doctype_html=True)
-    )
-    listed = "".join(f"<p>{remark}</p>" for remark in remarks)
-    foot = f'<div style="font: 12px sans-serif; max-width: 60em; color: #333">{listed}</div>'
-    return style.replace("</body>", f"{foot}\n</body>")
+    for table in (table1(study, rows, root), table2(study, rows), table3(study, root), table_of_runs(study, rows)):
+        write_table(table, folder, facts)

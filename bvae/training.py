@@ -1,9 +1,9 @@
 """Training: AdamW, a one-cycle learning rate, whole uint8 data on the device, and `resume.pt` for killed runs."""
 
-import contextlib
 import logging
 import math
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import torch
@@ -12,7 +12,7 @@ from tqdm import tqdm
 
 from bvae.files import whole_file
 from bvae.networks import VAE
-from bvae.objective import OBJECTIVES
+from bvae.objective import OBJECTIVES, Elbo
 from bvae.seeds import derive_seed
 
 log = logging.getLogger(__name__)
@@ -37,6 +37,39 @@ def pick_precision(name: str, device: torch.device) -> str:
 def to_batch(images: Tensor) -> Tensor:
     """uint8 (n, c, h, w) -> float32 in [0, 1], channels last in memory."""
     return images.to(torch.float32, memory_format=torch.channels_last).div_(255)
+
+
+def build_optimizer(model: VAE, learning_rate: float, weight_decay: float) -> torch.optim.Optimizer:
+    """AdamW over all parameters of a model."""
+    return torch.optim.AdamW(model.parameters(), lr=learning_rate, weight_decay=weight_decay, fused=True)
+
+
+def training_step(
+    model: VAE,
+    optimizer: torch.optim.Optimizer,
+    *,
+    objective: str,
+    beta: float,
+    gradient_clip: float,
+    precision: str,
+    dataset_size: int,
+) -> Callable[[Tensor, Tensor], tuple[Elbo, Tensor]]:
+    """One step of training as a function of uint8 images (n, c, h, w) and noise (k, n, latent_dim).
+
+    It updates the model, and returns the terms of the ELBO and the gradient's norm before clipping.
+    """
+    loss_of = OBJECTIVES[objective]
+
+    def take_step(images: Tensor, noise: Tensor) -> tuple[Elbo, Tensor]:
+        with torch.autocast(images.device.type, torch.bfloat16, enabled=precision == "bfloat16"):
+            loss, terms = loss_of(model, to_batch(images), noise, beta=beta, dataset_size=dataset_size)
+        optimizer.zero_grad()
+        loss.backward()
+        norm = torch.nn.utils.clip_grad_norm_(model.parameters(), gradient_clip)
+        optimizer.step()
+        return terms, norm
+
+    return take_step
 
 
 def train(
@@ -74,7 +107,7 @@ def train(
     device = images.device
     batch_size = min(batch_size, len(images))
     steps = len(images) // batch_size
-    optimizer = torch.optim.AdamW(model.parameters(), lr=learning_rate, weight_decay=weight_decay, fused=True)
+    optimizer = build_optimizer(model, learning_rate, weight_decay)
     schedule = torch.optim.lr_scheduler.OneCycleLR(
         optimizer, max_lr=learning_rate, total_steps=epochs * steps + 1, pct_start=warmup, cycle_momentum=False
     )
@@ -86,8 +119,15 @@ def train(
         history = state["history"]
         log.info("resumed after epoch %d of %d from %s", len(history), epochs, resume_path)
 
-    loss_of = OBJECTIVES[objective]
-    autocast = torch.autocast(device.type, torch.bfloat16) if precision == "bfloat16" else contextlib.nullcontext()
+    take_step = training_step(
+        model,
+        optimizer,
+        objective=objective,
+        beta=beta,
+        gradient_clip=gradient_clip,
+        precision=precision,
+        dataset_size=len(images),
+    )
     model.train()
     saved_at = time.monotonic()
     started_at, started_epoch = saved_at, len(history)
@@ -97,15 +137,10 @@ def train(
         sums = torch.zeros(4, dtype=torch.float64, device=device)  # elbo, log-likelihood, kl, gradient norm
         rate = schedule.get_last_lr()[0]
         for step in tqdm(range(steps), desc=f"epoch {epoch}/{epochs}", leave=False, disable=None if progress else True):
-            batch = to_batch(images[order[step * batch_size : (step + 1) * batch_size]])
+            batch = images[order[step * batch_size : (step + 1) * batch_size]]
             shape = (samples, len(batch), model.layout.latent_dim)
             noise = torch.randn(shape, generator=noise_generator, device=device)
-            with autocast:
-                loss, terms = loss_of(model, batch, noise, beta=beta, dataset_size=len(images))
-            optimizer.zero_grad()
-            loss.backward()
-            norm = torch.nn.utils.clip_grad_norm_(model.parameters(), gradient_clip)
-            optimizer.step()
+            terms, norm = take_step(batch, noise)
             schedule.step()
             sums += torch.stack([*(term.detach().mean() for term in terms), norm])
         elbo, log_likelihood, kl, gradient_norm = (sums / steps).tolist()

@@ -12,6 +12,7 @@ SMALL_LAYOUTS = {
     "conv": Layout("conv", 1, 8, 3, (5,), neck=4, hidden=(6,)),
     "resnet": Layout("resnet", 3, 8, 3, (4, 6), neck=3, hidden=(5,), blocks=2),
 }
+SHORT_SWEEP = {"samples": [1, 10], "images": 100}  # of importance samples
 
 
 @pytest.fixture(autouse=True)

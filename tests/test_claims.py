@@ -8,7 +8,16 @@ import pytest
 import yaml
 from scipy import stats
 
-from bvae.claims import holm, judge_claims, judge_cut, judge_match, judge_outperform, load_claims, paired_difference
+from bvae.claims import (
+    check_pilots,
+    holm,
+    judge_claims,
+    judge_cut,
+    judge_match,
+    judge_outperform,
+    load_claims,
+    paired_difference,
+)
 from bvae.files import InputError
 
 CLAIMS = Path(__file__).parents[1] / "config/claims.yaml"
@@ -129,7 +138,7 @@ def fake_rows(seeds: int, *, shift: float, backward: float) -> list[dict]:
 
 
 def verdicts(rows: list[dict]) -> dict[str, str]:
-    return {row["claim"]: row["verdict"] for row in judge_claims(load_claims(CLAIMS), rows, CONTROLS)}
+    return {row["claim"]: row["verdict"] for row in judge_claims(load_claims(CLAIMS)[0], rows, CONTROLS)}
 
 
 def test_every_claim_of_a_study_whose_truth_is_known():
@@ -177,4 +186,53 @@ def test_a_fault_of_the_claims_file_is_named(tmp_path, change, message):
     path = tmp_path / "claims.yaml"
     path.write_text(yaml.safe_dump(document))
     with pytest.raises(InputError, match=f"elbo-matches: .*{message}"):
+        load_claims(path)
+
+
+PILOT = {"metric": "fd_classifier_samples", "dataset": "fake", "recipe": "r", "latent_dim": 8}
+PILOT |= {"sd": 20.0, "seeds": [100, 101, 102, 103, 104]}
+
+
+def test_a_pilot_widens_its_margin_and_no_other():
+    rows = fake_rows(6, shift=0.0, backward=0.2)
+    for row in rows:
+        row["fd_classifier_samples"] += 30 * (row["arm"] == "bvae")  # of 150: 20 %
+    claims = load_claims(CLAIMS)[0]
+    for pilots, margin, verdict in (
+        ([], 0.05 * 150, "not reproduced"),
+        ([PILOT], 2 * 20.0, "reproduced"),
+        ([PILOT | {"sd": 0.1}], 0.05 * 150, "not reproduced"),  # at least 5 %
+        ([PILOT | {"recipe": "another"}], 0.05 * 150, "not reproduced"),
+        ([PILOT | {"metric": "fd_classifier_interpolations"}], 0.05 * 150, "not reproduced"),
+    ):
+        found = {row["claim"]: row for row in judge_claims(claims, rows, CONTROLS, pilots)}["generation-matches"]
+        assert found["margin"] == pytest.approx(margin, rel=0.01)
+        assert found["verdict"] == verdict
+
+
+def test_a_study_may_not_run_the_seeds_of_a_pilot():
+    def study(recipe: str, seeds: list[int]) -> dict:
+        block = {"datasets": ["fake"], "recipes": [recipe], "latent_dims": [8], "arms": ["vae"], "seeds": seeds}
+        return {"study": "s", "blocks": [block]}
+
+    check_pilots([PILOT], study("r", [0, 1]))
+    check_pilots([PILOT], study("another", [100]))
+    with pytest.raises(InputError, match="used seed 102, which study 's' runs too"):
+        check_pilots([PILOT], study("r", [0, 102]))
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"metric": "fid_sample"}, "Did you mean 'fid_samples'"),
+        ({"sd": 0}, "sd is 0, wanted a positive number"),
+        ({"seeds": [1, 2, 2, 2, 2]}, "wanted a list of at least 5"),
+        ({"seed": 1}, "found the keys"),
+    ],
+)
+def test_a_fault_of_a_pilot_is_named(tmp_path, change, message):
+    document = yaml.safe_load(CLAIMS.read_text()) | {"pilots": [PILOT | change]}
+    path = tmp_path / "claims.yaml"
+    path.write_text(yaml.safe_dump(document))
+    with pytest.raises(InputError, match=rf"pilots\[0\]: .*{message}"):
         load_claims(path)

@@ -9,7 +9,7 @@ import pytest
 
 import bvae
 from bvae.arms import BUILDERS
-from bvae.config import ConfigError, check_study, expand_runs, load_schema, run_folder
+from bvae.config import ConfigError, check_study, expand_runs, load_schema, run_folder, training_settings
 from bvae.files import InputError, read_yaml
 from bvae.networks import ACTIVATIONS, ARCHITECTURES
 from bvae.training import OBJECTIVES
@@ -261,6 +261,7 @@ def test_defaults_are_filled_in_at_every_depth():
                 "network": {"architecture": "mlp", "hidden": [16], "activation": "silu", "normalization": "none"},
                 "objective": {"name": "elbo", "beta": 1},
                 "likelihood": {"name": "auto"},
+                "importance": {"samples": [1, 10, 100, 1000, 5000], "images": 100},
                 "precision": "auto",
                 "threads": 2,
                 "training": {
@@ -361,7 +362,7 @@ def test_a_shipped_study_is_sound(path):
     assert 0 < len(runs) <= products
     assert study["study"] == path.stem
     assert {run["dataset"] for run in runs} <= set(DATASETS)
-    assert {"bvae", "vae"} <= {run["arm"] for run in runs}
+    assert ({"vae"} if path.stem == "anchor" else {"bvae", "vae"}) <= {run["arm"] for run in runs}
 
 
 @pytest.mark.parametrize(
@@ -382,6 +383,11 @@ def test_names_agree_with_what_builds_them():
     assert list(ARCHITECTURES) == RECIPE["network"]["properties"]["architecture"]["enum"]
     assert set(ACTIVATIONS) == set(RECIPE["network"]["properties"]["activation"]["enum"])
     assert set(OBJECTIVES) == set(RECIPE["objective"]["properties"]["name"]["enum"])
+
+
+def test_what_training_depends_on_is_all_but_the_importance_samples():
+    recipe = check(sound())["recipes"]["plain"]
+    assert training_settings(recipe) == {key: recipe[key] for key in set(RECIPE) - {"importance"}}
 
 
 def test_training_settings_are_the_arguments_of_train():

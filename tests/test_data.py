@@ -109,6 +109,23 @@ def test_fashion_mnist_arrives_exactly():
     assert dataset.classes[9] == "Ankle boot"
 
 
+def test_binarized_mnist_is_one_fixed_draw_with_the_greys_as_probabilities(monkeypatch):
+    arrays = fake_data.write_mnist(Path("mirror"), n_train=300, n_test=20, seed=1)
+    monkeypatch.setattr(fetch, "N_TRAIN_BINARIZED", 250)
+    dataset = fetch_fake("mnist_binarized")
+    assert torch.equal(dataset.train_labels, torch.from_numpy(arrays["train_labels"][:250]))
+    drawn, greys = dataset.train_images.numpy(), arrays["train_images"][:250]
+    assert drawn.shape == (250, 1, 28, 28) and set(np.unique(drawn)) == {0, 255}
+    assert not drawn[greys == 0].any() and drawn[greys == 255].all()
+    probability = greys / 255
+    for dark in (True, False):  # dark greys alone, and light greys alone
+        chosen = (probability < 0.5) == dark
+        error = np.sqrt((probability * (1 - probability))[chosen].sum())
+        assert abs((drawn[chosen] / 255 - probability[chosen]).sum()) < 4 * error
+    again = fetch.fetch("mnist_binarized", name="fake", output=OUTPUT, expected_sha256=dataset.sha256)
+    assert again.sha256 == dataset.sha256
+
+
 def test_flat_mirror_and_file_address(monkeypatch, tmp_path):
     arrays = fake_data.write_mnist(Path("elsewhere"), n_train=12, n_test=8, seed=1)
     for path in Path("elsewhere/MNIST/raw").iterdir():

@@ -10,12 +10,16 @@ import pytest
 import torch
 from conftest import make_dataset
 from PIL import Image
+from scipy import stats
 
 import bvae
-from bvae import data, figures
+from bvae import data, protocol, tables
 from bvae.config import check_study, expand_runs, load_schema, run_folder
 from bvae.evaluation import decode_images, interpolation_pairs, posterior_means, prior_samples
-from bvae.figures import FIGURES, Strip, axis_floor, draw, embed, find_subject, spread, tile
+from bvae.figures import FIGURES, draw, page, pictures, plots
+from bvae.figures.page import find_subject
+from bvae.figures.pictures import Strip, embed, tile
+from bvae.figures.plots import axis_floor, spread
 from bvae.files import InputError, write_json
 from bvae.runs import Run, load_run, read_record, save_model, train_run
 
@@ -46,11 +50,49 @@ def study(tmp_path, monkeypatch, fake) -> dict:
     for run in expand_runs(study):
         folder = Path(run_folder(**run))
         train_run(Run(**run, settings=study["recipes"]["tiny"]), fake, folder, device="cpu")
-        write_json(folder / "metrics.json", {"probe_accuracy": 0.964})
+        write_json(folder / "metrics.json", fake_metrics(run["arm"], run["seed"]))
     return study
 
 
-def subject_of(study: dict, dataset: data.Dataset) -> figures.Subject:
+def fake_metrics(arm: str, seed: int, **changes) -> dict:
+    """What evaluation could say of a finished run."""
+    tied = arm == "bvae"
+    return {
+        "parameters": 269_329 if tied else 520_353,
+        "reconstruction": 70.0 + seed + tied,
+        "probe_accuracy": 0.944 + 0.01 * seed,  # 0.964 for the shown seed, 2
+        "fd_classifier_samples": 20.0 + seed**2,
+        "fd_classifier_interpolations": 30.0 - seed,
+        "fd_classifier_images": 100,
+        "kl_bits_per_pixel": 0.3 + 0.01 * seed,
+        "mse_per_pixel": 0.02 - 0.001 * seed,
+        "backward_mse_per_pixel": 0.02 - 0.001 * seed if tied else 0.25,
+        "variance_per_latent": [0.0, 0.005, 0.5 + seed] if tied else [0.02, 0.6, 0.7],
+        "active_units": 1 if tied else 3,
+        "empty": {},
+    } | changes
+
+
+def change_metrics(**changes) -> None:
+    """Give every run other metrics."""
+    for arm in ARMS:
+        for seed in (2, 4):
+            folder = Path(run_folder("tiny", "fake", arm, 3, seed))
+            write_json(folder / "metrics.json", fake_metrics(arm, seed, **changes))
+
+
+def panels(figure: matplotlib.figure.Figure) -> dict:
+    """The axes of a figure by title."""
+    return {axes.get_title(loc="left"): axes for axes in figure.axes if axes.get_title(loc="left")}
+
+
+def legend_of(figure: matplotlib.figure.Figure) -> list[str]:
+    """What the one legend of a figure says."""
+    (legend,) = [axes.get_legend() for axes in figure.axes if axes.get_legend()]
+    return [text.get_text() for text in legend.get_texts()]
+
+
+def subject_of(study: dict, dataset: data.Dataset) -> page.Subject:
     return find_subject(study, "tiny", dataset, 3)
 
 
@@ -81,8 +123,10 @@ def shown(picture: np.ndarray, row: int, column: int) -> np.ndarray:
 
 def test_the_names_of_the_figures_are_those_that_the_workflow_asks_for():
     assert tuple(FIGURES) == bvae.FIGURES
-    assert figures.ARM_COLOURS.keys() == figures.ARM_DASHES.keys() == figures.ARM_NAMES.keys() == set(bvae.ARMS)
-    for looks in (figures.ARM_COLOURS.values(), figures.ARM_DASHES.values(), figures.CLASS_COLOURS):
+    assert page.ARM_COLOURS.keys() == page.ARM_DASHES.keys() == tables.ARM_NAMES.keys() == set(bvae.ARMS)
+    assert plots.ARM_MARKERS.keys() == set(bvae.ARMS)
+    looks_of_arms = (page.ARM_COLOURS.values(), page.ARM_DASHES.values(), plots.ARM_MARKERS.values())
+    for looks in (*looks_of_arms, pictures.CLASS_COLOURS):
         assert len(set(looks)) == len(looks)
 
 
@@ -103,7 +147,7 @@ def test_a_figure_is_two_files_of_the_same_bytes_every_time(study, kind):
 
 
 def test_reconstructions_show_test_images_and_what_the_models_decode(study, fake):
-    strips = figures.reconstruction_strips(subject_of(study, fake))
+    strips = pictures.reconstruction_strips(subject_of(study, fake))
     assert [strip.arm for strip in strips] == [None, *ARMS]
     cpu = torch.device("cpu")
     for strip in strips:
@@ -118,8 +162,8 @@ def test_reconstructions_show_test_images_and_what_the_models_decode(study, fake
 
 def test_the_figure_draws_the_tiled_strips(study, fake):
     subject = subject_of(study, fake)
-    drawn = [image.get_array() for axes in figures.reconstructions(subject).axes for image in axes.get_images()]
-    for picture, strip in zip(drawn, figures.reconstruction_strips(subject), strict=True):
+    drawn = [image.get_array() for axes in pictures.reconstructions(subject).axes for image in axes.get_images()]
+    for picture, strip in zip(drawn, pictures.reconstruction_strips(subject), strict=True):
         np.testing.assert_array_equal(picture, tile(strip, 8, 1))
 
 
@@ -132,7 +176,7 @@ def test_tiles_keep_order_colour_and_white_gaps():
 
 
 def test_interpolations_run_from_one_reconstruction_to_the_other(study, fake):
-    strips = figures.interpolation_strips(subject_of(study, fake))
+    strips = pictures.interpolation_strips(subject_of(study, fake))
     assert [strip.arm for strip in strips] == ARMS * 2
     assert [bool(strip.heads) for strip in strips] == [True, False, True, False]
     cpu = torch.device("cpu")
@@ -151,7 +195,7 @@ def test_interpolations_run_from_one_reconstruction_to_the_other(study, fake):
 
 
 def test_samples_of_all_arms_come_from_the_same_latents(study, fake):
-    strips = figures.sample_strips(subject_of(study, fake))
+    strips = pictures.sample_strips(subject_of(study, fake))
     z = prior_samples("fake", 2, 20, 3)
     assert [strip.arm for strip in strips] == ARMS
     for strip in strips:
@@ -168,11 +212,11 @@ def test_curves_are_means_over_seeds_within_their_range(study, fake):
             rows = [f"{epoch},{elbo},0,0,0,0.1" for epoch, elbo in enumerate(elbos, start=1)]
             text = "\n".join(["epoch,elbo,log_likelihood,kl,gradient_norm,learning_rate", *rows]) + "\n"
             (Path(run_folder("tiny", "fake", arm, 3, seed)) / "history.csv").write_text(text)
-    lines = figures.training_curves(subject_of(study, fake)).axes[0].get_lines()
+    lines = plots.training_curves(subject_of(study, fake)).axes[0].get_lines()
     assert [line.get_label() for line in lines] == ["BVAE (n = 2)", "VAE (n = 2)"]
     for line, arm in zip(lines, ARMS, strict=True):
         np.testing.assert_array_equal(line.get_xydata(), [[1, -7], [2, -3.5]])
-        assert line.get_color() == figures.ARM_COLOURS[arm]
+        assert line.get_color() == page.ARM_COLOURS[arm]
 
 
 def test_the_axis_leaves_out_first_epochs_and_no_arm():
@@ -183,8 +227,124 @@ def test_the_axis_leaves_out_first_epochs_and_no_arm():
     assert axis_floor([np.array([-190.0, -115, -107, -104, -102, -100, -98, -97])]) == -115
 
 
+def test_the_encoder_run_backward_is_a_tied_arms_decoder_and_no_other(study, fake):
+    subject = subject_of(study, fake)
+    ordinary = pictures.reconstruction_strips(subject)
+    strips = pictures.reconstruction_strips(subject, pictures.decode_backward)
+    assert [strip.arm for strip in strips] == [None, *ARMS]
+    assert torch.equal(strips[0].images, fake.test_images[:10])
+    assert torch.equal(strips[1].images, ordinary[1].images)
+    assert not torch.equal(strips[2].images, ordinary[2].images)
+    model, _ = load_run(run_folder("tiny", "fake", "vae", 3, 2))
+    model.decoder_weights = model.encoder_weights  # a BVAE now
+    means = posterior_means(model, fake.test_images[:10], torch.device("cpu"))
+    assert torch.equal(strips[2].images, decode_images(model, means, torch.device("cpu")))
+    figure = pictures.backward(subject)
+    drawn = [image.get_array() for axes in figure.axes for image in axes.get_images()]
+    for picture, strip in zip(drawn, strips, strict=True):
+        np.testing.assert_array_equal(picture, tile(strip, 8, 1))
+    text = " ".join(words(figure).split())
+    assert "BVAE 0.0180 (0.0180), VAE 0.2500 (0.0180). Seed 2, n = 1" in text and "100 test images" in text
+
+
+def test_quality_shows_every_seed_and_the_t_interval_of_their_mean(study, fake):
+    figure = plots.quality(subject_of(study, fake))
+    expected = {  # of seeds 2 and 4, BVAE then VAE
+        "Reconstruction": ([73, 75], [72, 74], "lower"),
+        "Linear probe": ([96.4, 98.4], [96.4, 98.4], "higher"),
+        "Interpolation": ([28, 26], [28, 26], "lower"),
+        "Generation": ([24, 36], [24, 36], "lower"),
+    }
+    assert list(panels(figure)) == list(expected)
+    for title, (*values, better) in expected.items():
+        axes = panels(figure)[title]
+        assert f"{better} is better" in axes.get_ylabel()
+        assert [text.get_text() for text in axes.get_xticklabels()] == ["269 k", "520 k"]
+        points = [line for line in axes.get_lines() if line.get_markersize() == 3.5]
+        for arm, line, bars, y in zip(ARMS, points, axes.containers, values, strict=True):
+            count = fake_metrics(arm, 2)["parameters"]
+            assert (line.get_color(), line.get_marker()) == (page.ARM_COLOURS[arm], plots.ARM_MARKERS[arm])
+            np.testing.assert_allclose(line.get_xydata(), [[count, y[0]], [count, y[1]]])
+            np.testing.assert_allclose(bars.lines[0].get_xydata(), [[count, np.mean(y)]])
+            low, high = stats.t.interval(0.95, 1, np.mean(y), stats.sem(y))
+            np.testing.assert_allclose(bars.lines[2][0].get_segments()[0], [[count, low], [count, high]])
+            assert axes.get_ylim()[0] < low < high < axes.get_ylim()[1]
+    assert legend_of(figure) == ["BVAE (n = 2): 269,329 parameters", "VAE (n = 2): 520,353 parameters"]
+    text = " ".join(words(figure).split())
+    assert "100 test images" in text and "seeds (2, 4)" in text and "BVAE is drawn 16 pt to the left" in text
+
+
+def test_points_stand_aside_by_points_of_the_page(study, fake):
+    figure = plots.quality(subject_of(study, fake))
+    axes = panels(figure)["Generation"]
+    places = [bars.lines[0].get_transform().transform(bars.lines[0].get_xydata())[0, 0] for bars in axes.containers]
+    true = [axes.transData.transform((fake_metrics(arm, 2)["parameters"], 0))[0] for arm in ARMS]
+    np.testing.assert_allclose(np.subtract(places, true) * 72 / figure.dpi, [-16 + 2.5, 2.5])
+
+
+def test_one_seed_has_no_interval():
+    assert plots.half_interval(np.array([3.0])) == 0
+    assert plots.half_interval(np.array([1.0, 2.0, 6.0])) == pytest.approx(4.302652729749464 * 7**0.5 / 3**0.5)
+
+
+def test_quality_prefers_fid_and_says_why_a_panel_is_empty(study, fake):
+    change_metrics(fid_samples=12.0, fid_interpolations=13.0, fid_images=100)
+    for title in ("Interpolation", "Generation"):
+        assert panels(plots.quality(subject_of(study, fake)))[title].get_ylabel() == "FID, lower is better"
+    change_metrics(fid_samples=None, empty={"fid_samples": "images of 8 pixels"})
+    figure = plots.quality(subject_of(study, fake))
+    assert panels(figure)["Generation"].get_ylabel() == "FD classifier, lower is better"
+    assert "images of 8 pixels" not in words(figure)
+    reasons = {
+        "fid_samples": "images of 8 pixels",
+        "fd_classifier_samples": "few images",
+        "probe_accuracy": "no labels",
+    }
+    nothing = dict.fromkeys([*reasons, "fd_classifier_interpolations"])
+    change_metrics(**nothing, empty=reasons)
+    figure = plots.quality(subject_of(study, fake))
+    found = {title: [text.get_text() for text in axes.texts] for title, axes in panels(figure).items()}
+    both = ["images of 8 pixels\nfew images"]
+    assert found == {"Reconstruction": [], "Linear probe": ["no labels"], "Interpolation": both, "Generation": both}
+    assert "Fréchet" not in words(figure)
+    change_metrics(**nothing)
+    assert words(plots.quality(subject_of(study, fake))).count("not part of this study") == 3
+
+
+def test_the_probe_of_attributes_is_called_balanced(study, fake):
+    attributes = torch.zeros(100, 3, dtype=torch.uint8)
+    figure = plots.quality(subject_of(study, replace(fake, test_attributes=attributes)))
+    assert panels(figure)["Linear probe"].get_ylabel() == "balanced accuracy (%), higher is better"
+
+
+def test_rate_and_distortion_are_those_of_every_seed_and_their_mean(study, fake):
+    figure = plots.rate_distortion(subject_of(study, fake))
+    seeds = [[0.32, 0.018], [0.34, 0.016]]
+    for arm, line, mean in zip(ARMS, *(figure.axes[0].get_lines()[i::2] for i in (0, 1)), strict=True):
+        assert line.get_marker() == mean.get_marker() == plots.ARM_MARKERS[arm]
+        np.testing.assert_allclose(line.get_xydata(), seeds)
+        np.testing.assert_allclose(mean.get_xydata(), [np.mean(seeds, axis=0)])
+    assert legend_of(figure) == ["BVAE (n = 2)", "VAE (n = 2)"]
+
+
+def test_histograms_of_variances_count_every_latent_once(study, fake):
+    figure = plots.latent_variances(subject_of(study, fake))
+    steps = [step.get_data() for step in figure.axes[0].patches]
+    edges = steps[0].edges
+    assert (edges[0], edges[-1]) == (1e-8, 10)  # from the least, where a variance of 0 is counted, to above 4.5
+    for step, active in zip(steps, (1, 3), strict=True):
+        assert step.values.sum() == pytest.approx(3)
+        threshold = np.argmin(abs(edges - protocol.ACTIVE_UNIT_VARIANCE))
+        assert edges[threshold] == pytest.approx(0.01) and step.values[threshold:].sum() == active
+    bvae_counts = {int(np.floor(np.log10(edges[i]) + 0.01)): n for i, n in enumerate(steps[0].values) if n}
+    assert bvae_counts == {-8: 1, -3: 1, 0: 0.5} and list(steps[0].values).count(0.5) == 2
+    line = figure.axes[0].get_lines()[0]
+    assert list(line.get_xdata()) == [0.01, 0.01] and "active above 0.01" in words(figure)
+    assert legend_of(figure) == ["BVAE (n = 2): 1.0 of 3 active", "VAE (n = 2): 3.0 of 3 active"]
+
+
 def test_tsne_tells_classes_and_accuracy(study, fake):
-    figure = figures.tsne(subject_of(study, fake))
+    figure = pictures.tsne(subject_of(study, fake))
     text = " ".join(words(figure).split())
     assert "VAE: probe accuracy 96.4 %" in text and "100 test images" in text and "Seed 2, n = 1" in text
     legend = next(axes.get_legend() for axes in figure.axes if axes.get_legend())
@@ -199,7 +359,7 @@ def test_tsne_tells_classes_and_accuracy(study, fake):
 
 def test_tsne_of_unlabelled_images_has_one_colour_and_says_so(study, fake):
     unlabelled = make_dataset(120, 12, labels=False)
-    figure = figures.tsne(subject_of(study, replace(unlabelled, sha256=fake.sha256)))
+    figure = pictures.tsne(subject_of(study, replace(unlabelled, sha256=fake.sha256)))
     assert "in one colour (no classes)" in words(figure)
     assert not any(axes.get_legend() for axes in figure.axes)
 
@@ -213,14 +373,23 @@ def test_degenerate_latents_are_embedded(means):
 def test_diverged_runs_are_empty_and_labelled(study, fake):
     mark_diverged("vae", 2)
     subject = subject_of(study, fake)
-    for strips in (figures.reconstruction_strips, figures.sample_strips, figures.interpolation_strips):
+    for strips in (pictures.reconstruction_strips, pictures.sample_strips, pictures.interpolation_strips):
         assert all((strip.images is None) == (strip.arm == "vae") for strip in strips(subject))
-    for kind, count in (("reconstructions", 1), ("samples", 1), ("interpolations", 2), ("tsne", 1)):
+    for kind, count in (("reconstructions", 1), ("backward", 1), ("samples", 1), ("interpolations", 2), ("tsne", 1)):
         assert words(FIGURES[kind](subject)).split("\n").count("diverged") == count
-    line = figures.training_curves(subject).axes[0].get_lines()[1]
+    line = plots.training_curves(subject).axes[0].get_lines()[1]
     assert line.get_label() == "VAE (n = 1, 1 diverged)" and np.isfinite(line.get_ydata()).all()
+    for kind in ("quality", "rate_distortion", "latent_variances"):
+        assert legend_of(FIGURES[kind](subject))[1].startswith("VAE (n = 1, 1 diverged)")
+    bars = panels(plots.quality(subject))["Reconstruction"].containers
+    assert [bar.has_yerr for bar in bars] == [True, False]
+    assert bars[1].lines[0].get_ydata() == 74
+    assert list(plots.rate_distortion(subject).axes[0].get_lines()[2].get_xdata()) == [pytest.approx(0.34)]
+    assert plots.latent_variances(subject).axes[0].patches[1].get_data().values.sum() == pytest.approx(3)
     for arm, seed in (("bvae", 2), ("bvae", 4), ("vae", 4)):
         mark_diverged(arm, seed)
+    assert words(plots.quality(subject)).count("no finished run") == 4
+    assert legend_of(plots.latent_variances(subject)) == ["BVAE (n = 0, 2 diverged)", "VAE (n = 0, 2 diverged)"]
     for kind in FIGURES:
         draw(kind, study, "tiny", Path("fake.safetensors"), 3, Path(kind))
 
@@ -229,12 +398,12 @@ def test_the_seed_is_the_studys_or_the_least(study, fake):
     assert subject_of(study, fake).seed == 2
     assert subject_of(make_study(figure_seed=4), fake).seed == 4
     assert subject_of(make_study(figure_seed=7), fake).seed == 2
-    assert "Seed 4, n = 1" in words(figures.samples(subject_of(make_study(figure_seed=4), fake)))
+    assert "Seed 4, n = 1" in words(pictures.samples(subject_of(make_study(figure_seed=4), fake)))
 
 
 def test_figures_of_no_runs_and_of_other_data_are_refused(study, fake):
     with pytest.raises(InputError, match="no run of recipe tiny, dataset fake, latent_dim 5"):
         find_subject(study, "tiny", fake, 5)
     with pytest.raises(InputError, match="trained on another fake"):
-        figures.samples(subject_of(study, replace(fake, sha256="0" * 64)))
+        pictures.samples(subject_of(study, replace(fake, sha256="0" * 64)))
     assert read_record(Path(run_folder("tiny", "fake", "vae", 3, 2)) / "model.safetensors")["status"] == "finished"

@@ -14,6 +14,7 @@ from bvae.objective import (
     Gaussian,
     elbo_loss,
     iwae_loss,
+    kl_divergence,
     log_importance_weights,
     log_normal,
     total_correlation_terms,
@@ -39,9 +40,26 @@ def exact_linear_vae(sigma: float) -> tuple[VAE, torch.Tensor, torch.Tensor]:
 def test_weights_are_constant_at_the_exact_posterior(float64):
     """ln w is then ln p(x) for every z: the bound is exact for every k, and its variance 0."""
     model, images, log_evidence = exact_linear_vae(0.5)
+    noise = torch.randn(7, 40, 2)
     with torch.no_grad():
-        log_weights, _ = log_importance_weights(model, images, torch.randn(7, 40, 2))
+        log_weights, _ = log_importance_weights(model, images, noise)
+        bounds = [-iwae_loss(model, images, noise[:k])[0].item() for k in (1, 2, 7)]
     torch.testing.assert_close(log_weights, log_evidence.expand(7, 40), rtol=1e-10, atol=1e-10)
+    assert bounds == pytest.approx([float(log_evidence.mean())] * 3, rel=1e-12)
+
+
+def test_iwae_loss_of_five_samples_by_a_loop(float64):
+    """-ln of the mean weight of each image, then the mean over the images: not the ln of a mean over both."""
+    torch.manual_seed(6)
+    layout = SMALL_LAYOUTS["mlp"]
+    model = BVAE(layout, Bernoulli())
+    images, noise = torch.rand(4, 1, 8, 8), torch.randn(5, 4, layout.latent_dim)
+    with torch.no_grad():
+        singles = [[-iwae_loss(model, images[[i]], noise[[k]][:, [i]])[0].item() for k in range(5)] for i in range(4)]
+        loss, _ = iwae_loss(model, images, noise)
+    wanted = -sum(math.log(sum(math.exp(weight) for weight in row) / 5) for row in singles) / 4
+    assert loss.item() == pytest.approx(wanted, rel=1e-12)
+    assert abs(loss.item() + sum(map(sum, singles)) / 20) > 1e-3  # a mean of ln w would be another number
 
 
 def test_bounds_are_ordered_below_the_evidence(float64):
@@ -112,19 +130,48 @@ def test_total_correlation_of_a_full_batch_is_exact(float64):
     torch.testing.assert_close(information + correlation + dimension_wise, posterior - prior)  # = KL in expectation
 
 
-def test_minibatch_weights_make_the_aggregate_posterior_unbiased(float64):
-    """The mean of q(z) over all batches that hold an image and 2 of the 5 others is the mixture of all 6."""
+@pytest.mark.parametrize(
+    ("signs", "information", "correlation"),
+    [
+        pytest.param([(1, 1), (-1, -1)], math.log(2), math.log(2), id="two latents that say the same"),
+        pytest.param([(1, 1), (1, -1), (-1, 1), (-1, -1)], math.log(4), 0.0, id="two latents that say two things"),
+        pytest.param([(1, 0), (-1, 0)], math.log(2), 0.0, id="one latent that says nothing"),
+        pytest.param([(0, 0)] * 4, 0.0, 0.0, id="no latent says anything"),
+    ],
+)
+def test_decomposition_of_planted_posteriors(float64, signs, information, correlation):
+    """Posteriors 40 standard deviations apart: nats that are known, and MI + TC + dimension-wise KL is the KL.
+
+    Points +-sqrt(2) e_j average quadratic functions exactly as N(0, I) does.
+    """
+    count, spread = len(signs), 0.1
+    mean = 2.0 * torch.tensor(signs, dtype=torch.float64)
+    log_variance = torch.full((count, 2), 2 * math.log(spread))
+    points = spread * math.sqrt(2) * torch.cat([torch.eye(2), -torch.eye(2)])
+    draws = [torch.stack(total_correlation_terms(mean + point, mean, log_variance, count)).mean(1) for point in points]
+    found = torch.stack(draws).mean(0).tolist()
+    kl = float(kl_divergence(mean, log_variance).sum(1).mean())
+    assert found == pytest.approx([information, correlation, kl - information - correlation], rel=1e-12, abs=1e-12)
+
+
+@pytest.mark.parametrize("place", [0, 1, 2])
+def test_minibatch_weights_make_the_aggregate_posterior_unbiased(float64, place):
+    """The mean of q(z) over all batches that hold an image and 2 of the 5 others is the mixture of all 6.
+
+    At whatever place of the batch the image is: public code weighs the first image as if it were each one's own.
+    """
     torch.manual_seed(3)
     mean, log_variance = torch.randn(6, 2), torch.randn(6, 2) * 0.2
     z = mean[:1] + 0.5
     whole = gaussian_mixture_log_density(z, mean, log_variance).exp()
     estimates = []
     for others in combinations(range(1, 6), 2):
-        batch = torch.tensor([0, *others])
-        points = torch.cat([z, mean[batch[1:]]])
+        batch = torch.tensor([*others[:place], 0, *others[place:]])
+        points = mean[batch]
+        points[place] = z
         information, _, _ = total_correlation_terms(points, mean[batch], log_variance[batch], 6)
         posterior = log_normal(points, mean[batch], log_variance[batch]).sum(1)
-        estimates.append((posterior - information).exp()[0])
+        estimates.append((posterior - information).exp()[place])
     assert float(torch.stack(estimates).mean()) == pytest.approx(float(whole), rel=1e-12)
 
 

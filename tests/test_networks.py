@@ -30,6 +30,7 @@ STUDIES = sorted(path for path in (Path(__file__).parents[1] / "config").glob("*
 SHAPES = {  # (channels, pixels) as published; celeba64 as cropped and resized
     "digits": (1, 8),
     "mnist": (1, 28),
+    "mnist_binarized": (1, 28),
     "fashion_mnist": (1, 28),
     "cifar10": (3, 32),
     "cifar10_jpeg": (3, 32),
@@ -318,6 +319,32 @@ def test_parameters_of_perceptrons_by_hand(hidden, vae, bvae):
     assert unique_parameters(BVAE(layout, Bernoulli())) == bvae
 
 
+@pytest.mark.parametrize(
+    ("hidden", "latent_dim", "percent"),
+    [((400,), 128, 46.6), ((512, 256), 128, 48.5), ((400,), 16, 49.4), ((1024, 1024), 128, 48.3)],
+    ids=["400-128", "512-256-128", "400-16", "1024-1024-128"],
+)
+def test_cut_of_perceptrons(hidden, latent_dim, percent):
+    """The dearer the log-variance head, which only one direction has, the further below a half."""
+    layout = Layout("mlp", 1, 28, latent_dim, hidden=hidden)
+    bvae, vae = (unique_parameters(build(layout, Bernoulli())) for build in (BVAE, VAE))
+    assert 100 * (1 - bvae / vae) == pytest.approx(percent, abs=0.05)
+
+
+@pytest.mark.parametrize(
+    ("channels", "size", "maps", "vae", "bvae"),
+    [(1, 28, (32, 64), 1_274_561, 839_873), (3, 64, (64, 128, 256, 512), 8_669_571, 4_865_411)],
+    ids=["32-64", "64-128-256-512"],
+)
+def test_parameters_of_convolutions_by_hand(channels, size, maps, vae, bvae):
+    """Counts by hand for kernels of 4, 128 latents, biases and normalisation both, no neck: ours has a neck instead."""
+    layout = Layout("conv", channels, size, 128, maps, neck=maps[-1])
+    neck, neck_biases = maps[-1] ** 2, 2 * maps[-1]
+    normalization = 2 * (sum(maps) + sum(maps[:-1]))  # behind the convolutions of either direction
+    assert unique_parameters(VAE(layout, Bernoulli())) == vae + 2 * neck + neck_biases - normalization
+    assert unique_parameters(BVAE(layout, Bernoulli())) == bvae + neck + neck_biases - normalization
+
+
 def test_breakdown_of_a_perceptron_by_hand():
     weights, head = 784 * 400 + 400 * 128, 400 * 128 + 128
     biases = 400 + 128 + 400 + 784  # forward: hidden, mean; backward: hidden, image
@@ -372,7 +399,7 @@ def test_narrow_is_the_nearest_single_layer_by_trying_all():
     def vae_parameters(width: int) -> int:
         return 2 * (784 * width + width * 128) + 2 * width + 128 + 784 + width * 128 + 128
 
-    assert vae_parameters(400) == 782_640
+    assert (vae_parameters(400), vae_parameters(214)) == (782_640, 419_196)
     nearest = min(range(1, 401), key=lambda width: abs(vae_parameters(width) - 417_840))
     assert narrow(layout, 417_840).hidden == (nearest,)
 

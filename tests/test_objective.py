@@ -330,3 +330,25 @@ def test_optimum_of_linear_models(float64, network, gain, learned, optimum):
     assert elbo == pytest.approx(optimum, abs=1e-4)
     if optimum == PPCA:  # the best sigma² is the mean of the variances left over
         assert noise_variance == pytest.approx(NOISE_VARIANCE, rel=1e-3)
+
+
+@pytest.mark.parametrize(
+    ("noise_variance", "untied", "tied"),
+    [(0.1, -8.44818, -9.37358), (0.5, -7.26706, -8.04319), (1.0, -8.10335, -8.67273)],
+    ids=["variance 0.1", "variance 0.5", "variance 1"],
+)
+@pytest.mark.parametrize(
+    ("network", "gain"),
+    [
+        pytest.param(VAE, False, id="untied"),
+        pytest.param(BVAE, False, id="strictly tied"),
+        pytest.param(BVAE, True, id="tied with gain"),
+    ],
+)
+def test_optimum_of_linear_models_at_another_sigma(float64, network, gain, noise_variance, untied, tied):
+    """The gap between tied and untied is there at every sigma, and the gain closes it at every sigma."""
+    images, reached = linear_data(), []
+    for seed in range(3):
+        torch.manual_seed(seed)
+        reached.append(maximise(network(LINEAR, Gaussian(math.sqrt(noise_variance)), latent_gain=gain), images))
+    assert max(reached) == pytest.approx(tied if network is BVAE and not gain else untied, abs=2e-5)

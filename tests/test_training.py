@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from conftest import make_dataset
+from conftest import SHORT_SWEEP, make_dataset
 from safetensors.torch import load_file
 
 from bvae import ARMS, protocol, training
@@ -277,7 +277,7 @@ def test_a_diverged_run_is_recorded_and_has_no_metrics(fake, tmp_path, caplog):
     assert not math.isfinite(history[-1]["elbo"] + history[-1]["gradient_norm"])
     assert all(math.isfinite(row["elbo"]) for row in history[:-1])
     assert any(record.levelno == logging.ERROR and "diverged" in record.message for record in caplog.records)
-    row = evaluate_run(tmp_path, fake, [], weights=NO_WEIGHTS, device=CPU)
+    row = evaluate_run(tmp_path, fake, [], importance=SHORT_SWEEP, weights=NO_WEIGHTS, device=CPU)
     assert (row["status"], row["arm"], row["seed"]) == ("diverged", "bvae", 0)
     assert row["parameters"] == 64 * 12 + 12 * 4 + (12 * 4 + 4) + (12 + 4) + (12 + 64)
     assert not {"elbo", "kl", "psnr", "mse_per_pixel", "probe_accuracy", "active_units"} & set(row)
@@ -345,7 +345,6 @@ def test_a_broken_model_file_is_refused_by_name(fake, tmp_path, break_it, messag
 
 
 def test_precisions_run_and_are_recorded(fake, tmp_path, monkeypatch):
-    monkeypatch.setattr(protocol, "NLL_SAMPLES", (1, 10))
     rows = {}
     for precision in ("float32", "bfloat16", "auto"):
         train_into(make_run(precision=precision), fake, tmp_path / precision)
@@ -353,7 +352,9 @@ def test_precisions_run_and_are_recorded(fake, tmp_path, monkeypatch):
         wanted = "float32" if precision == "auto" else precision  # auto, on a CPU
         assert record["precision"] == wanted
         assert {parameter.dtype for parameter in model.parameters()} == {torch.float32}
-        rows[precision] = evaluate_run(tmp_path / precision, fake, [], weights=NO_WEIGHTS, device=CPU)
+        rows[precision] = evaluate_run(
+            tmp_path / precision, fake, [], importance=SHORT_SWEEP, weights=NO_WEIGHTS, device=CPU
+        )
         assert rows[precision]["precision"] == wanted
     assert rows["auto"]["elbo"] == rows["float32"]["elbo"] != rows["bfloat16"]["elbo"]
     assert rows["bfloat16"]["elbo"] == pytest.approx(rows["float32"]["elbo"], rel=0.02)
@@ -393,9 +394,8 @@ def test_training_beats_the_mean_image_and_the_untrained_encoder(digits, control
     settings = make_run(network={"architecture": "mlp", "hidden": [128, 64]}, epochs=40, batch_size=64).settings
     run = Run("recipe", settings, "digits", arm, 8, 0)
     monkeypatch.setattr(protocol, "PROBE_STRENGTHS", (1.0,))
-    monkeypatch.setattr(protocol, "NLL_SAMPLES", (1, 10))
     train_into(run, digits, tmp_path)
-    row = evaluate_run(tmp_path, digits, [], weights=NO_WEIGHTS, device=CPU)
+    row = evaluate_run(tmp_path, digits, [], importance=SHORT_SWEEP, weights=NO_WEIGHTS, device=CPU)
     untrained = evaluate_untrained(run, digits, CPU)
     error = math.hypot(row["elbo_noise_error"], row["elbo_image_error"], 0.1)
     assert row["elbo"] > controls["mean_image_log_likelihood_bernoulli"] + 5 * error

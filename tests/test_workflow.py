@@ -17,6 +17,7 @@ from workflow_runner import ROOT, make_checkout, run_in, snakemake
 
 import bvae
 from bvae.config import run_folder
+from bvae.files import read_tensors
 
 QUICK = ("--workflow-profile", "profiles/quick")
 FIGURES = Path("results/studies/quick/figures")
@@ -51,7 +52,8 @@ def quick_runs(checkout: Path) -> pd.DataFrame:
 def test_quick_makes_every_file(quick):
     runs = [run_folder("mlp-quick", "digits", arm, 8, seed) for arm in bvae.ARMS for seed in (0, 1, 2)]
     expected = [f"{run}/{name}" for run in runs for name in ("model.safetensors", "history.csv", "metrics.json")]
-    expected += [f"{TABLES}/table1.{suffix}" for suffix in ("csv", "tex", "html", "json")] + [f"{TABLES}/runs.csv"]
+    tables = ("table1", "table2", "table3", "table4", "runs")
+    expected += [f"{TABLES}/{name}.{suffix}" for name in tables for suffix in ("csv", "tex", "html", "json")]
     expected += [f"{FIGURES}/{kind}-mlp-quick-digits-z8.{suffix}" for kind in bvae.FIGURES for suffix in ("svg", "png")]
     expected += [f"results/studies/quick/claims.{suffix}" for suffix in ("csv", "md", "html")]
     assert [name for name in expected if not (quick / name).is_file() or not (quick / name).stat().st_size] == []
@@ -77,6 +79,49 @@ def test_table_is_mean_and_spread_of_the_runs(quick):
     elbo = f"{table.loc['bvae', 'elbo']:.2f} $\\pm$ {table.loc['bvae', 'elbo_sd']:.2f}"
     assert elbo in shown
     assert elbo.replace("$\\pm$", "±") in (quick / TABLES / "table1.html").read_text()
+
+
+def test_generation_and_interpolation_stand_above_their_floor(quick):
+    runs, table = quick_runs(quick), pd.read_csv(quick / TABLES / "table2.csv").set_index("arm")
+    assert set(table["features"]) == {"classifier"}
+    floor = read_tensors(
+        quick / "results/references/digits-classifier.safetensors", form="bvae-reference-2", remedy="", facts_only=True
+    )[1]["floor"]
+    for what in ("samples", "mixture_samples", "interpolations", "slerp_interpolations", "reconstructions"):
+        assert table.loc["real_images", f"fd_{what}"] == floor["fd"]
+        for arm in bvae.ARMS:
+            mine = runs.loc[runs["arm"] == arm, f"fd_classifier_{what}"]
+            assert table.loc[arm, f"fd_{what}"] == pytest.approx(np.mean(mine), rel=1e-12)
+            assert mine.min() > floor["fd"]
+    for name in ("precision", "recall"):
+        mine = runs.loc[runs["arm"] == "vae", f"{name}_classifier_samples"]
+        assert table.loc["vae", f"{name}_samples"] == pytest.approx(np.mean(mine), rel=1e-12)
+        assert table.loc["real_images", f"{name}_samples"] == floor[name]
+    shown = (quick / TABLES / "table2.html").read_text()
+    assert "kid_classifier_samples: empty because 360 test images; its subsets need 1,000" in shown
+
+
+def test_table_of_costs_says_what_is_halved_and_what_is_not(quick):
+    runs = quick_runs(quick).groupby("arm")["parameters"].first()
+    table = pd.read_csv(quick / TABLES / "table3.csv").set_index("arm")
+    assert list(table.index) == list(bvae.ARMS)
+    assert (table["parameters_total"] == runs[table.index]).all()
+    assert table.loc["bvae", "cut"] == pytest.approx(1 - runs["bvae"] / runs["vae"], rel=1e-12)
+    assert table.loc["bvae", "training_state_mb"] < 0.52 * table.loc["vae", "training_state_mb"]
+    for macs in ("macs_encode", "macs_decode"):
+        assert table.loc["bvae", macs] == table.loc["vae", macs]
+    assert "does not halve: multiply-accumulates" in (quick / TABLES / "table3.html").read_text()
+
+
+def test_table_of_claims_is_the_claims(quick):
+    assert (quick / TABLES / "table4.csv").read_bytes() == (quick / "results/studies/quick/claims.csv").read_bytes()
+
+
+def test_table_of_runs_has_a_line_a_run(quick):
+    runs, table = quick_runs(quick), pd.read_csv(quick / TABLES / "runs.csv")
+    for name in ("elbo", "nll_k1000", "probe_accuracy"):
+        assert sorted(table[name]) == pytest.approx(sorted(runs[name]), rel=1e-12)
+    assert (quick / TABLES / "runs.tex").read_text().count("finished") == 12
 
 
 def test_quick_learns(quick):
@@ -111,7 +156,7 @@ def test_metrics_that_mean_nothing_on_digits_say_why(quick):
     row = json.loads((quick / run_folder("mlp-quick", "digits", "bvae", 8, 0) / "metrics.json").read_text())
     assert row["ssim"] is None
     assert "8 pixels" in row["empty"]["ssim"]
-    assert "kid_classifier_samples" not in row  # 360 images; its subsets have 1,000
+    assert "360 test images" in row["empty"]["kid_classifier_samples"]
     assert row["nll_k1000"] < row["nll_k1"]
 
 
@@ -154,11 +199,17 @@ def test_changed_setting_retrains_and_new_seed_adds_only_its_runs(quick):
     def longer(config):
         config["recipes"]["mlp-quick"]["training"]["epochs"] += 1
 
+    def fewer_samples(config):
+        config["recipes"]["mlp-quick"]["importance"]["samples"] = [1, 10]
+
     def one_more_seed(config):
         config["blocks"][0]["seeds"].append(3)
 
     retrained = snakemake(quick, "-n", "--configfile", edited_quick(quick, longer))
     assert planned_jobs(retrained.stdout)["train"] == 12
+    evaluated = planned_jobs(snakemake(quick, "-n", "--configfile", edited_quick(quick, fewer_samples)).stdout)
+    assert evaluated["evaluate"] == 12
+    assert "train" not in evaluated
     added = snakemake(quick, "-n", "--configfile", edited_quick(quick, one_more_seed))
     assert planned_jobs(added.stdout)["train"] == 4
     assert "controls" not in planned_jobs(added.stdout)
@@ -267,7 +318,7 @@ def random_inception_weights(path: Path) -> None:
 def test_paper_study_is_executed(plan, tmp_path):
     """config/paper.yaml with its own networks, four fake data sets in their published formats, and one step an epoch.
 
-    The limits below which a metric is left empty, and the importance samples, are lowered for this test alone, by a
+    The limits below which a metric is left empty, and the length of timings, are lowered for this test alone, by a
     sitecustomize module.
     """
     mirror = tmp_path / "mirror"
@@ -281,7 +332,8 @@ def test_paper_study_is_executed(plan, tmp_path):
     (tmp_path / "patch/sitecustomize.py").write_text(
         "try:\n    import bvae.protocol as p\nexcept ImportError:\n    pass\nelse:\n"
         "    p.FID_MINIMUM_IMAGES = 12\n    p.INCEPTION_SHA256 = ''\n"
-        "    p.CLASSIFIER_IMAGES_PER_FEATURE = 1\n    p.CLASSIFIER_STEPS = 2\n    p.NLL_SAMPLES = (1, 10)\n"
+        "    p.CLASSIFIER_IMAGES_PER_FEATURE = 1\n    p.CLASSIFIER_STEPS = 2\n"
+        "    p.COST_ROUNDS = 2\n    p.COST_SECONDS = 1e-4\n"
     )
     config = yaml.safe_load((plan / "config/paper.yaml").read_text())
     # every network, but not every arm of it everywhere: Fashion-MNIST's networks are MNIST's, a gain is no layer
@@ -294,7 +346,7 @@ def test_paper_study_is_executed(plan, tmp_path):
     ]
     for recipe in config["recipes"].values():
         recipe["training"] |= {"epochs": 2, "batch_size": 20}
-        recipe["threads"] = 1
+        recipe |= {"threads": 1, "importance": {"samples": [1, 10]}}
     (plan / "config/tiny.yaml").write_text(yaml.safe_dump(config))
     environment = {"BVAE_MIRROR": str(mirror), "PYTHONPATH": f"{plan}:{tmp_path / 'patch'}"}
     for name, source in (("mnist", "torchvision:MNIST"), ("fashion_mnist", "torchvision:FashionMNIST")):
@@ -315,4 +367,7 @@ def test_paper_study_is_executed(plan, tmp_path):
     assert np.isfinite(runs[columns]).all(axis=None)
     counts = runs.pivot(index="dataset", columns="arm", values="parameters")
     assert (counts["bvae"] / counts["vae"] <= 0.52).all()
+    generation = pd.read_csv(plan / tables[0].replace("table1", "table2"))
+    assert set(generation["features"]) == {"inception", "classifier"}
+    assert np.isfinite(generation[["fd_samples", "fd_mixture_samples", "fd_interpolations"]]).all(axis=None)
     assert (abs(counts["vae_narrow"] / counts["bvae"] - 1).drop("fashion_mnist") <= 0.01).all()

@@ -14,13 +14,14 @@ shell.prefix(
 )
 
 import bvae.protocol
-from bvae.claims import load_claims
+from bvae.claims import check_pilots, load_claims
 from bvae.config import (
     check_study,
-    control_paths,
+    group_paths,
     expand_runs,
     load_schema,
     run_folder,
+    training_settings,
 )
 from bvae.files import InputError
 
@@ -34,7 +35,7 @@ try:
         schema=load_schema(ROOT / "workflow/schemas/config.schema.yaml"),
         datasets=DATASETS,
     )
-    load_claims(ROOT / "config/claims.yaml")
+    check_pilots(load_claims(ROOT / "config/claims.yaml")[1], STUDY)
 except InputError as error:
     raise WorkflowError(str(error)) from None
 
@@ -54,17 +55,25 @@ wildcard_constraints:
     kind="|".join(bvae.FIGURES),
 
 
-def settings_of(wildcards):
-    """A recipe as JSON: a parameter, so that a changed setting retrains its runs and no others."""
+def recipe_of(wildcards):
     if wildcards.recipe not in STUDY["recipes"]:
         raise WorkflowError(
             f"study '{STUDY['study']}' has no recipe '{wildcards.recipe}'"
         )
-    return json.dumps(STUDY["recipes"][wildcards.recipe], sort_keys=True)
+    return STUDY["recipes"][wildcards.recipe]
+
+
+def settings_of(wildcards):
+    """What training depends on, as JSON: a parameter, so that a changed setting retrains its runs and no others."""
+    return json.dumps(training_settings(recipe_of(wildcards)), sort_keys=True)
+
+
+def importance_of(wildcards):
+    return json.dumps(recipe_of(wildcards)["importance"], sort_keys=True)
 
 
 def threads_of(wildcards):
-    return STUDY["recipes"][wildcards.recipe]["threads"]
+    return recipe_of(wildcards)["threads"]
 
 
 def metrics_of(runs):

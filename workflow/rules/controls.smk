@@ -46,6 +46,27 @@ rule controls:
         "python -m bvae controls --data {input:q} --output {output:q} --log {log:q}"
 
 
+rule pca:
+    input:
+        DATA,
+    output:
+        "results/controls/{dataset}-pca{latent_dim}.json",
+    log:
+        "logs/controls/{dataset}-pca{latent_dim}.log",
+    benchmark:
+        "results/benchmarks/controls/{dataset}-pca{latent_dim}.tsv"
+    conda:
+        "../../environment.yml"
+    threads: 1
+    resources:
+        mem_mb=16000,
+        runtime=240,
+    params:
+        version=bvae.EVALUATION_VERSION,
+    shell:
+        "python -m bvae pca --data {input:q} --latent-dim {wildcards.latent_dim} --output {output:q} --log {log:q}"
+
+
 rule untrained:
     input:
         DATA,

@@ -2,12 +2,17 @@
 STUDY_JSON = json.dumps(STUDY, sort_keys=True)
 STUDY_LOGS = f"logs/studies/{STUDY['study']}"
 STUDY_BENCHMARKS = f"results/benchmarks/studies/{STUDY['study']}"
-GROUPS = control_paths(STUDY)
+GROUPS = group_paths(STUDY)
+SUFFIXES = ["csv", "tex", "html", "json"]
 TABLES = [
-    f"{STUDY_FOLDER}/tables/{name}"
-    for name in ["table1.csv", "table1.tex", "table1.html", "table1.json", "runs.csv"]
+    f"{STUDY_FOLDER}/tables/{name}.{suffix}"
+    for name in ["table1", "table2", "table3", "runs"]
+    for suffix in SUFFIXES
 ]
-CLAIMS = [f"{STUDY_FOLDER}/claims.{suffix}" for suffix in ["csv", "md", "html"]]
+CLAIMS = [
+    *[f"{STUDY_FOLDER}/claims.{suffix}" for suffix in ["csv", "md", "html"]],
+    *[f"{STUDY_FOLDER}/tables/table4.{suffix}" for suffix in SUFFIXES],
+]
 FIGURE = "{kind}-{recipe}-{dataset}-z{latent_dim}"
 FIGURES = [
     f"{STUDY_FOLDER}/figures/{FIGURE.format(kind=kind, **group)}.{suffix}"
@@ -26,9 +31,21 @@ localrules:
 rule table:
     input:
         metrics_of(RUNS),
-        [group[control] for group in GROUPS for control in ("untrained", "controls")],
+        [
+            group[control]
+            for group in GROUPS
+            for control in ("untrained", "pca", "controls", "cost")
+        ],
     output:
-        report(TABLES, caption="../report/table1.rst", category="Tables"),
+        [
+            report(
+                path,
+                caption=f"../report/{Path(path).stem}.rst",
+                category="Tables",
+                labels={"table": Path(path).stem, "format": Path(path).suffix[1:]},
+            )
+            for path in TABLES
+        ],
     log:
         f"{STUDY_LOGS}/tables.log",
     benchmark:

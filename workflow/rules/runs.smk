@@ -49,8 +49,9 @@ rule evaluate:
         mem_mb=8000,
         runtime=240,
     params:
+        importance=importance_of,
         folder=subpath(output[0], parent=True),
         version=bvae.EVALUATION_VERSION,
     shell:
         "python -m bvae evaluate {params.folder:q} --data {input.data:q} --reference {input.references:q}"
-        " --weights {input.weights:q} --log {log:q}"
+        " --importance {params.importance:q} --weights {input.weights:q} --log {log:q}"

@@ -1,0 +1,139 @@
+"""What each arm costs: parameters, memory, multiply-accumulates and speed, measured side by side in one process."""
+
+import statistics
+from collections.abc import Callable
+from dataclasses import replace
+
+import safetensors.torch
+import torch
+from torch.utils.benchmark import Timer
+from torch.utils.flop_counter import FlopCounterMode
+
+from bvae import protocol
+from bvae.arms import BUILDERS
+from bvae.data import Dataset
+from bvae.evaluation import BATCH
+from bvae.networks import VAE, parameter_breakdown
+from bvae.runs import Run, build_model, device_name, versions
+from bvae.training import build_optimizer, pick_precision, to_batch, training_step
+
+MB = 2**20
+
+
+def measure_costs(run: Run, dataset: Dataset, device: torch.device) -> dict:
+    """The cost of every arm at the settings of `run`, whose own arm does not matter. Nothing needs to be trained.
+
+    Nothing else may run on the machine meanwhile. Training is timed at the recipe's batch size and precision, encoding
+    and decoding in evaluation at 500 images; images a second are the median of COST_ROUNDS timings, with quartiles.
+    """
+    torch.set_num_threads(run.settings["threads"])
+    precision = pick_precision(run.settings["precision"], device)
+    arms, timed = {}, {}
+    for arm in BUILDERS:
+        model, _ = build_model(replace(run, arm=arm), channels=dataset.channels, size=dataset.size)
+        model = model.to(device)
+        take_step, batch_size = _training(model, run, dataset, precision, device)
+        images = to_batch(dataset.test_images[:BATCH].to(device))
+        with torch.inference_mode():
+            z = model.eval().encode(images)[0]
+        arms[arm] = _size(model) | {
+            "macs_encode": _macs(model.encode, images[:1]),
+            "macs_decode": _macs(model.decode, z[:1]),
+            "peak_training_mb": _peak_of_training(model, take_step, device) / MB,
+        }
+        timed[arm] = {
+            "training": (take_step, batch_size),
+            "encoding": (lambda model=model, images=images: model.encode(images), len(images)),
+            "decoding": (lambda model=model, z=z: model.decode_mean(z), len(z)),
+        }
+    for what in ("training", "encoding", "decoding"):
+        speeds: dict[str, list[float]] = {arm: [] for arm in timed}
+        for _ in range(protocol.COST_ROUNDS):
+            for arm, jobs in timed.items():
+                speeds[arm].append(_images_per_second(*jobs[what], threads=run.settings["threads"], what=what))
+        for arm, found in speeds.items():
+            low, middle, high = statistics.quantiles(found, n=4, method="inclusive")
+            arms[arm][f"images_per_second_{what}"] = middle
+            arms[arm][f"images_per_second_{what}_quartiles"] = [low, high]
+    return {
+        "recipe": run.recipe,
+        "settings": run.settings,
+        "dataset": dataset.name,
+        "dataset_sha256": dataset.sha256,
+        "latent_dim": run.latent_dim,
+        "device": device_name(device),
+        "precision": precision,
+        "batch_size": batch_size,
+        "versions": versions(),
+        "arms": arms,
+    }
+
+
+def _size(model: VAE) -> dict:
+    """Parameters by line, the model's size, and that of what training keeps: weights, gradients, two moments."""
+    row = {f"parameters_{line}": count for line, count in parameter_breakdown(model).items()}
+    head = sum(parameter.numel() for parameter in model.encoder.log_variance.parameters())
+    tensors = {name: tensor.detach().cpu() for name, tensor in model.named_parameters()} | dict(model.named_buffers())
+    count = row["parameters_total"]
+    return row | {
+        "head_share": head / count,  # of the log-variance head, which only the forward pass has
+        "model_mb": 4 * count / MB,
+        "file_mb": len(safetensors.torch.save({name: tensor.contiguous() for name, tensor in tensors.items()})) / MB,
+        "training_state_mb": 4 * 4 * count / MB,
+    }
+
+
+def _training(
+    model: VAE, run: Run, dataset: Dataset, precision: str, device: torch.device
+) -> tuple[Callable[[], object], int]:
+    """A step of training on fixed images as a function without arguments, and its batch size."""
+    settings = run.settings["training"]
+    images = dataset.train_images[: settings["batch_size"]].to(device)
+    noise = torch.randn(run.settings["objective"].get("samples", 1), len(images), run.latent_dim, device=device)
+    take_step = training_step(
+        model,
+        build_optimizer(model, settings["learning_rate"], settings["weight_decay"]),
+        objective=run.settings["objective"]["name"],
+        beta=run.settings["objective"]["beta"],
+        gradient_clip=settings["gradient_clip"],
+        precision=precision,
+        dataset_size=len(dataset.train_images),
+    )
+    return lambda: take_step(images, noise), len(images)
+
+
+def _macs(run: Callable[[torch.Tensor], object], x: torch.Tensor) -> int:
+    """Multiply-accumulates of linear layers and convolutions; torch's counter counts each as two operations."""
+    with torch.inference_mode(), FlopCounterMode(display=False) as counter:
+        run(x)
+    return counter.get_total_flops() // 2
+
+
+def _peak_of_training(model: VAE, take_step: Callable[[], object], device: torch.device) -> int:
+    """Bytes: the model, its optimiser's moments, and the most that a step holds above them (gradients, activations)."""
+    model.train()
+    take_step()  # the optimiser makes its moments in the first
+    state = 3 * sum(parameter.nbytes for parameter in model.parameters())
+    for parameter in model.parameters():
+        parameter.grad = None
+    if device.type == "cuda":
+        before = torch.cuda.memory_allocated(device)
+        torch.cuda.reset_peak_memory_stats(device)
+        take_step()
+        return state + torch.cuda.max_memory_allocated(device) - before
+    with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU], profile_memory=True) as profiler:
+        take_step()
+    events = (
+        profiler.profiler.kineto_results.events()
+    )  # not public: the public ones merge allocations with what made them
+    held = peak = 0
+    for event in sorted((event for event in events if event.name() == "[memory]"), key=lambda event: event.start_ns()):
+        held += event.nbytes()
+        peak = max(peak, held)
+    return state + peak
+
+
+def _images_per_second(run: Callable[[], object], images: int, *, threads: int, what: str) -> float:
+    with torch.inference_mode(what != "training"):
+        timer = Timer("run()", globals={"run": run}, num_threads=threads)  # waits for a GPU to finish
+        return images / timer.blocked_autorange(min_run_time=protocol.COST_SECONDS).median

@@ -1,0 +1,44 @@
+"""The figures of a study, one recipe, data set and latent dimension each; an arm has its colour in all of them."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import matplotlib.style
+import torch
+from matplotlib.figure import Figure
+
+from bvae.data import load
+from bvae.figures.diagrams import architecture, belbo_training, blocks
+from bvae.figures.page import DPI, STYLE, Subject, find_subject
+from bvae.figures.pictures import backward, interpolations, reconstructions, samples, tsne
+from bvae.figures.plots import latent_variances, quality, rate_distortion, training_curves
+from bvae.files import whole_file
+
+FIGURES: dict[str, Callable[[Subject], Figure]] = {
+    figure.__name__: figure
+    for figure in (
+        architecture,
+        belbo_training,
+        blocks,
+        reconstructions,
+        backward,
+        samples,
+        interpolations,
+        tsne,
+        training_curves,
+        quality,
+        rate_distortion,
+        latent_variances,
+    )
+}
+
+
+def draw(kind: str, study: dict, recipe: str, dataset_path: Path, latent_dim: int, output: Path) -> None:
+    """Draw one of FIGURES for a checked study: `<output>.svg` and `<output>.png`, the same bytes every time."""
+    subject = find_subject(study, recipe, load(dataset_path), latent_dim)
+    torch.set_num_threads(study["recipes"][recipe]["threads"])
+    with matplotlib.style.context(["default", STYLE]):  # not the user's own matplotlibrc
+        figure = FIGURES[kind](subject)
+        with whole_file(f"{output}.svg") as svg, whole_file(f"{output}.png") as png:
+            figure.savefig(svg, format="svg", dpi=DPI, metadata={"Date": None})
+            figure.savefig(png, format="png", dpi=DPI, metadata={"Software": None})

@@ -1,0 +1,23 @@
+# Once a recipe, data set and latent dimension: what each arm costs. It takes every core, so that no other job runs.
+rule cost:
+    input:
+        DATA,
+    output:
+        "results/costs/{recipe}/{dataset}-z{latent_dim}/cost.json",
+    log:
+        "logs/costs/{recipe}/{dataset}-z{latent_dim}.log",
+    benchmark:
+        "results/benchmarks/costs/{recipe}/{dataset}-z{latent_dim}.tsv"
+    conda:
+        "../../environment.yml"
+    threads: workflow.cores
+    resources:
+        gpu=1,
+        mem_mb=8000,
+        runtime=60,
+    params:
+        settings=settings_of,
+        version=bvae.TRAINING_VERSION,
+    shell:
+        "python -m bvae cost --data {input:q} --recipe {wildcards.recipe} --settings {params.settings:q}"
+        " --latent-dim {wildcards.latent_dim} --seed 0 --output {output:q} --log {log:q}"

@@ -1,0 +1,17 @@
+# MNIST in black and white, 50,000 + 10,000: each pixel drawn once by a fixed seed, for likelihoods. CC BY-SA 3.0.
+rule data_mnist_binarized:
+    output:
+        "resources/data/mnist_binarized.safetensors",
+    log:
+        "logs/data/mnist_binarized.log",
+    benchmark:
+        "results/benchmarks/data/mnist_binarized.tsv"
+    retries: 2
+    conda:
+        "../../../environment.yml"
+    params:
+        source="mnist_binarized",
+        sha256="0af89da785e4a8f4a21c4dca3846adcb9feec68e6b6a3f48f66213d41586dc2b",
+    shell:
+        "python -m bvae fetch {params.source:q} --name mnist_binarized --sha256 {params.sha256}"
+        " --output {output:q} --log {log:q}"
