@@ -56,24 +56,24 @@ def _evaluate(args: argparse.Namespace) -> None:
 
 
 def _controls(args: argparse.Namespace) -> None:
+    from bvae.controls import evaluate_controls
     from bvae.data import load
-    from bvae.evaluation import evaluate_controls
     from bvae.files import write_json
 
     write_json(args.output, evaluate_controls(load(args.data)))
 
 
 def _pca(args: argparse.Namespace) -> None:
+    from bvae.controls import evaluate_pca
     from bvae.data import load
-    from bvae.evaluation import evaluate_pca
     from bvae.files import write_json
 
     write_json(args.output, evaluate_pca(load(args.data), args.latent_dim))
 
 
 def _untrained(args: argparse.Namespace) -> None:
+    from bvae.controls import evaluate_untrained
     from bvae.data import load
-    from bvae.evaluation import evaluate_untrained
     from bvae.files import write_json
     from bvae.runs import Run
     from bvae.training import pick_device

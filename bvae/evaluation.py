@@ -1,4 +1,4 @@
-"""Evaluation: a trained run to `metrics.json`, one flat row; and the controls that every run must beat."""
+"""Evaluation: a trained run to `metrics.json`, one flat row."""
 
 import hashlib
 import logging
@@ -8,6 +8,7 @@ from dataclasses import asdict
 from pathlib import Path
 
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 import bvae
@@ -20,8 +21,6 @@ from bvae.metrics import (
     importance_sweep,
     latent_trustworthiness,
     linear_probe,
-    majority_baseline,
-    mean_image_log_likelihood,
     mse_per_pixel,
     neighbour_accuracy,
     path_ratio,
@@ -30,7 +29,7 @@ from bvae.metrics import (
 )
 from bvae.networks import VAE, parameter_breakdown
 from bvae.objective import kl_divergence, log_importance_weights, sample_posterior
-from bvae.runs import Run, build_model, load_run
+from bvae.runs import Run, load_run
 from bvae.seeds import derive_seed
 from bvae.training import to_batch
 
@@ -114,7 +113,7 @@ def evaluate_run(
     row |= _distances(model, dataset, run, train, means, references, weights=weights, device=device)
     row |= _reconstruction(model, dataset, run, means, device)
     row |= _importance(model, dataset, run, importance, device)
-    row |= _classification(dataset, train, means)
+    row |= classification(dataset, train, means)
     row["path_ratio_interpolations"] = interpolation_path_ratio(model, dataset, means, device)
     if row["probe_accuracy"] is None:
         row["empty"]["probe_accuracy"] = "no labels"
@@ -207,7 +206,8 @@ def fixed_draw(dataset: Dataset, purpose: str, count: int) -> tuple[Tensor, Tens
     return dataset.test_images[index], index
 
 
-def _labels(dataset: Dataset):
+def labels_of(dataset: Dataset) -> tuple[NDArray, NDArray] | None:
+    """Class labels (n,) or attributes (n, k) of the training and of the test images; None where there are none."""
     if dataset.train_attributes is not None:
         return dataset.train_attributes.numpy(), dataset.test_attributes.numpy()
     if dataset.train_labels is not None:
@@ -215,9 +215,9 @@ def _labels(dataset: Dataset):
     return None
 
 
-def _classification(dataset: Dataset, train: Tensor, means: Tensor) -> dict:
+def classification(dataset: Dataset, train: Tensor, means: Tensor) -> dict:
     """Linear probe and nearest neighbours on posterior means; trustworthiness, which needs no labels."""
-    labels = _labels(dataset)
+    labels = labels_of(dataset)
     shown, index = fixed_draw(dataset, "trustworthiness", protocol.TRUSTWORTHINESS_IMAGES)
     row: dict = {
         "probe_accuracy": None,
@@ -316,54 +316,3 @@ def _distances(
             name = f"{metric_name('kid', extractor)}_samples"
             row["empty"][name] = f"{reference.images} test images; its subsets need {protocol.KID_SUBSET_SIZE:,}"
     return row
-
-
-def evaluate_controls(dataset: Dataset) -> dict:
-    """What a data set gives without any autoencoder: raw-pixel probe, majority class, the mean image's likelihood."""
-    train, test = (to_batch(images) for images in (dataset.train_images, dataset.test_images))
-    labels = _labels(dataset)
-    row: dict = _identity(dataset) | {"probe_accuracy_raw_pixels": None, "majority_accuracy": None}
-    for likelihood in ("bernoulli", "gaussian"):
-        row[f"mean_image_log_likelihood_{likelihood}"] = mean_image_log_likelihood(train, test, likelihood)
-    row["mean_image_mse_per_pixel"] = float(mse_per_pixel(test, train.mean(0).expand_as(test)).mean())
-    if labels is not None:
-        train_pixels, test_pixels = (images.flatten(1).double().numpy() for images in (train, test))
-        found = linear_probe(train_pixels, labels[0], test_pixels, labels[1], identity=dataset.name)
-        row |= {f"probe_{name}_raw_pixels": value for name, value in found.items()}
-        row |= {f"majority_{name}": value for name, value in majority_baseline(*labels).items()}
-    return row
-
-
-def evaluate_pca(dataset: Dataset, latent_dim: int) -> dict:
-    """What `latent_dim` principal components of the training images give: the best linear autoencoder's test error.
-
-    They are as many as there are pixels or training images, at most. Classification as of posterior means.
-    """
-    from sklearn.decomposition import PCA
-
-    train, test = (to_batch(images).flatten(1).numpy() for images in (dataset.train_images, dataset.test_images))
-    pca = PCA(min(latent_dim, *train.shape), svd_solver="covariance_eigh").fit(train)
-    latents = [torch.from_numpy(pca.transform(images)).float() for images in (train, test)]
-    decoded = torch.from_numpy(pca.inverse_transform(pca.transform(test))).float().clamp(0, 1)
-    row = _identity(dataset) | {"latent_dim": latent_dim, "components": pca.n_components_}
-    row["mse_per_pixel"] = float(mse_per_pixel(torch.from_numpy(test), decoded).mean())
-    return row | _classification(dataset, *latents)
-
-
-def _identity(dataset: Dataset) -> dict:
-    return {
-        "dataset": dataset.name,
-        "dataset_sha256": dataset.sha256,
-        "evaluation_version": bvae.EVALUATION_VERSION,
-    }
-
-
-def evaluate_untrained(run: Run, dataset: Dataset, device: torch.device) -> dict:
-    """The probe on the encoder of a run before training: the same initial weights for bvae, bvae_gain and vae."""
-    torch.set_num_threads(run.settings["threads"])
-    model, _ = build_model(run, channels=dataset.channels, size=dataset.size)
-    model = model.to(device).eval()
-    means = posterior_means(model, dataset.test_images, device)
-    row = _identity(dataset) | {"recipe": run.recipe, "latent_dim": run.latent_dim, "seed": run.seed}
-    train = posterior_means(model, dataset.train_images, device)
-    return row | _classification(dataset, train, means)

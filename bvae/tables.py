@@ -202,24 +202,23 @@ def _controls(study: dict, rows: list[dict], root: Path) -> pd.DataFrame:
     lines = []
     for paths in group_paths(study):
         group = {key: paths[key] for key in GROUP}
-        run = next(row for row in rows if all(row[key] == group[key] for key in GROUP))
+        mine = [row for row in rows if all(row[key] == group[key] for key in GROUP)]
         untrained, pca, controls = (read_json(root / paths[name]) for name in ("untrained", "pca", "controls"))
-        mean_image = controls[f"mean_image_log_likelihood_{run['likelihood']}"]
+        mean_image = controls[f"mean_image_log_likelihood_{mine[0]['likelihood']}"]
         latents = ("probe_accuracy", "probe_unbalanced_accuracy", "knn_accuracy", "trustworthiness")
-        probes = {
-            name: {
-                f"probe_{what}": controls[f"{prefix}{what}{suffix}"]
-                for what in ("accuracy", "unbalanced_accuracy")
-                if f"{prefix}{what}{suffix}" in controls
-            }
-            for name, prefix, suffix in (("raw_pixels", "probe_", "_raw_pixels"), ("majority", "majority_", ""))
+        raw_pixels, majority = (
+            {f"probe_{what}": controls.get(name.format(what)) for what in ("accuracy", "unbalanced_accuracy")}
+            for name in ("probe_{}_raw_pixels", "majority_{}")
+        )
+        floors = {  # every finished run has them
+            f"{name}_samples": next((row[f"{name}_floor"] for row in mine if f"{name}_floor" in row), None)
+            for name in ("fid", "fd_classifier")
         }
-        floors = {f"{name}_samples": run.get(f"{name}_floor") for name in ("fid", "fd_classifier")}
         for name, values in (
             ("untrained", {key: untrained[key] for key in latents if key in untrained}),
             ("pca", {key: pca[key] for key in ("mse_per_pixel", *latents) if key in pca}),
-            ("raw_pixels", probes["raw_pixels"]),
-            ("majority", probes["majority"]),
+            ("raw_pixels", raw_pixels),
+            ("majority", majority),
             ("mean_image", {"reconstruction": -mean_image, "elbo": mean_image}),
             ("real_images", {key: value for key, value in floors.items() if value is not None}),
         ):

@@ -12,7 +12,8 @@ import torch
 from conftest import SHORT_SWEEP, make_dataset
 
 from bvae import evaluation, protocol
-from bvae.evaluation import evaluate_controls, evaluate_pca, evaluate_run, interpolation_pairs, prior_samples
+from bvae.controls import evaluate_controls, evaluate_pca
+from bvae.evaluation import evaluate_run, interpolation_pairs, prior_samples
 from bvae.features import (
     SmallClassifier,
     classifier_features,
@@ -581,6 +582,20 @@ def test_controls_of_separable_images(fake):
     assert row["mean_image_log_likelihood_bernoulli"] == pytest.approx(wanted, rel=1e-6)
     frequent = fake.train_labels.mode().values
     assert row["majority_accuracy"] == float((fake.test_labels == frequent).double().mean())
+
+
+def test_controls_on_large_images_see_a_fixed_draw_of_them(fake, monkeypatch):
+    whole = evaluate_controls(fake)
+    monkeypatch.setattr(protocol, "CONTROL_IMAGES", 80)
+    assert evaluate_controls(fake) == whole  # 64 values an image are few
+    monkeypatch.setattr(protocol, "CONTROL_VALUES", 63)
+    row = evaluate_controls(fake)
+    assert (whole["train_images"], row["train_images"]) == (120, 80)
+    assert row == evaluate_controls(fake)
+    assert row["mean_image_mse_per_pixel"] == pytest.approx(whole["mean_image_mse_per_pixel"], rel=0.05)
+    assert row["mean_image_mse_per_pixel"] != whole["mean_image_mse_per_pixel"]
+    assert row["probe_accuracy_raw_pixels"] == 1.0  # images and labels stay together
+    assert evaluate_pca(fake, 5)["train_images"] == 80
 
 
 def test_pca_is_that_of_the_singular_value_decomposition(fake):

@@ -13,8 +13,9 @@ from conftest import SHORT_SWEEP, make_dataset
 from safetensors.torch import load_file
 
 from bvae import ARMS, protocol, training
+from bvae.controls import evaluate_controls, evaluate_untrained
 from bvae.data import Dataset
-from bvae.evaluation import evaluate_controls, evaluate_run, evaluate_untrained
+from bvae.evaluation import evaluate_run
 from bvae.files import InputError
 from bvae.networks import parameter_breakdown
 from bvae.runs import Run, build_model, load_run, read_record, save_model, train_run

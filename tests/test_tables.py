@@ -1,0 +1,184 @@
+"""Tables: means and spreads by hand, what stands below them, and what their files say."""
+
+import json
+import re
+
+import pandas as pd
+import pytest
+
+import bvae
+from bvae.files import InputError, write_json
+from bvae.tables import RUN_METRICS, collect_runs, provenance, table1, table2, table_of_runs, write_tables
+from bvae.typeset import to_latex, to_markdown
+
+RECIPE = {"likelihood": {"name": "bernoulli"}, "importance": {"samples": [1, 10], "images": 5}}
+PLACE = {"recipe": "r", "dataset": "fake", "latent_dim": 4}
+GENERATED = ("samples", "mixture_samples", "reconstructions", "interpolations", "slerp_interpolations")
+
+
+def run_row(arm: str, seed: int, **changes) -> dict:
+    """What evaluation writes of a run: the ELBO is -100 minus the seed."""
+    row = PLACE | {"arm": arm, "seed": seed, "status": "finished", "device": "CPU", "precision": "float32"}
+    row |= {"settings": {"likelihood": {"name": "bernoulli"}}, "importance": RECIPE["importance"], "versions": {}}
+    row |= {"training_version": bvae.TRAINING_VERSION, "evaluation_version": bvae.EVALUATION_VERSION}
+    row |= {"dataset_sha256": "0" * 64, "likelihood": "bernoulli", "binary_pixels": False, "test_images": 1_234}
+    row |= {"parameters": 52 if arm == "bvae" else 100, "model_mb": 0.1, "elbo": -100.0 - seed, "ssim": None}
+    row |= {"reconstruction": 70.0, "probe_accuracy": 0.9 + seed / 100, "nll": 95.0, "nll_samples": 10, "nll_images": 5}
+    row |= {"fd_classifier_images": 1_234, "fd_classifier_floor": 2.0, "path_ratio_interpolations": 1.1}
+    row |= {f"fd_classifier_{what}": 50.0 + seed for what in GENERATED}
+    return row | {"empty": {"ssim": "images of 8 pixels"}} | changes
+
+
+def lost(row: dict) -> dict:
+    """The row of a run that diverged: its identity and no metric."""
+    kept = {*PLACE, "arm", "seed", "device", "precision", "settings", "importance", "versions", "likelihood"}
+    kept |= {"training_version", "evaluation_version", "dataset_sha256", "binary_pixels", "test_images"}
+    return {key: row[key] for key in (*kept, "parameters", "model_mb")} | {"status": "diverged", "empty": {}}
+
+
+def study_of(rows: list[dict]) -> dict:
+    seeds, arms = sorted({row["seed"] for row in rows}), list(dict.fromkeys(row["arm"] for row in rows))
+    block = {"datasets": ["fake"], "recipes": ["r"], "latent_dims": [4], "arms": arms, "seeds": seeds}
+    return {"study": "s", "title": "", "blocks": [block], "recipes": {"r": RECIPE}}
+
+
+@pytest.fixture
+def written(tmp_path):
+    """A function that writes a study's runs, controls and cost below a folder, and returns the study."""
+
+    def write(rows: list[dict]) -> dict:
+        for row in rows:
+            folder = f"results/runs/r/fake/{row['arm']}-z4-seed{row['seed']}"
+            write_json(tmp_path / folder / "metrics.json", row)
+        controls = {"mean_image_log_likelihood_bernoulli": -200.0, "probe_accuracy_raw_pixels": 0.8}
+        write_json(tmp_path / "results/controls/fake.json", controls | {"majority_accuracy": 0.125})
+        write_json(tmp_path / "results/controls/fake-pca4.json", {"probe_accuracy": 0.7, "mse_per_pixel": 0.01})
+        write_json(tmp_path / "results/controls/r/fake-z4-seed0.json", {"probe_accuracy": 0.6})
+        arm = {"head_share": 0.05, "model_mb": 0.1, "training_state_mb": 0.4, "peak_training_mb": 1.0}
+        arm |= {"macs_encode": 2e6, "macs_decode": 1e6, "images_per_second_training_quartiles": [1.0, 2.0]}
+        arm |= {f"images_per_second_{what}": 1_500.0 for what in ("training", "encoding", "decoding")}
+        arms = {"bvae": arm | {"parameters_total": 52}, "vae": arm | {"parameters_total": 100}}
+        cost = {"device": "CPU", "precision": "float32", "settings": {"threads": 1}, "arms": arms}
+        write_json(tmp_path / "results/costs/r/fake-z4/cost.json", cost)
+        return study_of(rows)
+
+    return write
+
+
+ROWS = [run_row(arm, seed) for arm in ("bvae", "vae") for seed in (0, 1, 2)]
+
+
+def test_means_spreads_and_controls_by_hand(written, tmp_path):
+    table = table1(written(ROWS), ROWS, tmp_path)
+    line = table.frame.set_index("arm").loc["vae"]
+    assert (line["n"], line["elbo"], line["elbo_sd"], line["parameters"]) == (3, -101.0, 1.0, 100)
+    shown = table.text.set_index("Arm")
+    assert shown.loc["VAE", "ELBO ↑"] == "-101.00 ± 1.00"
+    assert shown.loc["VAE", "Probe % ↑"] == "91.00 ± 1.00"
+    assert (shown.loc["VAE", "SSIM ↑"], shown.loc["PCA", "SSIM ↑"]) == ("–", "")
+    assert list(shown.index[2:]) == [
+        "untrained encoder",
+        "PCA",
+        "raw pixels",
+        "majority class",
+        "mean image",
+        "real images",
+    ]
+    assert list(shown["Probe % ↑"][2:6]) == ["60.00", "70.00", "80.00", "12.50"]
+    assert shown.loc["mean image", "ELBO ↑"] == "-200.00"
+    assert shown.loc["real images", "FD classifier ↓"] == "2.00"
+
+
+def test_one_seed_has_no_spread(written, tmp_path):
+    rows = [run_row("bvae", 0), run_row("vae", 0)]
+    table = table1(written(rows), rows, tmp_path)
+    assert pd.isna(table.frame.loc[0, "elbo_sd"])
+    assert table.text.loc[0, "ELBO ↑"] == "-100.00"
+
+
+def test_a_diverged_run_is_counted_and_hides_no_floor(written, tmp_path):
+    rows = [lost(ROWS[0]), *ROWS[1:]]
+    table = table1(written(rows), rows, tmp_path)
+    assert table.text.loc[0, "n"] == "2 (1 diverged)"
+    assert table.frame.loc[0, "elbo"] == -101.5
+    assert table.text.set_index("Arm").loc["real images", "FD classifier ↓"] == "2.00"
+    assert list(table_of_runs(study_of(rows), rows).text["Status"])[:2] == ["diverged", "finished"]
+    every = [lost(row) for row in ROWS]
+    assert list(table1(written(every), every, tmp_path).text["n"])[:2] == ["0 (3 diverged)"] * 2
+    assert list(table2(study_of(every), every).text["n"]) == ["0 (3 diverged)"] * 2
+
+
+@pytest.mark.parametrize(
+    ("changes", "marked"),
+    [({}, True), ({"binary_pixels": True}, False), ({"likelihood": "gaussian"}, False)],
+)
+def test_bounds_that_are_no_likelihoods_bear_a_dagger(written, tmp_path, changes, marked):
+    rows = [row | changes for row in ROWS]
+    study = written(rows)
+    controls = json.loads((tmp_path / "results/controls/fake.json").read_text())
+    write_json(tmp_path / "results/controls/fake.json", controls | {"mean_image_log_likelihood_gaussian": -300.0})
+    table = table1(study, rows, tmp_path)
+    assert (table.text.loc[0, "Data set"] == "fake †") == marked
+    assert any(note.startswith("† Grey pixels under a Bernoulli") for note in table.notes) == marked
+
+
+def test_generation_has_its_floor_and_both_features(written):
+    rows = [
+        row
+        | {"fid_images": 1_234, "fid_floor": 1.0, "precision_inception_samples": 0.5}
+        | {f"fid_{what}": 30.0 for what in GENERATED}
+        for row in ROWS
+    ]
+    table = table2(study_of(rows), rows)
+    assert list(table.frame["features"]) == ["inception"] * 3 + ["classifier"] * 3
+    assert list(table.frame["arm"]) == ["bvae", "vae", "real_images"] * 2
+    assert list(table.frame["fd_interpolations"]) == [30.0, 30.0, 1.0, 51.0, 51.0, 2.0]
+    assert list(table.frame["precision_samples"][:2]) == [0.5, 0.5]
+    assert "fid_samples" in RUN_METRICS and "precision_inception_mixture_samples" in RUN_METRICS
+
+
+def test_every_file_is_written_and_says_the_same(written, tmp_path):
+    study = written(ROWS)
+    write_tables(study, tmp_path / "tables", tmp_path)
+    for name in ("table1", "table2", "table3", "runs"):
+        csv = pd.read_csv(tmp_path / f"tables/{name}.csv")
+        document = json.loads((tmp_path / f"tables/{name}.json").read_text())
+        assert len(document["rows"]) == len(csv)
+        assert document["provenance"]["study"] == "s"
+        page, tex = ((tmp_path / f"tables/{name}.{suffix}").read_text() for suffix in ("html", "tex"))
+        for note in document["notes"]:
+            assert f"<p>{note}</p>" in page
+            assert f"% {note}\n" in tex
+        assert not re.search(r"[↓↑±†–×³−]", tex.split("\\begin")[1].split("\\end")[0])  # LaTeX has its own
+    cut = pd.read_csv(tmp_path / "tables/table3.csv").set_index("arm")["cut"]
+    assert cut["bvae"] == pytest.approx(0.48) and cut["vae"] == 0
+    assert "48.0" in (tmp_path / "tables/table3.tex").read_text()
+
+
+def test_signs_of_latex_are_escaped(written, tmp_path):
+    rows = [row | {"dataset": "a_b&c"} for row in ROWS]
+    table = table_of_runs(study_of(rows), rows)
+    tex = to_latex(table, provenance(study_of(rows), rows))
+    assert r"a\_b\&c $\dagger$" in tex and tex.count(r"a\_b\&c") == 1  # named once
+    assert r"Probe \% $\uparrow$" in tex
+
+
+def test_markdown_has_a_line_a_row():
+    assert to_markdown(pd.DataFrame({"a": ["1", "2"], "b": ["x", "y"]})) == (
+        "| a | b |\n| --- | --- |\n| 1 | x |\n| 2 | y |\n"
+    )
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"settings": {"likelihood": {"name": "gaussian"}}}, "recorded settings differ"),
+        ({"importance": {"samples": [1], "images": 5}}, "recorded settings differ"),
+        ({"evaluation_version": bvae.EVALUATION_VERSION - 1}, "another version of the code"),
+        ({"dataset_sha256": "1" * 64}, "other data than the runs before"),
+    ],
+)
+def test_stale_runs_are_refused_by_name(written, tmp_path, changes, message):
+    study = written([*ROWS[:-1], ROWS[-1] | changes])
+    with pytest.raises(InputError, match=f"vae-z4-seed2: .*{message}"):
+        collect_runs(study, tmp_path)
