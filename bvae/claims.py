@@ -332,6 +332,7 @@ def _shown(row: dict) -> dict[str, str]:
         "Metric": row["metric"],
         "n": str(row["n"]),
         "Difference": "" if number is None or pd.isna(number) else f"{number:.4g}",
+        "Margin": "" if pd.isna(row.get("margin", math.nan)) else f"{row['margin']:.4g}",
         "90 %": interval("interval_90"),
         "95 %": interval("interval_95"),
         "p (Holm)": "" if holm_p is None or pd.isna(holm_p) else f"{holm_p:.3g}",

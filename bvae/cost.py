@@ -1,12 +1,13 @@
 """What each arm costs: parameters, memory, multiply-accumulates and speed, measured side by side in one process."""
 
-import statistics
+import math
+import time
 from collections.abc import Callable
 from dataclasses import replace
 
+import numpy as np
 import safetensors.torch
 import torch
-from torch.utils.benchmark import Timer
 from torch.utils.flop_counter import FlopCounterMode
 
 from bvae import protocol
@@ -50,9 +51,9 @@ def measure_costs(run: Run, dataset: Dataset, device: torch.device) -> dict:
         speeds: dict[str, list[float]] = {arm: [] for arm in timed}
         for _ in range(protocol.COST_ROUNDS):
             for arm, jobs in timed.items():
-                speeds[arm].append(_images_per_second(*jobs[what], threads=run.settings["threads"], what=what))
+                speeds[arm].append(_images_per_second(*jobs[what], device, inference=what != "training"))
         for arm, found in speeds.items():
-            low, middle, high = statistics.quantiles(found, n=4, method="inclusive")
+            low, middle, high = np.quantile(found, (0.25, 0.5, 0.75)).tolist()
             arms[arm][f"images_per_second_{what}"] = middle
             arms[arm][f"images_per_second_{what}_quartiles"] = [low, high]
     return {
@@ -133,7 +134,20 @@ def _peak_of_training(model: VAE, take_step: Callable[[], object], device: torch
     return state + peak
 
 
-def _images_per_second(run: Callable[[], object], images: int, *, threads: int, what: str) -> float:
-    with torch.inference_mode(what != "training"):
-        timer = Timer("run()", globals={"run": run}, num_threads=threads)  # waits for a GPU to finish
-        return images / timer.blocked_autorange(min_run_time=protocol.COST_SECONDS).median
+def _images_per_second(run: Callable[[], object], images: int, device: torch.device, *, inference: bool) -> float:
+    """Of as many calls in a row as take COST_SECONDS, at least one, until the device has finished them all."""
+
+    def seconds(calls: int) -> float:
+        started = time.perf_counter()
+        for _ in range(calls):
+            run()
+        if device.type == "cuda":
+            torch.cuda.synchronize(device)
+        return time.perf_counter() - started
+
+    with torch.inference_mode(inference):
+        calls, elapsed = 1, seconds(1)
+        if elapsed < protocol.COST_SECONDS:
+            calls = math.ceil(protocol.COST_SECONDS / elapsed)
+            elapsed = seconds(calls)
+    return calls * images / elapsed

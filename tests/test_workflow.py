@@ -333,7 +333,7 @@ def test_paper_study_is_executed(plan, tmp_path):
         "try:\n    import bvae.protocol as p\nexcept ImportError:\n    pass\nelse:\n"
         "    p.FID_MINIMUM_IMAGES = 12\n    p.INCEPTION_SHA256 = ''\n"
         "    p.CLASSIFIER_IMAGES_PER_FEATURE = 1\n    p.CLASSIFIER_STEPS = 2\n"
-        "    p.COST_ROUNDS = 2\n    p.COST_SECONDS = 1e-4\n"
+        "    p.COST_ROUNDS = 1\n    p.COST_SECONDS = 1e-4\n"
     )
     config = yaml.safe_load((plan / "config/paper.yaml").read_text())
     # every network, but not every arm of it everywhere: Fashion-MNIST's networks are MNIST's, a gain is no layer
