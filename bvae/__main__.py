@@ -13,11 +13,40 @@ from bvae.protocol import INCEPTION_WEIGHTS
 
 # Steps import what they need when they run: `--help` and a bad argument answer at once.
 
+FETCH_EXAMPLES = """\
+sources, each as it is given:
+  sklearn:digits            torchvision:MNIST         torchvision:FashionMNIST
+  torchvision:KMNIST        torchvision:EMNIST        torchvision:SVHN
+  torchvision:Omniglot      mnist_binarized           cifar10
+  celeba64
+and your own images and arrays:
+  folder:~/birds --size 64 --mode rgb     a folder <class>/<image>, or {train,test}/<class>/<image>, or <image>
+  zip:birds.zip --crop 140 --size 64      a zip of such a folder, in BVAE_MIRROR or in resources/downloads/
+  folder:~/birds --labels labels.csv      with classes by a file of rows name,label
+  npz:birds.npz                           arrays train_images, test_images [, train_labels, test_labels], uint8
+  idx:~/birds                             train-images-idx3-ubyte, ... as MNIST is published, plain or .gz
+example:
+  python -m bvae fetch folder:~/birds --size 64 --name birds --output resources/data/birds.safetensors
+"""
+
 
 def _fetch(args: argparse.Namespace) -> None:
     from bvae.fetch import fetch
+    from bvae.sources import IMAGE_OPTIONS
 
-    fetch(args.source, name=args.name, output=args.output, expected_sha256=args.sha256)
+    given = {key: getattr(args, key) for key in IMAGE_OPTIONS}
+    options = {key: value for key, value in given.items() if value is not None and value is not False}
+    fetch(args.source, name=args.name, output=args.output, expected_sha256=args.sha256, options=options)
+
+
+def _describe(args: argparse.Namespace) -> None:
+    from bvae.data import load
+    from bvae.describe import describe, draw_sheet
+
+    dataset = load(args.file)
+    print(describe(dataset))
+    if args.picture is not None:
+        draw_sheet(dataset, args.picture)
 
 
 def _train(args: argparse.Namespace) -> None:
@@ -145,12 +174,32 @@ def build_parser() -> argparse.ArgumentParser:
     common.add_argument("--log", type=Path, help="write the log here, and one short line of it on the terminal")
     steps = parser.add_subparsers(dest="step", required=True, metavar="STEP")
 
-    step = steps.add_parser("fetch", parents=[common], help="make a data set file")
-    step.add_argument("source", help="for example torchvision:MNIST")
+    step = steps.add_parser(
+        "fetch",
+        parents=[common],
+        help="make a data set file",
+        epilog=FETCH_EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    step.add_argument("source", help="for example torchvision:MNIST; all of them are below")
     step.add_argument("--name", required=True, help="the data set's name")
     step.add_argument("--output", type=Path, required=True, help="resources/data/<name>.safetensors")
-    step.add_argument("--sha256", help="expected hash of the decoded arrays")
+    step.add_argument("--sha256", help="expected hash of the decoded arrays; the log gives the hash")
+    images = step.add_argument_group("taken by the sources folder and zip")
+    images.add_argument("--mode", choices=("grey", "rgb"), help="convert every image; without it they must be alike")
+    images.add_argument("--crop", type=int, help="keep the central square of so many pixels")
+    images.add_argument("--size", type=int, help="then resize to so many pixels, antialiased")
+    images.add_argument("--test-fraction", type=float, help="of the images, where no folders train and test say")
+    images.add_argument("--labels", type=Path, help="a CSV file of rows name,label, where folders are no classes")
+    images.add_argument("--skip-corrupt", action="store_true", help="leave out images that cannot be decoded")
     step.set_defaults(run=_fetch)
+
+    step = steps.add_parser("data", help="look into a data set file")
+    looks = step.add_subparsers(dest="look", required=True, metavar="LOOK")
+    step = looks.add_parser("describe", parents=[common], help="its counts, classes, pixels, source, licence and hash")
+    step.add_argument("file", type=Path, help="resources/data/<name>.safetensors")
+    step.add_argument("--picture", type=Path, help="draw its first images, a row a class, as a PNG")
+    step.set_defaults(run=_describe)
 
     data = argparse.ArgumentParser(add_help=False, parents=[common])
     data.add_argument("--data", type=Path, required=True, help="the data set file")

@@ -163,17 +163,3 @@ def _problems(dataset: Dataset) -> Iterator[tuple[str, str]]:
             yield f"no training image of class {name!r}", "at least one"
     if (sha256 := arrays_sha256(dataset.tensors())) != dataset.sha256:
         yield f"arrays of SHA-256 {sha256}", f"{dataset.sha256}, as its metadata say"
-
-
-def describe(dataset: Dataset) -> str:
-    """A few lines for people: counts, shape, classes or attributes, licence, source, hash."""
-    lines = [
-        f"{dataset.name}: {len(dataset.train_images):,} training and {len(dataset.test_images):,} test images",
-        f"  shape       {dataset.channels} x {dataset.size} x {dataset.size} (channels x height x width), uint8",
-        f"  classes     {len(dataset.classes)}: {', '.join(dataset.classes) or 'none'}",
-        f"  attributes  {len(dataset.attribute_names)}: {', '.join(dataset.attribute_names) or 'none'}",
-        f"  source      {dataset.source}",
-        f"  licence     {dataset.licence}",
-        f"  sha256      {dataset.sha256}",
-    ]
-    return "\n".join(lines)

@@ -80,13 +80,19 @@ def write_tensors(path: str | Path, tensors: dict, *, form: str, facts: dict) ->
     """Write a safetensors file that says what it is: `form` and `facts` as JSON in its metadata, whole or not at all.
 
     The metadata are one entry, because safetensors writes several in random order: equal contents give equal bytes.
+    Raises InputError when the disk is full. Tensors that are backed by a file are not copied into memory.
     """
+    from safetensors import SafetensorError
     from safetensors.torch import save_file
 
     metadata = {"bvae": json.dumps({"form": form, **facts}, sort_keys=True)}
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
     with whole_file(path) as temporary:
-        save_file(tensors, temporary, metadata)
+        try:
+            save_file(tensors, temporary, metadata)
+        except SafetensorError as error:
+            remedy = "Nothing was written. Check the space on the disk."
+            raise InputError(f"{path}: cannot be written ({error}). {remedy}") from None
 
 
 def read_tensors(path: str | Path, *, form: str, remedy: str, facts_only: bool = False) -> tuple[dict, dict]:

@@ -4,34 +4,34 @@ Every reader returns, by the names that `bvae.data.make` takes, torch tensors an
 and raises InputError that names the damaged file or member.
 """
 
-import contextlib
 import gzip
-import io
+import itertools
 import math
 import struct
 import tarfile
-import zipfile
 import zlib
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Iterator, Sequence
 from pathlib import Path, PurePosixPath
 from typing import Any
 
 import numpy as np
 import torch
 
+from bvae import images
 from bvae.files import InputError
+from bvae.folders import SPLITS, place_images
+from bvae.images import REMEDY, refuse_html
 
 CIFAR10_RECORD = 1 + 3 * 32 * 32  # bytes: one label, then the red, the green and the blue plane
 CELEBA_CROP, CELEBA_SIZE = 140, 64  # pixels
 CELEBA_SPLITS = {"train": "0", "test": "2"}  # the numbers in list_eval_partition.txt; validation, "1", is left out
-REMEDY = "Delete the file and get it again."
+CELEBA_FOLDERS = ("img_align_celeba/", "img_align_celeba/img_align_celeba/", "")  # where a zip or folder has them
 
 
 def read_idx(path: Path, *, rank: int) -> torch.Tensor:
     """A uint8 array of `rank` dimensions from an IDX file, plain or gzipped, as MNIST is published."""
     content = path.read_bytes()
-    _refuse_html(path, content)
+    refuse_html(path, content)
     if content[:2] == b"\x1f\x8b":
         try:
             content = gzip.decompress(content)
@@ -55,7 +55,7 @@ def read_cifar10(path: Path) -> dict[str, Any]:
     batches = {"train": [f"data_batch_{i}.bin" for i in range(1, 6)], "test": ["test_batch.bin"]}
     wanted = {*batches["train"], *batches["test"], "batches.meta.txt"}
     with path.open("rb") as stream:
-        _refuse_html(path, stream.read(64))
+        refuse_html(path, stream.read(64))
     members = {}
     try:
         with tarfile.open(path, "r|gz") as archive:
@@ -79,115 +79,86 @@ def read_cifar10(path: Path) -> dict[str, Any]:
     return result
 
 
-def read_class_folders(path: Path) -> dict[str, Any]:
-    """A zip of <top>/{train,test}/<class>/*.jpg or *.png, grey or RGB and all of one size; by class, then by name."""
-    with _open_zip(path) as archive:
-        members: dict[str, list[tuple[str, ...]]] = {"train": [], "test": []}
-        for name in archive.namelist():
-            parts = PurePosixPath(name).parts
-            image = parts[-1].lower().endswith((".jpg", ".jpeg", ".png")) and not parts[-1].startswith(".")
-            if image and len(parts) >= 3 and parts[-3] in members and parts[0] != "__MACOSX":
-                members[parts[-3]].append((parts[-2], parts[-1], name))
-        for split, found in members.items():
-            if not found:
-                raise InputError(f"{path}: found no image in a folder {split}/<class>/, wanted some. {REMEDY}")
-        first = members["train"][0][2]
-        (width, height), mode = _decode(first, read=archive.read, use=lambda image: (image.size, image.mode), path=path)
-        if mode not in ("L", "RGB"):
-            raise InputError(f"{path}: found image {first} of mode {mode}, wanted L (grey) or RGB. {REMEDY}")
+def read_image_folder(
+    path: Path,
+    *,
+    size: int | None = None,
+    mode: str | None = None,
+    crop: int | None = None,
+    test_fraction: float | None = None,
+    labels: Path | None = None,
+    skip_corrupt: bool = False,
+    identity: str = "",
+    scratch: Path | None = None,
+) -> dict[str, Any]:
+    """PNG and JPEG images below a folder or in a zip archive of one, (n, c, h, w); by class, then by name.
 
-        def pixels(image: Any) -> np.ndarray:
-            if (image.size, image.mode) != ((width, height), mode):
-                found = f"{image.size[0]} x {image.size[1]} pixels, mode {image.mode}"
-                raise ValueError(f"{found}; {first} has {width} x {height}, mode {mode}")
-            return np.asarray(image).reshape(height, width, -1)
-
-        classes = sorted({member[0] for found in members.values() for member in found})
-        number = {name: i for i, name in enumerate(classes)}
-        result: dict[str, Any] = {"classes": tuple(classes)}
-        for split, found in members.items():
-            found.sort()
-            shape = (len(found), 1 if mode == "L" else 3, height, width)
-            names = [member[2] for member in found]
-            result[f"{split}_images"] = _decode_all(names, read=archive.read, use=pixels, path=path, shape=shape)
-            result[f"{split}_labels"] = torch.tensor([number[member[0]] for member in found])
+    Layouts, below any folder: {train,test}/<class>/<image>, <class>/<image>, {train,test}/<image> or <image>. Without
+    train and test, `test_fraction` (1/6 if None) of each class, at least one image, is drawn for the test: a draw that
+    depends on `identity` and on the names alone. Without class folders there are no labels, or those of `labels`, a
+    CSV file of rows name,label, with the names as below the common folder (as train/1.png). Class numbers are those of
+    the sorted names. `mode`, `crop` and `size` are those of bvae.images.Form, and `skip_corrupt` and `scratch` those
+    of bvae.images.decode, which says what is refused: without options every image is square, of one size and mode.
+    """
+    form = images.Form(mode, crop, size)
+    with images.open_files(path) as files:
+        placed = place_images(files, labels=labels, test_fraction=test_fraction, identity=identity)
+        class_of = {image.name: image.label for image in placed}
+        splits = {split: [image.name for image in placed if image.split == split] for split in SPLITS}
+        remedy = "Replace or remove them, or give --skip-corrupt to leave them out."
+        decoded = images.decode(files, splits, form, skip_corrupt=skip_corrupt, remedy=remedy, scratch=scratch)
+    classes = sorted(set(class_of.values()) - {None})
+    number = {name: i for i, name in enumerate(classes)}
+    result: dict[str, Any] = {"classes": tuple(classes)} if classes else {}
+    for split, (pixels, names) in decoded.items():
+        result[f"{split}_images"] = pixels
+        if classes:
+            result[f"{split}_labels"] = torch.tensor([number[class_of[name]] for name in names])
     return result
 
 
-def read_celeba(images: Path, partition: Path, attributes: Path) -> dict[str, Any]:
+def read_celeba(path: Path, partition: Path, attributes: Path, *, scratch: Path | None = None) -> dict[str, Any]:
     """CelebA from img_align_celeba (zip or folder), list_eval_partition.txt and list_attr_celeba.txt.
 
     The official training and test splits, by file name. The central 140 x 140 pixels become 64 x 64 by an
-    antialiased bilinear filter, (n, 3, 64, 64); the attributes, -1 or 1, become 0 or 1, (n, 40).
+    antialiased bilinear filter, (n, 3, 64, 64); the attributes, -1 or 1, become 0 or 1, (n, 40). `scratch` is that of
+    bvae.images.decode.
     """
-    from PIL import Image
-
     split_of = dict(_rows(partition, _lines(partition), columns=2))
     count, header, *lines = _lines(attributes)
     attribute_names = tuple(header.split())
-    attribute_rows = {name: values for name, *values in _rows(attributes, lines, columns=1 + len(attribute_names))}
-    if count.strip() != str(len(attribute_rows)):
-        raise InputError(f"{attributes}: found {len(attribute_rows)} rows, wanted {count!r} (its line 1). {REMEDY}")
-    if unknown := sorted(set(split_of) - set(attribute_rows)):
+    values, row_of = np.empty((len(lines), len(attribute_names)), np.uint8), {}
+    for i, (name, *words) in enumerate(_rows(attributes, lines, columns=1 + len(attribute_names))):
+        if not set(words) <= {"-1", "1"}:
+            raise InputError(f"{attributes}: found a value other than -1 and 1, wanted only these. {REMEDY}")
+        values[i], row_of[name] = [word == "1" for word in words], i
+    if count.strip() != str(len(row_of)):
+        raise InputError(f"{attributes}: found {len(row_of)} rows, wanted {count!r} (its line 1). {REMEDY}")
+    if unknown := sorted(set(split_of) - set(row_of)):
         raise InputError(f"{attributes}: found no row for {unknown[0]}, wanted one as in {partition}. {REMEDY}")
 
-    def pixels(image: Image.Image) -> np.ndarray:
-        left, top = (image.width - CELEBA_CROP) // 2, (image.height - CELEBA_CROP) // 2
-        if left < 0 or top < 0:
-            raise ValueError(f"{image.width} x {image.height} pixels; at least {CELEBA_CROP} each way are needed")
-        crop = image.convert("RGB").crop((left, top, left + CELEBA_CROP, top + CELEBA_CROP))
-        return np.asarray(crop.resize((CELEBA_SIZE, CELEBA_SIZE), Image.Resampling.BILINEAR))
-
+    with images.open_files(path) as files:
+        have, some = set(files.names), min(split_of)
+        prefix = next((prefix for prefix in CELEBA_FOLDERS if prefix + some in have), "")
+        splits = {
+            split: sorted(n for n in split_of if split_of[n] == number) for split, number in CELEBA_SPLITS.items()
+        }
+        for name in itertools.chain(*splits.values()):
+            if prefix + name not in have:
+                raise InputError(f"{path}: found no image {name}, wanted it as listed in {partition}. {REMEDY}")
+        wanted = {split: [prefix + name for name in names] for split, names in splits.items()}
+        decoded = images.decode(files, wanted, images.Form("rgb", CELEBA_CROP, CELEBA_SIZE), scratch=scratch)
     result: dict[str, Any] = {"attribute_names": attribute_names}
-    with contextlib.nullcontext() if images.is_dir() else _open_zip(images) as archive:
-
-        def read(name: str) -> bytes:
-            return archive.read(f"img_align_celeba/{name}") if archive else (images / name).read_bytes()
-
-        for split, number in CELEBA_SPLITS.items():
-            names = sorted(name for name in split_of if split_of[name] == number)
-            shape = (len(names), 3, CELEBA_SIZE, CELEBA_SIZE)
-            result[f"{split}_images"] = _decode_all(names, read=read, use=pixels, path=images, shape=shape)
-            values = np.array([attribute_rows[name] for name in names]).reshape(-1, len(attribute_names))
-            if not np.isin(values, ("-1", "1")).all():
-                raise InputError(f"{attributes}: found a value other than -1 and 1, wanted only these. {REMEDY}")
-            result[f"{split}_attributes"] = torch.from_numpy((values == "1").astype(np.uint8))
+    for split, names in splits.items():
+        result[f"{split}_images"] = decoded[split][0]
+        result[f"{split}_attributes"] = torch.from_numpy(values[[row_of[name] for name in names]])
     return result
-
-
-def _decode_all(
-    names: Sequence[str], *, read: Callable[[str], bytes], use: Callable, path: Path, shape: tuple[int, ...]
-) -> torch.Tensor:
-    """uint8 (n, c, h, w): `use` of every image, as (h, w, c), decoded by a pool of threads (PIL frees the GIL)."""
-    pixels = np.empty(shape, np.uint8)
-
-    def fill(i: int) -> None:
-        pixels[i] = _decode(names[i], read=read, use=use, path=path).transpose(2, 0, 1)
-
-    with ThreadPoolExecutor() as pool:
-        for _ in pool.map(fill, range(len(names))):  # raises a thread's error and cancels the rest
-            pass
-    return torch.from_numpy(pixels)
-
-
-def _decode(name: str, *, read: Callable[[str], bytes], use: Callable, path: Path) -> Any:
-    """`use` of one image; what goes wrong is an InputError that names `path` and the image."""
-    from PIL import Image
-
-    try:
-        with Image.open(io.BytesIO(read(name))) as image:
-            image.load()
-            return use(image)
-    except (KeyError, FileNotFoundError):
-        raise InputError(f"{path}: found no image {name}, wanted it as listed. {REMEDY}") from None
-    except (OSError, RuntimeError, SyntaxError, ValueError, zlib.error, zipfile.BadZipFile) as error:
-        raise InputError(f"{path}: image {name} cannot be used: {error}. {REMEDY}") from None
 
 
 def _lines(path: Path) -> list[str]:
     """The lines of a text file, of which there must be three or more: CelebA's lists are never shorter."""
     content = path.read_bytes()
-    _refuse_html(path, content)
+    refuse_html(path, content)
     lines = content.decode("utf-8", "replace").splitlines()
     if len(lines) < 3:
         raise InputError(f"{path}: found {len(lines)} lines, wanted at least 3. {REMEDY}")
@@ -201,17 +172,3 @@ def _rows(path: Path, lines: Sequence[str], *, columns: int) -> Iterator[list[st
         if len(words) != columns:
             raise InputError(f"{path}: found the line {line[:80]!r}, wanted {columns} columns. {REMEDY}")
         yield words
-
-
-def _open_zip(path: Path) -> zipfile.ZipFile:
-    with path.open("rb") as stream:
-        _refuse_html(path, stream.read(64))
-    try:
-        return zipfile.ZipFile(path)
-    except zipfile.BadZipFile as error:
-        raise InputError(f"{path}: truncated, or not a zip archive ({error}). {REMEDY}") from None
-
-
-def _refuse_html(path: Path, content: bytes) -> None:
-    if content[:64].lstrip().startswith(b"<"):
-        raise InputError(f"{path}: found an HTML page, wanted data (a server's error page was saved?). {REMEDY}")

@@ -172,6 +172,15 @@ def write_zip(path: Path, members: dict[str, bytes]) -> None:
             archive.writestr(name, content)
 
 
+def write_files(folder: Path, members: dict[str, bytes]) -> None:
+    """Files below `folder`; a name that ends in "/" is an empty folder."""
+    for name, content in members.items():
+        path = folder / name
+        (path if name.endswith("/") else path.parent).mkdir(parents=True, exist_ok=True)
+        if not name.endswith("/"):
+            path.write_bytes(content)
+
+
 def encode(image: Image.Image, form: str) -> bytes:
     """An image file's bytes; `form` is "PNG" or "JPEG"."""
     stream = io.BytesIO()

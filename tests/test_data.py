@@ -7,6 +7,7 @@ import http.server
 import io
 import re
 import shutil
+import textwrap
 import threading
 import zipfile
 from dataclasses import replace
@@ -22,7 +23,8 @@ import torchvision
 from PIL import Image
 from safetensors.torch import save_file
 
-from bvae import data, fetch
+from bvae import data, fetch, sources
+from bvae.describe import describe
 from bvae.files import InputError, whole_file, write_tensors
 
 RULES = Path(__file__).parents[1] / "workflow" / "rules" / "datasets"
@@ -42,6 +44,7 @@ def offline(tmp_path, monkeypatch):
     monkeypatch.setattr(gdown, "download", refuse)
     Path("mirror").mkdir()
     monkeypatch.setenv("BVAE_MIRROR", "mirror")
+    monkeypatch.delenv("BVAE_TORCHVISION_ROOT", raising=False)
 
 
 @pytest.fixture
@@ -78,6 +81,13 @@ def assert_same(dataset: data.Dataset, arrays: dict[str, np.ndarray]) -> None:
         assert np.array_equal(tensors[name].numpy(), array), name
 
 
+ATTRIBUTES = {
+    "train_attributes": torch.zeros(20, 2, dtype=torch.uint8),
+    "test_attributes": torch.ones(10, 2, dtype=torch.uint8),
+    "attribute_names": ("round", "red"),
+}
+
+
 def small_dataset(**changes) -> data.Dataset:
     """A sound data set of 20 + 10 grey images, hashed after `changes`."""
     arrays = fake_data.fake_splits(20, 10, channels=1, size=8, seed=0)
@@ -111,7 +121,7 @@ def test_fashion_mnist_arrives_exactly():
 
 def test_binarized_mnist_is_one_fixed_draw_with_the_greys_as_probabilities(monkeypatch):
     arrays = fake_data.write_mnist(Path("mirror"), n_train=300, n_test=20, seed=1)
-    monkeypatch.setattr(fetch, "N_TRAIN_BINARIZED", 250)
+    monkeypatch.setattr(sources, "N_TRAIN_BINARIZED", 250)
     dataset = fetch_fake("mnist_binarized")
     assert torch.equal(dataset.train_labels, torch.from_numpy(arrays["train_labels"][:250]))
     drawn, greys = dataset.train_images.numpy(), arrays["train_images"][:250]
@@ -177,14 +187,40 @@ def test_digits_have_the_hash_of_their_rule():
     assert (dataset.shape, int(dataset.train_images.max())) == ((1, 8, 8), 255)
 
 
+def check_rule_file(name: str, text: str) -> None:
+    """The contract of a data set's rule file: nothing else in the workflow knows the data set."""
+    source = re.search(r'source="([^"]+)"', text)[1]
+    assert sources.known(source)
+    assert re.match(
+        r"# \d+x\d+ .*(classes|attributes).*, [\d,]+ \+ [\d,]+.*\. .*(CC BY|MIT|licence|use|research)", text
+    )
+    assert re.findall(r"^rule (\w+):", text, re.MULTILINE) == [f"data_{name}"]
+    for key, value in (
+        ("output", f'"resources/data/{name}.safetensors",'),
+        ("log", f'"logs/data/{name}.log",'),
+        ("benchmark", f'"results/benchmarks/data/{name}.tsv"'),
+        ("conda", '"../../../environment.yml"'),
+    ):
+        assert f"    {key}:\n        {value}\n" in text
+    own = source.startswith(("sklearn:", "folder:", "zip:", "npz:", "idx:"))
+    assert ("    retries: 2\n" in text) != own  # what is downloaded is tried again
+    pinned = re.search(r'sha256="([0-9a-f]{64})"', text)
+    check = " --sha256 {params.sha256}" if pinned else ""
+    assert f'"python -m bvae fetch {{params.source:q}} --name {name}{check}' in text
+    assert text.endswith('        " --output {output:q} --log {log:q}"\n')
+    assert own or bool(pinned) != ("# Its SHA-256 is recorded here at the first fetch" in text)
+
+
 @pytest.mark.parametrize("path", sorted(RULES.glob("*.smk")), ids=lambda path: path.stem)
 def test_rule_files_agree_with_their_names_and_sources(path):
-    text = path.read_text()
-    for wanted in (f"rule data_{path.stem}:", f'"resources/data/{path.stem}.safetensors"', f"--name {path.stem}"):
-        assert wanted in text
-    source = re.search(r'source="([^"]+)"', text)[1]
-    assert source in fetch.SOURCES or source.startswith("zip:")
-    assert ("--sha256 {params.sha256}" in text) == ('sha256="' in text)
+    check_rule_file(path.stem, path.read_text())
+    assert (RULES / "../../../environment.yml").is_file()
+
+
+def test_the_rule_file_in_the_readme_is_like_them():
+    readme = (RULES.parents[2] / "README.md").read_text(encoding="utf-8")
+    rule = re.search(r"^( +)# 32x32 grey birds(?:\n?.+)+?--log \{log:q\}\"\n", readme, re.MULTILINE)
+    check_rule_file("birds", textwrap.dedent(rule[0]))
 
 
 # --- where it comes from --------------------------------------------------------------------------------------------
@@ -257,7 +293,9 @@ def test_missing_files_are_listed_with_where_to_place_them():
         ("cifar10", "resources/downloads/cifar-10-binary.tar.gz"),
         ("celeba64", "resources/downloads/celeba/list_attr_celeba.txt"),
         ("zip:own.zip", "resources/downloads/own.zip"),
-        ("torchvision:KMNIST", "torchvision:FashionMNIST"),
+        ("torchvision:QMNIST", "torchvision:FashionMNIST"),
+        ("torchvision:CIFAR10", "cifar10"),
+        ("folder:", "folder:PATH"),
         ("sklearn:iris", "sklearn:digits"),
     ],
 )
@@ -419,7 +457,7 @@ def damage_zip(damage: str) -> str:
     victim = "some/train/cat/0005.png"
     if damage == "no test folder":
         change_zip(path, lambda members: [members.pop(name) for name in list(members) if "/test/" in name])
-        return f"{path}.*test/<class>"
+        return f"{path}.*folders train alone.*both train and test"
     if damage == "mixed sizes":
         other = fake_data.encode(Image.new("RGB", (16, 32)), "PNG")
         change_zip(path, lambda members: members.update({victim: other}))
@@ -442,7 +480,7 @@ def damage_zip(damage: str) -> str:
         content = bytearray(path.read_bytes())
         content[content.index(b"IDAT") + 20] ^= 255
         path.write_bytes(content)
-        return f"{path}: image some/.*CRC"
+        return f"{path}: found 1 of 22 images.*some/.*CRC"
     if damage == "class only in test":
         change_zip(path, lambda members: [members.pop(name) for name in list(members) if "train/cat/" in name])
         return "no training image of class 'cat'"
@@ -536,9 +574,23 @@ def test_neither_labels_nor_attributes_are_needed():
 
 
 def test_describe_names_what_matters():
-    text = data.describe(small_dataset())
-    for wanted in ("fake", "20 training", "10 test", "1 x 8 x 8", "10: a, b", "licence", small_dataset().sha256):
+    dataset = small_dataset(**ATTRIBUTES)
+    text = describe(dataset)
+    train, test = dataset.train_images.numpy(), dataset.test_images.numpy()
+    pixels = [f"{images.min()} to {images.max()}, mean {images.mean():.1f}" for images in (train, test)]
+    for wanted in (
+        "fake: 20 training and 10 test",
+        "1 x 8 x 8",
+        "10: images",
+        "licence     none",
+        dataset.sha256,
+        *pixels,
+    ):
         assert wanted in text
+    assert re.findall(r"^    ([a-j]) +2 \+ 1$", text, re.MULTILINE) == list("abcdefghij")
+    assert re.findall(r"^    (\w+) +0 \+ 10$", text, re.MULTILINE) == ["round", "red"]
+    text = describe(small_dataset(train_labels=None, test_labels=None, classes=()))
+    assert "classes     none\n" in text
 
 
 def test_hash_depends_on_values_dtypes_shapes_and_names():
@@ -555,11 +607,6 @@ def test_hash_depends_on_values_dtypes_shapes_and_names():
     assert data.arrays_sha256({"train_images": x}) == wanted
 
 
-ATTRIBUTES = {
-    "train_attributes": torch.zeros(20, 2, dtype=torch.uint8),
-    "test_attributes": torch.ones(10, 2, dtype=torch.uint8),
-    "attribute_names": ("round", "red"),
-}
 UNSOUND = {
     "float images": ({"train_images": torch.zeros(20, 1, 8, 8)}, "train_images of torch.float32.*uint8"),
     "int32 labels": ({"train_labels": torch.zeros(20, dtype=torch.int32)}, "train_labels of torch.int32.*int64"),

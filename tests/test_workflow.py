@@ -4,6 +4,8 @@ import hashlib
 import json
 import re
 import shutil
+import textwrap
+import zipfile
 from pathlib import Path
 from unittest import mock
 
@@ -371,3 +373,58 @@ def test_paper_study_is_executed(plan, tmp_path):
     assert set(generation["features"]) == {"inception", "classifier"}
     assert np.isfinite(generation[["fd_samples", "fd_mixture_samples", "fd_interpolations"]]).all(axis=None)
     assert (abs(counts["vae_narrow"] / counts["bvae"] - 1).drop("fashion_mnist") <= 0.01).all()
+
+
+def own_data_steps() -> list[list[str]]:
+    """The indented blocks of each step of README's section on data sets of one's own."""
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    section = re.search(r"^## Add your own data set$(.*?)^## ", text, re.MULTILINE | re.DOTALL)[1]
+    steps = re.split(r"^\d\. ", section, flags=re.MULTILINE)[1:]
+    return [[textwrap.dedent(block) for block in re.findall(r"(?:^ {7}.*\n)+", step, re.MULTILINE)] for step in steps]
+
+
+def test_a_data_set_of_ones_own_by_the_steps_of_the_readme(plan, tmp_path):
+    """To the letter, in a study of one short run, timings cut short; beside it the same images without classes."""
+    [images], [rule], [changes], [commands] = own_data_steps()
+    assert re.match(r"birds/train/\w+/1\.png", images)
+    fake_data.write_class_folders(plan / "birds.zip", n_train=60, n_test=40, seed=1, channels=3, size=40)
+    with zipfile.ZipFile(plan / "birds.zip") as archive:
+        archive.extractall(plan)
+    (plan / "plain").mkdir()
+    for i, path in enumerate(sorted((plan / "birds").rglob("*.png"))):
+        shutil.copy(path, plan / f"plain/{i}.png")
+    rules = plan / "workflow/rules/datasets"
+    (rules / "birds.smk").write_text(rule)
+    (rules / "plain.smk").write_text(rule.replace("birds", "plain"))
+
+    study = (plan / "config/quick.yaml").read_text()
+    for line in changes.splitlines():
+        study = re.sub(rf"^{line.split(':')[0]}:.*$", line, study, flags=re.MULTILINE)
+    config = yaml.safe_load(study)
+    assert (config["study"], config["blocks"][0]["datasets"]) == ("birds", ["digits", "birds"])
+    config["blocks"][0] |= {"datasets": ["birds", "plain"], "arms": ["bvae"], "seeds": [0]}
+    config["recipes"]["mlp-quick"]["training"]["epochs"] = 2
+    config["recipes"]["mlp-quick"]["importance"] = {"samples": [1]}
+    (plan / "config/birds.yaml").write_text(yaml.safe_dump(config))
+
+    command, look = commands.splitlines()
+    assert command.split()[0] == "snakemake"
+    table = Path("results/studies/birds/tables/table1.csv")
+    (tmp_path / "patch").mkdir()
+    (tmp_path / "patch/sitecustomize.py").write_text(
+        "try:\n    import bvae.protocol as p\nexcept ImportError:\n    pass\nelse:\n"
+        "    p.COST_ROUNDS = 2\n    p.COST_SECONDS = 1e-4\n"
+    )
+    done = snakemake(plan, *command.split()[1:], "--", str(table), PYTHONPATH=f"{plan}:{tmp_path / 'patch'}")
+    assert done.returncode == 0, done.stdout[-6000:]
+    rows = pd.read_csv(plan / table)
+    rows = rows[rows["arm"] == "bvae"].set_index("dataset")
+    assert set(rows.index) == {"birds", "plain"}
+    assert np.isfinite(rows[["elbo", "reconstruction", "psnr"]]).all(axis=None)
+    assert np.isfinite(rows.loc["birds", "probe_accuracy"]) and np.isnan(rows.loc["plain", "probe_accuracy"])
+    assert "plain, probe_accuracy: empty because no labels" in (plan / table.with_suffix(".html")).read_text()
+
+    described = run_in(plan, *look.split()[1:])
+    assert "birds: 60 training and 40 test images" in described.stdout
+    assert "1 x 32 x 32" in described.stdout
+    assert (plan / "birds.png").stat().st_size

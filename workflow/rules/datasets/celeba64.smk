@@ -1,4 +1,5 @@
 # 64x64 colour faces with 40 attributes, 162,770 + 19,962. Non-commercial research only. Liu et al., 2015.
+# Its SHA-256 is recorded here at the first fetch, whose log gives it.
 rule data_celeba64:
     output:
         "resources/data/celeba64.safetensors",

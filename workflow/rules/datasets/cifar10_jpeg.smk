@@ -1,4 +1,4 @@
-# CIFAR-10 as lossy JPEG of 32x32, not CIFAR-10 itself, 50,000 + 10,000. Research use. A zip that you place yourself.
+# 32x32 colour photographs in 10 classes, 50,000 + 10,000. Research use. Lossy JPEGs of CIFAR-10, a zip that you place.
 rule data_cifar10_jpeg:
     output:
         "resources/data/cifar10_jpeg.safetensors",

@@ -1,4 +1,4 @@
-# MNIST in black and white, 50,000 + 10,000: each pixel drawn once by a fixed seed, for likelihoods. CC BY-SA 3.0.
+# 28x28 digits in black or white in 10 classes, 50,000 + 10,000. CC BY-SA 3.0. MNIST, each pixel drawn by a fixed seed.
 rule data_mnist_binarized:
     output:
         "resources/data/mnist_binarized.safetensors",
