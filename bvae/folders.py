@@ -12,6 +12,8 @@ from bvae.files import InputError
 from bvae.images import ImageFiles, refuse_html
 from bvae.seeds import derive_seed
 
+log = logging.getLogger(__name__)
+
 SPLITS = ("train", "test")
 SPLIT_LIKE = {*SPLITS, "val", "valid", "validation"}  # folders of these names alone are no classes
 TEST_FRACTION = 1 / 6
@@ -66,7 +68,7 @@ def _by_folders(files: ImageFiles) -> list[Placed]:
         below = [(*top, split) for split in SPLITS]
         chosen = {name: image for name, image in parts.items() if image[: len(top) + 1] in below}
         if n := len(parts) - len(chosen):
-            logging.warning("%s: left out %s images that are in neither train nor test", files.path, f"{n:,}")
+            log.warning("%s: left out %s images that are in neither train nor test", files.path, f"{n:,}")
     else:
         top, chosen = _common_folder({image[:-1] for image in parts.values()} | empty), parts
     short = {name: image[len(top) :] for name, image in chosen.items()}

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from bvae.files import InputError
-from bvae.images import REMEDY, Form, decode, open_files, refuse_html
+from bvae.images import REMEDY, Form, decode, open_files, open_zip, refuse_html
 from bvae.readers import read_idx
 
 SVHN_CLASSES = tuple(str(digit) for digit in range(10))
@@ -64,7 +64,7 @@ def read_emnist(path: Path, *, split: str) -> dict[str, Any]:
     The images are transposed in the files; here they are upright. The classes are left to the caller.
     """
     arrays = {}
-    with _open_zip(path) as archive:
+    with open_zip(path) as archive:
         for part, kind, rank in [(part, kind, rank) for part in ("train", "test") for kind, rank in RANKS.items()]:
             name = f"gzip/emnist-{split}-{part}-{kind}-idx{rank}-ubyte.gz"
             try:
@@ -90,18 +90,6 @@ def read_omniglot(background: Path, evaluation: Path, *, scratch: Path | None = 
             [(images, _)] = decode(files, {split: files.names}, OMNIGLOT_FORM, scratch=scratch).values()
         result[f"{split}_images"] = 255 - images
     return result
-
-
-@contextlib.contextmanager
-def _open_zip(path: Path) -> Iterator[zipfile.ZipFile]:
-    with path.open("rb") as stream:
-        refuse_html(path, stream.read(64))
-    try:
-        archive = zipfile.ZipFile(path)
-    except zipfile.BadZipFile as error:
-        raise InputError(f"{path}: truncated, or not a zip archive ({error}). {REMEDY}") from None
-    with archive:
-        yield archive
 
 
 def read_idx_folder(folder: Path) -> dict[str, Any]:

@@ -9,6 +9,7 @@ import logging
 import os
 import struct
 import tempfile
+import time
 import warnings
 import zipfile
 import zlib
@@ -22,6 +23,8 @@ import numpy as np
 import torch
 
 from bvae.files import InputError
+
+log = logging.getLogger(__name__)
 
 SUFFIXES = (".jpg", ".jpeg", ".png")
 PIL_MODES = {"grey": "L", "rgb": "RGB"}
@@ -69,7 +72,7 @@ def open_files(path: Path) -> Iterator[ImageFiles]:
         names, folders = _walk(path)
         yield _listing(path, names, folders, lambda name: (path / name).read_bytes())
     else:
-        with _open_zip(path) as archive:
+        with open_zip(path) as archive:
             members = archive.namelist()
             names = [name for name in members if not name.endswith("/")]
             yield _listing(path, names, [name[:-1] for name in members if name.endswith("/")], archive.read)
@@ -78,7 +81,7 @@ def open_files(path: Path) -> Iterator[ImageFiles]:
 def _listing(path: Path, names: list[str], folders: list[str], read: Callable[[str], bytes]) -> ImageFiles:
     images = [name for name in names if _visible(name) and name.lower().endswith(SUFFIXES)]
     if len(images) < len(names):
-        logging.info("%s: left out %s files that are not %s", path, len(names) - len(images), ", ".join(SUFFIXES))
+        log.info("%s: left out %s files that are not %s", path, len(names) - len(images), ", ".join(SUFFIXES))
     if not images:
         raise InputError(f"{path}: found no image, wanted files {', '.join(SUFFIXES)}.")
     return ImageFiles(path, sorted(images), sorted(filter(_visible, folders)), read)
@@ -98,7 +101,7 @@ def _walk(path: Path) -> tuple[list[str], list[str]]:
     return names, folders
 
 
-def _open_zip(path: Path) -> zipfile.ZipFile:
+def open_zip(path: Path) -> zipfile.ZipFile:
     """An open archive whose members have harmless names and sizes; anything else is an InputError."""
     if not path.is_file():
         raise InputError(f"{path}: no such file or folder.")
@@ -165,7 +168,7 @@ def decode(
     """
     kept: dict[str, list[str]] = {split: [] for split in splits}
     shape, damaged = (0,), {}
-    scratch = Path(scratch or tempfile.gettempdir())
+    scratch, started = Path(scratch or tempfile.gettempdir()), time.monotonic()
     scratch.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryFile(dir=scratch, buffering=0) as stream:
         for split, name, pixels in _decode_all(files, splits, form):
@@ -175,13 +178,15 @@ def decode(
                 _write(stream, pixels, scratch)
                 kept[split].append(name)
                 shape = pixels.shape
+        count, seconds = sum(map(len, splits.values())), time.monotonic() - started
+        log.info("%s: %d images decoded, %.0f images/s", files.path, count, count / seconds)
         if damaged:
             more = f"; and {len(damaged) - 5:,} more" if len(damaged) > 5 else ""
-            found = f"{len(damaged):,} of {sum(map(len, splits.values())):,} images that cannot be decoded"
+            found = f"{len(damaged):,} of {count:,} images that cannot be decoded"
             found += f": {'; '.join(list(damaged.values())[:5])}{more}"
             if not skip_corrupt:
                 raise InputError(f"{files.path}: found {found}. {remedy}")
-            logging.warning("%s: left out %s", files.path, found)
+            log.warning("%s: left out %s", files.path, found)
         result, start = {}, 0
         for split, names in kept.items():
             if splits[split] and not names:

@@ -14,6 +14,8 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from bvae.data import Dataset
+
 N_CLASSES = 10
 N_ATTRIBUTES = 40
 CIFAR10_CLASSES = ["airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck"]
@@ -186,3 +188,11 @@ def encode(image: Image.Image, form: str) -> bytes:
     stream = io.BytesIO()
     image.save(stream, form)
     return stream.getvalue()
+
+
+def assert_same(dataset: Dataset, arrays: dict[str, np.ndarray]) -> None:
+    """The data set holds just these arrays."""
+    tensors = dataset.tensors()
+    assert set(tensors) == set(arrays)
+    for name, array in arrays.items():
+        assert np.array_equal(tensors[name].numpy(), array), name

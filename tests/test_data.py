@@ -74,13 +74,6 @@ def fetch_fake(source: str, expected_sha256: str | None = None) -> data.Dataset:
     return loaded
 
 
-def assert_same(dataset: data.Dataset, arrays: dict[str, np.ndarray]) -> None:
-    tensors = dataset.tensors()
-    assert set(tensors) == set(arrays)
-    for name, array in arrays.items():
-        assert np.array_equal(tensors[name].numpy(), array), name
-
-
 ATTRIBUTES = {
     "train_attributes": torch.zeros(20, 2, dtype=torch.uint8),
     "test_attributes": torch.ones(10, 2, dtype=torch.uint8),
@@ -107,7 +100,7 @@ def files_below(folder: Path) -> list[str]:
 def test_mnist_arrives_exactly(packed):
     arrays = fake_data.write_mnist(Path("mirror"), n_train=12, n_test=8, seed=1, packed=packed)
     dataset = fetch_fake("torchvision:MNIST")
-    assert_same(dataset, arrays)
+    fake_data.assert_same(dataset, arrays)
     assert (dataset.shape, dataset.channels, dataset.size) == ((1, 28, 28), 1, 28)
     assert dataset.classes == tuple("0123456789")
 
@@ -115,7 +108,7 @@ def test_mnist_arrives_exactly(packed):
 def test_fashion_mnist_arrives_exactly():
     arrays = fake_data.write_fashion_mnist(Path("mirror"), n_train=12, n_test=8, seed=2)
     dataset = fetch_fake("torchvision:FashionMNIST")
-    assert_same(dataset, arrays)
+    fake_data.assert_same(dataset, arrays)
     assert dataset.classes[9] == "Ankle boot"
 
 
@@ -141,13 +134,13 @@ def test_flat_mirror_and_file_address(monkeypatch, tmp_path):
     for path in Path("elsewhere/MNIST/raw").iterdir():
         shutil.move(path, Path("mirror") / path.name)
     monkeypatch.setenv("BVAE_MIRROR", (tmp_path / "mirror").as_uri())
-    assert_same(fetch_fake("torchvision:MNIST"), arrays)
+    fake_data.assert_same(fetch_fake("torchvision:MNIST"), arrays)
 
 
 def test_cifar10_arrives_exactly():
     arrays = fake_data.write_cifar10(Path("mirror"), n_train=13, n_test=8, seed=3)
     dataset = fetch_fake("cifar10")
-    assert_same(dataset, arrays)
+    fake_data.assert_same(dataset, arrays)
     assert dataset.shape == (3, 32, 32)
     assert dataset.classes == tuple(fake_data.CIFAR10_CLASSES)
 
@@ -174,7 +167,7 @@ def test_class_folders_arrive_exactly(channels, size):
         Path("mirror/some.zip"), n_train=24, n_test=11, seed=5, channels=channels, size=size
     )
     dataset = fetch_fake("zip:some.zip")
-    assert_same(dataset, arrays)
+    fake_data.assert_same(dataset, arrays)
     assert dataset.shape == (channels, size, size)
     assert dataset.classes == tuple(sorted(fake_data.CIFAR10_CLASSES))
 
@@ -229,7 +222,7 @@ def test_the_rule_file_in_the_readme_is_like_them():
 def test_web_mirror(web_server, monkeypatch):
     arrays = fake_data.write_mnist(Path("mirror"), n_train=12, n_test=8, seed=1, packed=True)
     monkeypatch.setenv("BVAE_MIRROR", web_server)
-    assert_same(fetch_fake("torchvision:MNIST"), arrays)
+    fake_data.assert_same(fetch_fake("torchvision:MNIST"), arrays)
 
 
 def serve_as_the_canonical_mnist(web_server, monkeypatch) -> dict[str, np.ndarray]:
@@ -246,12 +239,12 @@ def serve_as_the_canonical_mnist(web_server, monkeypatch) -> dict[str, np.ndarra
 
 def test_download_is_kept_and_used_again(web_server, monkeypatch):
     arrays = serve_as_the_canonical_mnist(web_server, monkeypatch)
-    assert_same(fetch_fake("torchvision:MNIST"), arrays)
+    fake_data.assert_same(fetch_fake("torchvision:MNIST"), arrays)
     kept = files_below(Path("resources/downloads"))
     assert kept == sorted(f"resources/downloads/MNIST/raw/{name}" for name, _ in torchvision.datasets.MNIST.resources)
     shutil.rmtree("mirror")
     OUTPUT.unlink()
-    assert_same(fetch_fake("torchvision:MNIST"), arrays)
+    fake_data.assert_same(fetch_fake("torchvision:MNIST"), arrays)
 
 
 def test_damaged_download_is_refused_and_not_kept(web_server, monkeypatch):
@@ -563,7 +556,7 @@ def test_save_and_load_return_the_same():
     dataset = small_dataset()
     data.save(dataset, OUTPUT)
     loaded = data.load(OUTPUT)
-    assert_same(loaded, {name: tensor.numpy() for name, tensor in dataset.tensors().items()})
+    fake_data.assert_same(loaded, {name: tensor.numpy() for name, tensor in dataset.tensors().items()})
     plain = ("name", "classes", "attribute_names", "source", "licence", "sha256", "shape")
     assert all(getattr(loaded, key) == getattr(dataset, key) for key in plain)
 

@@ -49,13 +49,6 @@ def fetch_fake(source: str, **options) -> data.Dataset:
     return loaded
 
 
-def assert_same(dataset: data.Dataset, arrays: dict[str, np.ndarray]) -> None:
-    tensors = dataset.tensors()
-    assert set(tensors) == set(arrays)
-    for name, array in arrays.items():
-        assert np.array_equal(tensors[name].numpy(), array), name
-
-
 def files_below(folder: str) -> list[str]:
     return sorted(str(path) for path in Path(folder).rglob("*") if path.is_file())
 
@@ -79,7 +72,7 @@ def test_the_first_place_that_has_a_file_gives_it(monkeypatch):
     monkeypatch.setenv("BVAE_MIRROR", "mirror")
     monkeypatch.setenv("BVAE_TORCHVISION_ROOT", "root")
     for place, arrays in zip([*places, "debian"], written, strict=True):
-        assert_same(fetch_fake("torchvision:FashionMNIST"), arrays)
+        fake_data.assert_same(fetch_fake("torchvision:FashionMNIST"), arrays)
         for path in Path(place).rglob("*ubyte*"):
             path.unlink()
     with pytest.raises(InputError, match="no network"):
@@ -197,7 +190,7 @@ def test_published_files_arrive_exactly(source):
     write, classes = WRITERS[source]
     arrays = write()
     dataset = fetch_fake(source)
-    assert_same(dataset, arrays)
+    fake_data.assert_same(dataset, arrays)
     assert dataset.classes == classes
     assert dataset.source == source
 
@@ -242,7 +235,7 @@ def test_npz_arrives_exactly(channels, layout, names):
     arrays = own_arrays(channels)
     np.savez_compressed("own.npz", **names(images_as(layout, arrays)))
     dataset = fetch_fake("npz:own.npz")
-    assert_same(dataset, arrays)
+    fake_data.assert_same(dataset, arrays)
     assert dataset.classes == tuple("0123456789")
     assert dataset.source == "npz:own.npz"
 
@@ -251,7 +244,7 @@ def test_npz_without_labels_and_from_the_home_folder(monkeypatch):
     arrays = {key: array for key, array in own_arrays().items() if "images" in key}
     monkeypatch.setenv("HOME", str(Path.cwd()))
     np.savez("own.npz", **arrays)
-    assert_same(fetch_fake("npz:~/own.npz"), arrays)
+    fake_data.assert_same(fetch_fake("npz:~/own.npz"), arrays)
 
 
 def test_labels_of_any_values_are_numbered_in_their_order():
@@ -271,7 +264,7 @@ def test_a_folder_of_idx_files_arrives_exactly(packed, labels):
         arrays = {key: array for key, array in arrays.items() if "images" in key}
         for path in Path("mirror/MNIST/raw").glob("*labels*"):
             path.unlink()
-    assert_same(fetch_fake("idx:mirror/MNIST/raw"), arrays)
+    fake_data.assert_same(fetch_fake("idx:mirror/MNIST/raw"), arrays)
 
 
 def write_pngs(folder: Path, *, size: int = 12) -> dict[str, np.ndarray]:
@@ -286,7 +279,7 @@ def write_pngs(folder: Path, *, size: int = 12) -> dict[str, np.ndarray]:
 def test_a_folder_and_a_zip_of_it_give_the_same(monkeypatch):
     arrays = write_pngs(Path("pngs"))
     from_folder = fetch_fake("folder:pngs")
-    assert_same(from_folder, arrays)
+    fake_data.assert_same(from_folder, arrays)
     Path("resources/downloads").mkdir()
     Path("own.zip").rename("resources/downloads/own.zip")
     assert fetch_fake("zip:own.zip").sha256 == from_folder.sha256
