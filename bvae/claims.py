@@ -261,7 +261,8 @@ def _measure(claim: dict, rows: list[dict], pilots: Sequence[dict]) -> dict:
     }
     seeds = sorted(set.intersection(*(set(of_seed) for of_seed in values.values())))
     columns = [[values[arm][seed] for seed in seeds] for arm in claim["arms"]]
-    entry: dict = {"metric": metric, "n": len(seeds), "values": columns}
+    absent = [ARM_NAMES[arm] for arm in claim["arms"] if all(row["arm"] != arm for row in rows)]
+    entry: dict = {"metric": metric, "n": len(seeds), "values": columns, "absent": absent}
     if claim["test"] in ("matches", "outperforms") and seeds:
         entry["margin"] = margin = _margin(claim, metric, rows[0], pilots, columns[1])
         entry["difference"] = paired_difference(*columns, better=claim["better"], margin=margin)
@@ -271,11 +272,12 @@ def _measure(claim: dict, rows: list[dict], pilots: Sequence[dict]) -> dict:
 def _conclude(entry: dict) -> dict:
     """One row of the claims table: flat, the verdict and what it rests on."""
     claim, columns = entry.pop("rule"), entry.pop("values")
-    mean_image, difference = entry.pop("mean_image"), entry.pop("difference", None)
+    mean_image, difference, absent = entry.pop("mean_image"), entry.pop("difference", None), entry.pop("absent")
     row = entry | {"arms": " against ".join(claim["arms"]), "confirmatory": bool(claim.get("confirmatory"))}
     row |= {f"mean_{i + 1}": float(np.mean(column)) if column else None for i, column in enumerate(columns)}
     if not entry["n"]:
-        return row | {"verdict": "inconclusive", "reason": "no finished pair of runs has this metric"}
+        reason = f"no runs of {' and '.join(absent)}" if absent else "no finished pair of runs has this metric"
+        return row | {"verdict": "inconclusive", "reason": reason}
     test = claim["test"]
     if test == "parameter_cut":
         verdict = judge_cut(

@@ -168,6 +168,15 @@ def test_few_seeds_and_diverged_runs():
     assert verdicts(rows)["reconstruction-outperforms"] == "inconclusive"
 
 
+def test_a_study_without_an_arm_says_so():
+    rows = [row for row in fake_rows(6, shift=0.0, backward=0.2) if row["arm"] == "vae"]
+    found = judge_claims(load_claims(CLAIMS)[0], rows, CONTROLS)
+    assert {row["verdict"] for row in found} == {"inconclusive"}
+    reasons = {row["claim"]: row["reason"] for row in found}
+    assert reasons["elbo-matches"] == "no runs of BVAE"
+    assert reasons["budget-elbo"] == "no runs of BVAE and VAE narrow"
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [
