@@ -78,6 +78,15 @@ def test_published_mnist_learned():
     assert (arms["elbo"] > table.loc["mean_image", "elbo"] + 100).all()
 
 
+def test_readme_shows_where_the_anchor_stands():
+    run = pd.read_csv(ROOT / "results/published/anchor/tables/runs.csv").iloc[0]
+    text = " ".join((ROOT / "README.md").read_text().split())
+    assert (run["nll_images"], run["layout.hidden"], run["latent_dim"], run["arm"]) == (10_000, "[400]", 40, "vae")
+    assert f"NLL of {run['nll_k200']:.2f} nats (K = 200" in text
+    assert f"{run['nll_k1000']:.2f} at K = 1,000" in text
+    assert 89.0 < run["nll_k200"] < 92.0
+
+
 def test_published_files_are_those_of_their_manifests():
     manifests = list((ROOT / "results/published").glob("*/manifest.json"))
     assert manifests
