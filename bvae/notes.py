@@ -56,7 +56,8 @@ def on_table2() -> list[str]:
         f" images. Mixture: {protocol.MIXTURE_COMPONENTS} Gaussians fitted to training latents. Midpoints: of the"
         " posterior means of random pairs of different test images, straight or with evenly turning direction (slerp)."
         f" KID, precision and recall ({protocol.PRECISION_NEIGHBOURS} neighbours): of prior samples; those of the"
-        " others are in the csv.",
+        " others are in the csv. KID's kernel is cubic, so over the classifier's features, which have no fixed scale,"
+        " its numbers are large and say nothing beyond their order.",
         f"Path ratio: length of the decoded way between two test images, in {protocol.PATH_STEPS} images, over the"
         " distance of its ends; 1 is a straight fade.",
     ]

@@ -35,7 +35,7 @@ class Column(NamedTuple):
 
     metric: str
     header: str | None
-    decimals: int
+    decimals: int | None  # None: four significant digits
     factor: float = 1
 
 
@@ -68,7 +68,7 @@ TABLE2 = (
     Column("fd_interpolations", "Midpoints ↓", 2),
     Column("fd_slerp_interpolations", "Slerp midpoints ↓", 2),
     Column("fd_reconstructions", "Reconstructions ↓", 2),
-    *(Column(f"kid_{what}", "KID ×10³ ↓" if what == "samples" else None, 2, 1000) for what in GENERATED),
+    *(Column(f"kid_{what}", "KID ↓" if what == "samples" else None, None) for what in GENERATED),
     *(Column(f"precision_{what}", "Precision ↑" if what == "samples" else None, 3) for what in GENERATED),
     *(Column(f"recall_{what}", "Recall ↑" if what == "samples" else None, 3) for what in GENERATED),
     Column("path_ratio_interpolations", "Path ratio", 2),
@@ -173,8 +173,9 @@ def _cell(row: dict, column: Column, nothing: str) -> str:
     value, spread = row[column.metric], row.get(f"{column.metric}_sd")
     if pd.isna(value):
         return nothing
-    text = f"{value * column.factor:,.{column.decimals}f}"
-    return text if pd.isna(spread) else f"{text} ± {spread * column.factor:.{column.decimals}f}"
+    form, form_of_spread = (".4g", ".2g") if column.decimals is None else (f",.{column.decimals}f",) * 2
+    text = f"{value * column.factor:{form}}"
+    return text if pd.isna(spread) else f"{text} ± {spread * column.factor:{form_of_spread}}"
 
 
 def table1(study: dict, rows: list[dict], root: Path = Path()) -> Table:

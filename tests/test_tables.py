@@ -137,6 +137,12 @@ def test_generation_has_its_floor_and_both_features(written):
     assert "fid_samples" in RUN_METRICS and "precision_inception_mixture_samples" in RUN_METRICS
 
 
+@pytest.mark.parametrize(("kid", "shown"), [(0.0123456, "0.01235 ± 0.0011"), (16310.9, "1.631e+04 ± 1.4e+03")])
+def test_kid_has_four_significant_digits(written, kid, shown):
+    rows = [row | {"kid_classifier_samples": kid * (1 + (row["seed"] - 1) * 0.0857)} for row in ROWS]
+    assert table2(study_of(rows), rows).text.loc[0, "KID ↓"] == shown
+
+
 def test_every_file_is_written_and_says_the_same(written, tmp_path):
     study = written(ROWS)
     write_tables(study, tmp_path / "tables", tmp_path)
