@@ -234,8 +234,8 @@ def classification(dataset: Dataset, train: Tensor, means: Tensor) -> dict:
 
 
 def interpolation_path_ratio(model: VAE, dataset: Dataset, means: Tensor, device: torch.device) -> float:
-    """`path_ratio` of the decoded ways between 100 random pairs of test images, PATH_STEPS images each."""
-    first, second = interpolation_pairs(dataset.name, len(means), 100)
+    """`path_ratio` of the decoded ways between PATH_PAIRS random pairs of test images, PATH_STEPS images each."""
+    first, second = interpolation_pairs(dataset.name, len(means), protocol.PATH_PAIRS)
     ways = [lerp(means[first], means[second], step / (protocol.PATH_STEPS - 1)) for step in range(protocol.PATH_STEPS)]
     with torch.inference_mode():
         images = torch.stack([model.decode_mean(way.to(device)).flatten(1).cpu() for way in ways], 1)

@@ -21,6 +21,7 @@ PRECISION_NEIGHBOURS = 3  # Kynkäänniemi et al., arXiv 1904.06991
 MIXTURE_COMPONENTS = 10  # of the Gaussian mixture fitted to training latents, a second sampler: arXiv 1903.12436
 MIXTURE_IMAGES = 20_000  # training latents that it is fitted to
 PATH_STEPS = 8  # images on the way between two test images
+PATH_PAIRS = 100  # of test images, each with such a way
 PROBE_STRENGTHS = (1e-4, 1e-3, 1e-2, 1e-1, 1.0, 10.0, 100.0)  # inverse regularisation C, chosen on held-out images
 PROBE_VALIDATION_IMAGES = 5_000  # training images held out to choose C, a sixth of them at most
 PROBE_SEARCH_IMAGES = 20_000  # training images that the search for C fits on; the final fit takes all

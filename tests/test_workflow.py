@@ -320,22 +320,22 @@ def random_inception_weights(path: Path) -> None:
 def test_paper_study_is_executed(plan, tmp_path):
     """config/paper.yaml with its own networks, four fake data sets in their published formats, and one step an epoch.
 
-    The limits below which a metric is left empty, and the length of timings, are lowered for this test alone, by a
-    sitecustomize module.
+    The limits below which a metric is left empty, the length of timings and the number of interpolated paths are
+    lowered for this test alone, by a sitecustomize module.
     """
     mirror = tmp_path / "mirror"
     mirror.mkdir()
-    fake_data.write_mnist(mirror, n_train=20, n_test=12, seed=1)
-    fake_data.write_fashion_mnist(mirror, n_train=20, n_test=12, seed=2)
-    fake_data.write_cifar10(mirror, n_train=20, n_test=12, seed=3)
-    fake_data.write_celeba(mirror, n_train=20, n_test=12, seed=4)
+    fake_data.write_mnist(mirror, n_train=20, n_test=8, seed=1)
+    fake_data.write_fashion_mnist(mirror, n_train=20, n_test=8, seed=2)
+    fake_data.write_cifar10(mirror, n_train=20, n_test=8, seed=3)
+    fake_data.write_celeba(mirror, n_train=20, n_test=8, seed=4)
     random_inception_weights(mirror / "weights-inception-2015-12-05-6726825d.pth")
     (tmp_path / "patch").mkdir()
     (tmp_path / "patch/sitecustomize.py").write_text(
         "try:\n    import bvae.protocol as p\nexcept ImportError:\n    pass\nelse:\n"
-        "    p.FID_MINIMUM_IMAGES = 12\n    p.INCEPTION_SHA256 = ''\n"
+        "    p.FID_MINIMUM_IMAGES = 8\n    p.INCEPTION_SHA256 = ''\n"
         "    p.CLASSIFIER_IMAGES_PER_FEATURE = 1\n    p.CLASSIFIER_STEPS = 2\n"
-        "    p.COST_ROUNDS = 1\n    p.COST_SECONDS = 1e-4\n"
+        "    p.COST_ROUNDS = 1\n    p.COST_SECONDS = 1e-4\n    p.PATH_PAIRS = 3\n"
     )
     config = yaml.safe_load((plan / "config/paper.yaml").read_text())
     # every network, but not every arm of it everywhere: Fashion-MNIST's networks are MNIST's, a gain is no layer
@@ -413,7 +413,7 @@ def test_a_data_set_of_ones_own_by_the_steps_of_the_readme(plan, tmp_path):
     (tmp_path / "patch").mkdir()
     (tmp_path / "patch/sitecustomize.py").write_text(
         "try:\n    import bvae.protocol as p\nexcept ImportError:\n    pass\nelse:\n"
-        "    p.COST_ROUNDS = 2\n    p.COST_SECONDS = 1e-4\n"
+        "    p.COST_ROUNDS = 2\n    p.COST_SECONDS = 1e-4\n    p.PATH_PAIRS = 3\n"
     )
     done = snakemake(plan, *command.split()[1:], "--", str(table), PYTHONPATH=f"{plan}:{tmp_path / 'patch'}")
     assert done.returncode == 0, done.stdout[-6000:]
