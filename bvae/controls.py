@@ -5,8 +5,6 @@ from dataclasses import replace
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
-from torch import Tensor
 
 import bvae
 from bvae import protocol
@@ -29,11 +27,6 @@ def _for_controls(dataset: Dataset) -> Dataset:
     return replace(dataset, **train)
 
 
-def _pixels(images: Tensor) -> NDArray:
-    """uint8 (n, c, h, w) -> float32 (n, values) in [0, 1]."""
-    return to_batch(images).flatten(1).numpy()
-
-
 def evaluate_controls(dataset: Dataset) -> dict:
     """What a data set gives without any autoencoder: raw-pixel probe, majority class, the mean image's likelihood."""
     dataset = _for_controls(dataset)
@@ -44,8 +37,8 @@ def evaluate_controls(dataset: Dataset) -> dict:
         row[f"mean_image_log_likelihood_{likelihood}"] = mean_image_log_likelihood(train, test, likelihood)
     row["mean_image_mse_per_pixel"] = float(mse_per_pixel(test, train.mean(0).expand_as(test)).mean())
     if labels is not None:
-        pixels = [_pixels(images).astype(np.float64) for images in (dataset.train_images, dataset.test_images)]
-        found = linear_probe(pixels[0], labels[0], pixels[1], labels[1], identity=dataset.name)
+        train_pixels, test_pixels = (images.flatten(1).double().numpy() for images in (train, test))
+        found = linear_probe(train_pixels, labels[0], test_pixels, labels[1], identity=dataset.name)
         row |= {f"probe_{name}_raw_pixels": value for name, value in found.items()}
         row |= {f"majority_{name}": value for name, value in majority_baseline(*labels).items()}
     return row
@@ -59,7 +52,7 @@ def evaluate_pca(dataset: Dataset, latent_dim: int) -> dict:
     from sklearn.decomposition import PCA
 
     dataset = _for_controls(dataset)
-    train, test = _pixels(dataset.train_images), _pixels(dataset.test_images)
+    train, test = (to_batch(images).flatten(1).numpy() for images in (dataset.train_images, dataset.test_images))
     seed = derive_seed(dataset.name, "pca") % 2**32  # large images are projected at random first
     pca = PCA(min(latent_dim, *train.shape), random_state=seed).fit(train)
     latents = [torch.from_numpy(pca.transform(pixels)).float() for pixels in (train, test)]

@@ -14,7 +14,7 @@ from bvae import protocol
 from bvae.arms import BUILDERS
 from bvae.data import Dataset
 from bvae.evaluation import BATCH
-from bvae.networks import VAE, parameter_breakdown
+from bvae.networks import VAE, log_variance_parameters, parameter_breakdown
 from bvae.runs import Run, build_model, device_name, versions
 from bvae.training import build_optimizer, pick_precision, to_batch, training_step
 
@@ -73,11 +73,10 @@ def measure_costs(run: Run, dataset: Dataset, device: torch.device) -> dict:
 def _size(model: VAE) -> dict:
     """Parameters by line, the model's size, and that of what training keeps: weights, gradients, two moments."""
     row = {f"parameters_{line}": count for line, count in parameter_breakdown(model).items()}
-    head = sum(parameter.numel() for parameter in model.encoder.log_variance.parameters())
     tensors = {name: tensor.detach().cpu() for name, tensor in model.named_parameters()} | dict(model.named_buffers())
     count = row["parameters_total"]
     return row | {
-        "head_share": head / count,  # of the log-variance head, which only the forward pass has
+        "head_share": log_variance_parameters(model) / count,
         "model_mb": 4 * count / MB,
         "file_mb": len(safetensors.torch.save({name: tensor.contiguous() for name, tensor in tensors.items()})) / MB,
         "training_state_mb": 4 * 4 * count / MB,
@@ -124,9 +123,8 @@ def _peak_of_training(model: VAE, take_step: Callable[[], object], device: torch
         return state + torch.cuda.max_memory_allocated(device) - before
     with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU], profile_memory=True) as profiler:
         take_step()
-    events = (
-        profiler.profiler.kineto_results.events()
-    )  # not public: the public ones merge allocations with what made them
+    # not public: the public events merge allocations with what made them
+    events = profiler.profiler.kineto_results.events()
     held = peak = 0
     for event in sorted((event for event in events if event.name() == "[memory]"), key=lambda event: event.start_ns()):
         held += event.nbytes()

@@ -14,7 +14,7 @@ from torch import Tensor
 import bvae
 from bvae import protocol
 from bvae.data import Dataset
-from bvae.features import Reference, compare, extract, load_inception, metric_name, reference_test_images
+from bvae.features import Reference, compare, extract, load_inception, reference_test_images
 from bvae.files import InputError
 from bvae.metrics import (
     active_units,
@@ -29,6 +29,7 @@ from bvae.metrics import (
 )
 from bvae.networks import VAE, parameter_breakdown
 from bvae.objective import kl_divergence, log_importance_weights, sample_posterior
+from bvae.protocol import metric_name
 from bvae.runs import Run, load_run
 from bvae.seeds import derive_seed
 from bvae.training import to_batch

@@ -21,7 +21,6 @@ from bvae.training import to_batch
 
 log = logging.getLogger(__name__)
 
-EXTRACTORS = ("inception", "classifier")
 FORMAT = "bvae-reference-2"
 BATCH = 250
 
@@ -120,13 +119,6 @@ class Reference:
     dataset_sha256: str
     classifier: SmallClassifier | None = None
     classifier_accuracy: float | None = None
-
-
-def metric_name(metric: str, extractor: str) -> str:
-    """What a metric of `compare` is called over an extractor's features: `fid`, `kid`, but `fd_classifier`."""
-    if extractor == "inception" and metric not in ("precision", "recall"):
-        return "fid" if metric == "fd" else metric
-    return f"{metric}_{extractor}"
 
 
 def extract(network: nn.Module, images: Tensor, device: torch.device) -> Tensor:

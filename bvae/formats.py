@@ -17,14 +17,13 @@ import torch
 from torch import Tensor
 
 from bvae.files import InputError
-from bvae.images import REMEDY, Form, decode, open_files, open_zip, refuse_html
+from bvae.images import DAMAGED, REMEDY, Form, decode, open_files, open_zip, refuse_html
 from bvae.readers import read_idx
 
 SVHN_CLASSES = tuple(str(digit) for digit in range(10))
 OMNIGLOT_FORM = Form(mode="grey", size=28)  # published as 105 x 105 pixels, black or white
 SPLITS = {"train": "train", "test": "t10k"}  # the prefixes of MNIST's files
 RANKS = {"images": 3, "labels": 1}  # of IDX files
-DAMAGED_ZIP = (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError)
 
 
 def read_svhn(train: Path, test: Path) -> dict[str, Any]:
@@ -71,7 +70,7 @@ def read_emnist(path: Path, *, split: str) -> dict[str, Any]:
                 arrays[f"{part}_{kind}"] = read_idx(zipfile.Path(archive, name), rank=rank)
             except FileNotFoundError:
                 raise InputError(f"{path}: found no member {name}, wanted EMNIST as published. {REMEDY}") from None
-            except DAMAGED_ZIP as error:
+            except DAMAGED as error:
                 raise InputError(f"{path}: member {name} is damaged ({error}). {REMEDY}") from None
     upright = {name: array.transpose(1, 2).unsqueeze(1) for name, array in arrays.items() if "images" in name}
     return upright | {name: array.long() for name, array in arrays.items() if "labels" in name}

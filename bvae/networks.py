@@ -324,3 +324,8 @@ def parameter_breakdown(model: VAE) -> dict[str, int]:
         "total": sum(counts.values()),
         "buffers": sum(buffer.numel() for buffer in model.buffers()),
     }
+
+
+def log_variance_parameters(model: VAE) -> int:
+    """Count the parameters of the log-variance head, which only the forward pass has: the limit of the cut."""
+    return sum(parameter.numel() for parameter in model.encoder.log_variance.parameters())

@@ -14,9 +14,9 @@ import pandas as pd
 import bvae
 from bvae import protocol
 from bvae.config import expand_runs, group_paths, run_folder, training_settings
-from bvae.features import EXTRACTORS, metric_name
 from bvae.files import InputError, read_json
 from bvae.notes import bounds, on_cost, on_empty, on_features, on_runs, on_table1, on_table2
+from bvae.protocol import EXTRACTORS, metric_name
 from bvae.typeset import Table, write_table
 
 ARM_NAMES = {"bvae": "BVAE", "bvae_gain": "BVAE + gain", "vae": "VAE", "vae_narrow": "VAE narrow"}

@@ -42,8 +42,8 @@ def write_table(table: Table, folder: Path, facts: dict) -> None:
 
 def to_latex(table: Table, facts: dict) -> str:
     """The table for booktabs, its caption and notes as comments; a repeated data set is named once."""
-    signs = {sign: f"\\{sign}" for sign in "&%$#_{}"} | {"\\": r"\textbackslash{}", "–": "--", "−": "$-$"}
-    signs |= {"±": r"$\pm$", "↓": r"$\downarrow$", "↑": r"$\uparrow$", "†": r"$\dagger$", "×": r"$\times$", "³": "$^3$"}
+    signs = {sign: f"\\{sign}" for sign in "&%$#_{}"} | {"\\": r"\textbackslash{}", "–": "--"}
+    signs |= {"±": r"$\pm$", "↓": r"$\downarrow$", "↑": r"$\uparrow$", "†": r"$\dagger$"}
     escape = str.maketrans(signs)
 
     def tex(value: object) -> str:

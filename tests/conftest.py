@@ -12,6 +12,14 @@ SMALL_LAYOUTS = {
     "conv": Layout("conv", 1, 8, 3, (5,), neck=4, hidden=(6,)),
     "resnet": Layout("resnet", 3, 8, 3, (4, 6), neck=3, hidden=(5,), blocks=2),
 }
+SETTINGS = {  # of a small recipe, trained for a moment
+    "network": {"architecture": "mlp", "hidden": [16]},
+    "objective": {"name": "elbo", "beta": 1},
+    "likelihood": {"name": "bernoulli"},
+    "precision": "float32",
+    "threads": 1,
+    "training": {"epochs": 2, "batch_size": 20, "learning_rate": 1e-3},
+}
 SHORT_SWEEP = {"samples": [1, 10], "images": 100}  # of importance samples
 
 

@@ -4,27 +4,25 @@ import math
 
 import pytest
 import torch
-from conftest import make_dataset
+from conftest import SETTINGS, make_dataset
 
 from bvae import ARMS, protocol
 from bvae.cost import measure_costs
 from bvae.runs import Run
 
-SETTINGS = {
-    "network": {"architecture": "mlp", "hidden": [12]},
-    "objective": {"name": "elbo", "beta": 1.0},
-    "likelihood": {"name": "bernoulli"},
-    "precision": "float32",
-    "threads": 1,
-    "training": {"epochs": 1, "batch_size": 30, "learning_rate": 0.003, "weight_decay": 0.0, "gradient_clip": 1000.0},
-}
+NETWORK = {"architecture": "mlp", "hidden": [12]}
+TRAINING = SETTINGS["training"] | {"batch_size": 30, "weight_decay": 0.0, "gradient_clip": 1000.0}
 
 
 def costs(fake, monkeypatch, **changes) -> dict:
     """The costs of all arms, with timings cut short."""
     monkeypatch.setattr(protocol, "COST_ROUNDS", 2)
     monkeypatch.setattr(protocol, "COST_SECONDS", 1e-4)
-    return measure_costs(Run("r", SETTINGS | changes, "fake", "bvae", 4, 0), fake, torch.device("cpu"))
+    return measure_costs(
+        Run("r", SETTINGS | {"network": NETWORK, "training": TRAINING} | changes, "fake", "bvae", 4, 0),
+        fake,
+        torch.device("cpu"),
+    )
 
 
 def test_sizes_and_multiplications_of_a_perceptron_by_hand(fake, monkeypatch):
@@ -61,7 +59,7 @@ def test_peak_memory_is_the_state_and_what_a_step_holds(monkeypatch):
     data = make_dataset(400, 100)
     peaks = {}
     for batch_size in (1, 100, 400):
-        training = SETTINGS["training"] | {"batch_size": batch_size}
+        training = TRAINING | {"batch_size": batch_size}
         for arm, row in costs(data, monkeypatch, network=wide, training=training)["arms"].items():
             peaks[arm, batch_size] = (row["peak_training_mb"], row["training_state_mb"])
     for arm in ARMS:

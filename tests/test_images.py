@@ -305,10 +305,10 @@ def test_a_folder_that_does_not_fit_is_refused_by_name(name, zipped):
     members, options, pattern = FOLDERS[name]
     path = ZIP if zipped else FOLDER
     (fake_data.write_zip if zipped else fake_data.write_files)(path, members)
-    refused(path, pattern, **options)
+    assert_refused(path, pattern, **options)
 
 
-def refused(path: Path, pattern: str, **options) -> None:
+def assert_refused(path: Path, pattern: str, **options) -> None:
     """The refusal names the path, matches, and nothing is written."""
     with pytest.raises(InputError, match=f"^({path}|{OUTPUT}): .*{pattern}"):
         read(path, **options)
@@ -319,7 +319,7 @@ def test_too_many_pixels_are_refused_before_they_are_decoded(monkeypatch):
     fake_data.write_files(FOLDER, classes(_2=png(1, size=(20, 20))))
     for limit in (100, 399):  # an error and a warning of PIL's
         monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", limit)
-        refused(FOLDER, f"cat/2.png: found more pixels, wanted at most {limit}", skip_corrupt=True)
+        assert_refused(FOLDER, f"cat/2.png: found more pixels, wanted at most {limit}", skip_corrupt=True)
 
 
 UNSAFE_NAMES = ["../1.png", "cat/../../1.png", "/etc/1.png", "C:/1.png", "cat\\1.png", "..\\1.png"]
@@ -328,7 +328,7 @@ UNSAFE_NAMES = ["../1.png", "cat/../../1.png", "/etc/1.png", "C:/1.png", "cat\\1
 @pytest.mark.parametrize("name", UNSAFE_NAMES)
 def test_unsafe_member_names_are_refused(name):
     fake_data.write_zip(ZIP, classes() | {name: png(1)})
-    refused(ZIP, re.escape(f"{name!r}: found an unsafe name"))
+    assert_refused(ZIP, re.escape(f"{name!r}: found an unsafe name"))
 
 
 def damage_zip(damage: str) -> str:
@@ -373,13 +373,13 @@ ZIP_DAMAGES = ["bomb", "encrypted", "one name twice", "flipped byte", "truncated
 
 @pytest.mark.parametrize("damage", ZIP_DAMAGES)
 def test_damaged_archives_are_refused_by_name(damage):
-    refused(ZIP, damage_zip(damage))
+    assert_refused(ZIP, damage_zip(damage))
 
 
 def test_an_archive_that_unpacks_to_too_much_is_refused(monkeypatch):
     monkeypatch.setattr(images, "MOST_BYTES", 1000)
     fake_data.write_zip(ZIP, classes())
-    refused(ZIP, "bytes unpacked, wanted at most 1,000")
+    assert_refused(ZIP, "bytes unpacked, wanted at most 1,000")
 
 
 ROWS = {f"{i}.png": "cat" for i in range(4)}
@@ -428,7 +428,7 @@ def test_wrong_options_are_refused_by_name(options, pattern):
 def test_an_image_that_cannot_be_read_is_refused_even_when_corrupt_ones_are_skipped():
     fake_data.write_files(FOLDER, classes())
     (FOLDER / "cat/9.png").symlink_to("nowhere")
-    refused(FOLDER, "cat/9.png cannot be read .*No such file", skip_corrupt=True)
+    assert_refused(FOLDER, "cat/9.png cannot be read .*No such file", skip_corrupt=True)
 
 
 def test_any_flipped_byte_gives_an_image_or_a_refusal():

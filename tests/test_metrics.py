@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import scipy.linalg
 import torch
-from conftest import SHORT_SWEEP, make_dataset
+from conftest import SETTINGS, SHORT_SWEEP, make_dataset
 
 from bvae import evaluation, protocol
 from bvae.controls import evaluate_controls, evaluate_pca
@@ -22,7 +22,6 @@ from bvae.features import (
     load_inception,
     load_reference,
     make_reference,
-    metric_name,
     reference_test_images,
     save_reference,
 )
@@ -37,18 +36,11 @@ from bvae.metrics import (
     mse_per_pixel,
     psnr,
 )
+from bvae.protocol import metric_name
 from bvae.runs import Run, train_run
 
 CPU = torch.device("cpu")
 NO_WEIGHTS = Path("no-weights.pth")
-SETTINGS = {
-    "network": {"architecture": "mlp", "hidden": [16]},
-    "objective": {"name": "elbo", "beta": 1},
-    "likelihood": {"name": "bernoulli"},
-    "precision": "float32",
-    "threads": 1,
-    "training": {"epochs": 2, "batch_size": 20, "learning_rate": 1e-3},
-}
 
 
 # --- reconstruction, latents ----------------------------------------------------------------------------------------

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from conftest import SHORT_SWEEP
+from conftest import SETTINGS, SHORT_SWEEP
 
 from bvae import evaluation, protocol
 from bvae.evaluation import (
@@ -36,14 +36,7 @@ from bvae.seeds import derive_seed
 from bvae.training import to_batch
 
 CPU = torch.device("cpu")
-SETTINGS = {
-    "network": {"architecture": "mlp", "hidden": [16]},
-    "objective": {"name": "elbo", "beta": 1},
-    "likelihood": {"name": "bernoulli"},
-    "precision": "float32",
-    "threads": 1,
-    "training": {"epochs": 60, "batch_size": 20, "learning_rate": 2e-2},
-}
+LONGER = SETTINGS | {"training": {"epochs": 60, "batch_size": 20, "learning_rate": 2e-2}}
 
 
 def float64s(*shape: int, seed: int) -> torch.Tensor:
@@ -338,7 +331,7 @@ def test_the_bound_falls_with_more_samples_to_the_truth():
 def folder(fake, tmp_path_factory):
     """A small trained run."""
     path = tmp_path_factory.mktemp("run")
-    assert train_run(Run("r", SETTINGS, "fake", "bvae", 4, 0), fake, path, device="cpu") == "finished"
+    assert train_run(Run("r", LONGER, "fake", "bvae", 4, 0), fake, path, device="cpu") == "finished"
     return path
 
 
@@ -464,7 +457,7 @@ def test_a_mixture_samples_where_the_latents_are():
     centres = torch.tensor([[10.0, 0, 0], [-10, 5, 0]])
     which = torch.arange(1_000) % 4 == 0  # a quarter in the second cluster
     train = torch.where(which[:, None], centres[1], centres[0]) + 0.1 * float64s(1_000, 3, seed=0).float()
-    run = Run("r", SETTINGS, "fake", "vae", 3, 0)
+    run = Run("r", LONGER, "fake", "vae", 3, 0)
     z = mixture_samples(run, train, 800)
     assert (z.shape, z.dtype) == ((800, 3), torch.float32)
     distances = torch.cdist(z, centres)
@@ -476,9 +469,9 @@ def test_a_mixture_samples_where_the_latents_are():
         torch.testing.assert_close(found.mean(0), centres[cluster], rtol=0, atol=0.04)
         assert found.std(0).tolist() == pytest.approx([0.1] * 3, rel=0.2)
     assert torch.equal(z, mixture_samples(run, train, 800))
-    assert not torch.equal(z, mixture_samples(Run("r", SETTINGS, "fake", "vae", 3, 1), train, 800))
+    assert not torch.equal(z, mixture_samples(Run("r", LONGER, "fake", "vae", 3, 1), train, 800))
 
 
 def test_a_mixture_of_few_latents_still_samples():
-    run = Run("r", SETTINGS, "fake", "vae", 3, 0)
+    run = Run("r", LONGER, "fake", "vae", 3, 0)
     assert mixture_samples(run, float64s(6, 3, seed=0).float(), 20).isfinite().all()  # fewer than components

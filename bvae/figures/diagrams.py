@@ -12,7 +12,7 @@ from matplotlib.patches import Circle, FancyArrowPatch, FancyBboxPatch, Rectangl
 from torch import nn
 
 from bvae.figures.page import ARM_COLOURS, MARGIN, WIDTH, Subject, page
-from bvae.networks import VAE, Convolution, Linear, Residual, parameter_breakdown
+from bvae.networks import VAE, Convolution, Linear, Residual, log_variance_parameters, parameter_breakdown
 from bvae.runs import Run, build_model, read_record
 
 TIED, UNTIED = ARM_COLOURS["bvae"], ARM_COLOURS["vae"]
@@ -209,7 +209,7 @@ def bars(axes: Axes, top: float, tied: VAE, untied: VAE) -> None:
     scale = (RIGHT - LEFT) / totals[1]
     for model, name, y in ((tied, "BVAE", top), (untied, "VAE", top + 0.5)):
         counts = parameter_breakdown(model)
-        head = sum(parameter.numel() for parameter in model.encoder.log_variance.parameters())
+        head = log_variance_parameters(model)
         rest = counts["total"] - counts["weights"] - head
         sets = [counts["weights"]] if model.tied else [counts["weights"] // 2] * 2
         ground = TIED if model.tied else PALE
