@@ -9,6 +9,7 @@ from pathlib import Path
 import bvae
 from bvae import ARMS, FIGURES
 from bvae.files import InputError
+from bvae.memory import keep_freed_memory
 from bvae.protocol import INCEPTION_WEIGHTS
 
 # Steps import what they need when they run: `--help` and a bad argument answer at once.
@@ -146,7 +147,7 @@ def _figure(args: argparse.Namespace) -> None:
     from bvae.figures import draw
 
     study = _json_object(args.study, "--study")
-    draw(args.kind, study, args.recipe, args.data, args.latent_dim, args.output)
+    draw(args.kinds, study, args.recipe, args.data, args.latent_dim, args.output)
 
 
 def _publish(args: argparse.Namespace) -> None:
@@ -262,11 +263,11 @@ def build_parser() -> argparse.ArgumentParser:
     step.add_argument("--output", type=Path, required=True, help="the study's folder, for claims.* and tables/table4.*")
     step.set_defaults(run=_claims)
 
-    step = steps.add_parser("figure", parents=[data, study], help="one figure of a study")
-    step.add_argument("kind", choices=FIGURES)
+    step = steps.add_parser("figure", parents=[data, study], help="figures of a study")
+    step.add_argument("kinds", nargs="+", choices=FIGURES, metavar="KIND", help=f"of {', '.join(FIGURES)}")
     step.add_argument("--recipe", required=True)
     step.add_argument("--latent-dim", type=int, required=True)
-    step.add_argument("--output", type=Path, required=True, help="path without suffix, for .svg and .png")
+    step.add_argument("--output", type=Path, required=True, help="folder for <kind>-<recipe>-<data>-z<latent dim>.*")
     step.set_defaults(run=_figure)
 
     step = steps.add_parser("publish", parents=[common, study], help="copy a finished study's results for citation")
@@ -289,6 +290,7 @@ def main(arguments: list[str] | None = None) -> int:
     """Run one step; a user's mistake ends in one message and exit status 1."""
     args = build_parser().parse_args(arguments)
     _start_logging(args.log)
+    keep_freed_memory()
     try:
         args.run(args)
     except InputError as error:

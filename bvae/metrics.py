@@ -1,15 +1,39 @@
 """Metrics as functions of arrays. What each means, its unit and its source stand in its docstring."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import TypeVar
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from threadpoolctl import threadpool_limits
 from torch import Tensor
 
 from bvae import protocol
 from bvae.seeds import derive_seed
+
+Item, Found = TypeVar("Item"), TypeVar("Found")
+DISTANCE_ROWS = 250  # at once: their distances to 10,000 others stay in the cache
+PROBE_ITERATIONS = 10_000  # a guard: a fit that needs them all warns
+
+
+def side_by_side(function: Callable[[Item], Found], items: Iterable[Item]) -> list[Found]:
+    """`map` on as many threads as torch may use, with one core for each item.
+
+    What scikit-learn and torch-fidelity compute gains little from several cores, or loses: docs/performance.md.
+    """
+    threads = torch.get_num_threads()
+
+    def take_one_core() -> None:
+        threadpool_limits(1)
+        torch.set_num_threads(1)
+
+    with threadpool_limits(1), ThreadPoolExecutor(threads, initializer=take_one_core) as pool:
+        found = list(pool.map(function, items))
+    torch.set_num_threads(threads)  # what later threads start with
+    return found
 
 
 def mse_per_pixel(images: Tensor, reconstructions: Tensor) -> Tensor:
@@ -33,11 +57,11 @@ def ssim(images: Tensor, reconstructions: Tensor) -> Tensor:
     channels = images.shape[1]
     offsets = torch.arange(protocol.SSIM_WINDOW, dtype=torch.float64, device=images.device) - protocol.SSIM_WINDOW // 2
     profile = torch.exp(-0.5 * (offsets / 1.5) ** 2)
-    profile = profile / profile.sum()
-    window = torch.outer(profile, profile).expand(channels, 1, -1, -1)
+    profile = (profile / profile.sum()).expand(channels, 1, 1, -1)
 
     def blur(x: Tensor) -> Tensor:
-        return torch.nn.functional.conv2d(x, window, groups=channels)
+        rows = torch.nn.functional.conv2d(x, profile, groups=channels)
+        return torch.nn.functional.conv2d(rows, profile.mT, groups=channels)
 
     x, y = images.double(), reconstructions.double()
     mean_x, mean_y = blur(x), blur(y)
@@ -57,61 +81,71 @@ def active_units(means: Tensor) -> int:
 
 
 def gaussian_statistics(features: Tensor) -> tuple[NDArray, NDArray]:
-    """Mean (d,) and covariance (d, d) of features (n, d), in float64."""
-    from torch_fidelity.metric_fid import fid_features_to_statistics
-
-    statistics = fid_features_to_statistics(features.double().cpu())
-    return statistics["mu"], statistics["sigma"]
+    """Mean (d,) and covariance (d, d) of features (n, d), in float64, over n - 1."""
+    values = features.double().cpu().numpy()
+    return values.mean(0), np.cov(values, rowvar=False)
 
 
 def frechet_distance(first: tuple[NDArray, NDArray], second: tuple[NDArray, NDArray]) -> float:
-    """Squared Fréchet distance between two Gaussians, each (mean, covariance), by torch-fidelity.
+    """Squared Fréchet distance between two Gaussians, each (mean, covariance): torch-fidelity's, without its import.
 
-    |m1 - m2|² + tr(C1 + C2 - 2 (C1 C2)^½): Dowson and Landau 1982; Heusel et al., arXiv 1706.08500.
+    |m1 - m2|² + tr(C1 + C2 - 2 (C1 C2)^½): Dowson and Landau 1982; Heusel et al., arXiv 1706.08500. The eigenvalues of
+    C1 C2 are those of the symmetric C1^½ C2 C1^½, which are found faster.
     """
-    from torch_fidelity.metric_fid import KEY_METRIC_FID, fid_statistics_to_metric
-
-    one, two = ({"mu": mean, "sigma": covariance} for mean, covariance in (first, second))
-    return fid_statistics_to_metric(one, two, False)[KEY_METRIC_FID]
+    (mean, covariance), (other_mean, other_covariance) = first, second
+    variances, axes = np.linalg.eigh(covariance)
+    root = axes * np.sqrt(variances.clip(0)) @ axes.T
+    eigenvalues = np.linalg.eigvalsh(root @ other_covariance @ root).clip(0)
+    traces = np.trace(covariance) + np.trace(other_covariance) - 2 * np.sqrt(eigenvalues).sum()
+    return float(np.square(mean - other_mean).sum() + traces)
 
 
 def kernel_distance(generated: Tensor, real: Tensor) -> tuple[float, float] | None:
     """KID, the unbiased squared MMD with a cubic kernel over features (n, d), and its spread over subsets.
 
-    Mean and standard deviation over 100 subsets of 1,000 images, by torch-fidelity; None below 1,000 images. It may be
-    negative; the spread is neither one over seeds nor an error of the mean. Binkowski et al., arXiv 1801.01401.
+    Mean and standard deviation over 100 subsets of 1,000 images, the subsets of torch-fidelity; None below 1,000
+    images. It may be negative; the spread is neither one over seeds nor an error of the mean. Binkowski et al.,
+    arXiv 1801.01401.
     """
-    from torch_fidelity.metric_kid import KEY_METRIC_KID_MEAN, KEY_METRIC_KID_STD, kid_features_to_metric
-
-    if min(len(generated), len(real)) < protocol.KID_SUBSET_SIZE:
+    size = protocol.KID_SUBSET_SIZE
+    if min(len(generated), len(real)) < size:
         return None
-    found = kid_features_to_metric(
-        generated.double(),
-        real.double(),
-        kid_subsets=protocol.KID_SUBSETS,
-        kid_subset_size=protocol.KID_SUBSET_SIZE,
-        rng_seed=2020,
-        verbose=False,
-    )
-    return found[KEY_METRIC_KID_MEAN], found[KEY_METRIC_KID_STD]
+    sets = generated.double(), real.double()
+    rng = np.random.RandomState(2020)  # torch-fidelity's
+
+    def kernel(first: Tensor, second: Tensor) -> Tensor:
+        return (first @ second.T / first.shape[1] + 1) ** 3
+
+    found = []
+    for _ in range(protocol.KID_SUBSETS):
+        x, y = (features[rng.choice(len(features), size, replace=False)] for features in sets)
+        within = sum(k.sum() - k.trace() for k in (kernel(x, x), kernel(y, y))) / (size * (size - 1))
+        found.append(float(within - 2 * kernel(x, y).mean()))
+    return float(np.mean(found)), float(np.std(found))
 
 
 def precision_recall(generated: Tensor, real: Tensor) -> tuple[float, float]:
-    """Precision and recall of generated images by the 3-nearest-neighbour balls of features (n, d), by torch-fidelity.
+    """Precision and recall of generated images by the 3-nearest-neighbour balls of features (n, d).
 
     Kynkäänniemi et al., arXiv 1904.06991: the share of generated images inside a ball of the real ones, and vice versa.
+    As torch-fidelity's, but a distance from one to the other is computed once, and not all neighbours are sorted.
     """
-    from torch_fidelity.metric_prc import KEY_METRIC_PRECISION, KEY_METRIC_RECALL, prc_features_to_metric
+    generated, real = generated.float(), real.float()
+    generated_radius, real_radius = _ball_radii(generated), _ball_radii(real)
+    inside, reached = [], torch.zeros(len(real), dtype=torch.bool)
+    for some, radius in zip(generated.split(DISTANCE_ROWS), generated_radius.split(DISTANCE_ROWS), strict=True):
+        distances = torch.cdist(some, real)
+        inside.append((distances <= real_radius).any(1))
+        reached |= (distances <= radius[:, None]).any(0)
+    return float(torch.cat(inside).double().mean()), float(reached.double().mean())
 
-    found = prc_features_to_metric(
-        generated.float(),
-        real.float(),
-        prc_neighborhood=protocol.PRECISION_NEIGHBOURS,
-        prc_batch_size=10_000,
-        save_cpu_ram=False,
-        verbose=False,
-    )
-    return found[KEY_METRIC_PRECISION], found[KEY_METRIC_RECALL]
+
+def _ball_radii(features: Tensor) -> Tensor:
+    """The distance of each of n features (n, d) to the third nearest of the others, (n,)."""
+    from sklearn.neighbors import NearestNeighbors
+
+    neighbours = NearestNeighbors(n_neighbors=protocol.PRECISION_NEIGHBOURS + 1, algorithm="brute").fit(features)
+    return torch.from_numpy(neighbours.kneighbors(features)[0][:, -1]).to(features.dtype)  # itself is its nearest
 
 
 def neighbour_accuracy(train: NDArray, train_labels: NDArray, test: NDArray, test_labels: NDArray) -> float:
@@ -161,6 +195,9 @@ def linear_probe(
 ) -> dict[str, float | list[float]]:
     """Logistic regression on features (n, d) with class labels (n,), or 0/1 attributes (n, k), one probe each.
 
+    Features are standardised by the training images: a probe then depends neither on the scale that an arm gives its
+    latents nor on the steps of a solver that has not converged, as one on latents of very different scales has not.
+
     The strength C is the one of PROBE_STRENGTHS with the best accuracy on held-out training images (drawn by a seed
     from `identity`); the probe is then fitted on all training images and scored once on the test images.
 
@@ -170,13 +207,16 @@ def linear_probe(
     order = np.random.default_rng(derive_seed(identity, "probe validation")).permutation(len(train))
     held_out = min(protocol.PROBE_VALIDATION_IMAGES, len(train) // 6)
     validation, search = order[:held_out], order[held_out : held_out + protocol.PROBE_SEARCH_IMAGES]
-    best_c, best_accuracy = protocol.PROBE_STRENGTHS[0], -1.0
-    for c in protocol.PROBE_STRENGTHS:
+
+    def held_out_accuracy(c: float) -> float:
         predicted = _fit_and_predict(train[search], train_labels[search], train[validation], c)
-        accuracy = _scores(predicted, train_labels[validation])["accuracy"]
-        if accuracy > best_accuracy:
-            best_c, best_accuracy = c, accuracy
-    return {"c": best_c} | _scores(_fit_and_predict(train, train_labels, test, best_c), test_labels)
+        return _scores(predicted, train_labels[validation])["accuracy"]
+
+    strengths = protocol.PROBE_STRENGTHS[::-1]  # the weakest penalties take longest: they start first
+    accuracies = dict(zip(strengths, side_by_side(held_out_accuracy, strengths), strict=True))
+    best_c = max(protocol.PROBE_STRENGTHS, key=accuracies.get)  # the first, and smallest, of equals
+    (predicted,) = side_by_side(lambda c: _fit_and_predict(train, train_labels, test, c), [best_c])
+    return {"c": best_c} | _scores(predicted, test_labels)
 
 
 def majority_baseline(train_labels: NDArray, test_labels: NDArray) -> dict[str, float | list[float]]:
@@ -190,24 +230,21 @@ def majority_baseline(train_labels: NDArray, test_labels: NDArray) -> dict[str, 
 
 def _fit_and_predict(train: NDArray, labels: NDArray, test: NDArray, c: float) -> NDArray:
     """Labels of `test` by probes of strength c; for attributes the classes are weighed equal."""
-    import warnings
-
-    from sklearn.exceptions import ConvergenceWarning
     from sklearn.linear_model import LogisticRegression
+    from sklearn.preprocessing import StandardScaler
 
-    if labels.ndim == 2:
-        return np.stack([_fit_and_predict_attribute(train, column, test, c) for column in labels.T], 1)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", ConvergenceWarning)  # the weakest strengths need no exact optimum
-        return LogisticRegression(C=c, max_iter=1000).fit(train, labels).predict(test)
-
-
-def _fit_and_predict_attribute(train: NDArray, labels: NDArray, test: NDArray, c: float) -> NDArray:
-    from sklearn.linear_model import LogisticRegression
-
-    if labels.min() == labels.max():  # an attribute that no training image shows, or all do
-        return np.full(len(test), labels[0])
-    return LogisticRegression(C=c, max_iter=1000, class_weight="balanced").fit(train, labels).predict(test)
+    scaler = StandardScaler().fit(train)
+    train, test = scaler.transform(train), scaler.transform(test)
+    settings = {"C": c, "max_iter": PROBE_ITERATIONS}
+    if labels.ndim == 1:
+        return LogisticRegression(**settings).fit(train, labels).predict(test)
+    predicted = np.empty((len(test), labels.shape[1]), labels.dtype)
+    for k, column in enumerate(labels.T):
+        if column.min() == column.max():  # an attribute that no training image shows, or all do
+            predicted[:, k] = column[0]
+        else:
+            predicted[:, k] = LogisticRegression(**settings, class_weight="balanced").fit(train, column).predict(test)
+    return predicted
 
 
 def _scores(predicted: NDArray, labels: NDArray) -> dict[str, float | list[float]]:

@@ -41,10 +41,11 @@ def on_table1(rows: Sequence[dict]) -> list[str]:
             " likelihoods; compare them with each other alone."
         )
     lines.append(
-        "Probe: logistic regression on posterior means, C chosen on held-out training images; of attributes the mean"
-        f" balanced accuracy. k-NN: {protocol.KNN_NEIGHBOURS} neighbours among the training latents. Lines below the"
-        " arms are controls: the untrained encoder, as many principal components, raw pixels, the most frequent class,"
-        " and the mean training image as one image for all."
+        "Probe: logistic regression on standardised posterior means, C chosen on held-out training images; of"
+        " attributes the mean balanced accuracy."
+        f" k-NN: {protocol.KNN_NEIGHBOURS} neighbours among the training latents."
+        " Lines below the arms are controls: the untrained encoder, as many principal components, raw pixels, the most"
+        " frequent class, and the mean training image as one image for all."
     )
     return lines + on_features(rows)
 

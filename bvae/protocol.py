@@ -19,7 +19,7 @@ KID_SUBSETS = 100
 KID_SUBSET_SIZE = 1_000
 PRECISION_NEIGHBOURS = 3  # Kynkäänniemi et al., arXiv 1904.06991
 MIXTURE_COMPONENTS = 10  # of the Gaussian mixture fitted to training latents, a second sampler: arXiv 1903.12436
-MIXTURE_IMAGES = 20_000  # training latents that it is fitted to
+MIXTURE_IMAGES = 10_000  # training latents that it is fitted to
 PATH_STEPS = 8  # images on the way between two test images
 PATH_PAIRS = 100  # of test images, each with such a way
 PROBE_STRENGTHS = (1e-4, 1e-3, 1e-2, 1e-1, 1.0, 10.0, 100.0)  # inverse regularisation C, chosen on held-out images
@@ -31,7 +31,7 @@ FIGURE_IMAGES = 10
 TSNE_IMAGES = 2_000
 TSNE_PERPLEXITY = 30
 COST_ROUNDS = 5  # in each, every arm is timed once: what disturbs the machine meets all of them
-COST_SECONDS = 0.1  # of one timing, at least
+COST_SECONDS = 0.05  # of one timing, at least
 EXTRACTORS = ("inception", "classifier")  # whose features distances are over
 
 

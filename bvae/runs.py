@@ -116,7 +116,13 @@ def load_run(folder: str | Path, *, device: str = "cpu") -> tuple[VAE, dict]:
     """Load a trained run from its folder: the model in evaluation mode on `device`, and its record."""
     path = Path(folder) / "model.safetensors"
     tensors, record = read_tensors(path, form=FORMAT, remedy=REMEDY)
-    model, _ = build_model(Run(**record["run"]), channels=record["image_channels"], size=record["image_size"])
+    layout = Layout(
+        **{key: tuple(value) if isinstance(value, list) else value for key, value in record["layout"].items()}
+    )
+    run = Run(**record["run"])
+    likelihood = build_likelihood(run.settings["likelihood"], channels=layout.channels)
+    arm = "vae" if run.arm == "vae_narrow" else run.arm  # the recorded layout is narrow already
+    model = BUILDERS[arm](layout, likelihood).to(memory_format=torch.channels_last)
     missing, unexpected = model.load_state_dict(tensors, strict=False)
     if unexpected or any(not (model.tied and name.startswith("decoder_weights.")) for name in missing):
         raise InputError(f"{path}: its tensors do not fit its recorded settings. {REMEDY}")

@@ -17,6 +17,7 @@ from bvae.seeds import derive_seed
 
 log = logging.getLogger(__name__)
 
+BFLOAT16_INSTRUCTIONS = ("avx512_bf16", "amx_bf16", "bf16")  # of a CPU, the last of an Arm
 HISTORY_COLUMNS = ("epoch", "elbo", "log_likelihood", "kl", "gradient_norm", "learning_rate")
 
 
@@ -28,10 +29,14 @@ def pick_device(name: str = "auto") -> torch.device:
 
 
 def pick_precision(name: str, device: torch.device) -> str:
-    """`auto` is bfloat16 on a GPU that has it, float32 elsewhere."""
+    """`auto` is bfloat16 where the device computes in it, float32 elsewhere."""
     if name != "auto":
         return name
-    return "bfloat16" if device.type == "cuda" and torch.cuda.is_bf16_supported() else "float32"
+    if device.type == "cuda":
+        return "bfloat16" if torch.cuda.is_bf16_supported(including_emulation=False) else "float32"
+    instructions = getattr(torch.cpu, "get_capabilities", dict)()  # an older torch does not tell: float32
+    found = any(instructions.get(name) for name in BFLOAT16_INSTRUCTIONS)
+    return "bfloat16" if found else "float32"
 
 
 def to_batch(images: Tensor) -> Tensor:

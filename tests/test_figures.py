@@ -133,17 +133,18 @@ def test_the_names_of_the_figures_are_those_that_the_workflow_asks_for():
 @pytest.mark.parametrize("kind", bvae.FIGURES)
 def test_a_figure_is_two_files_of_the_same_bytes_every_time(study, kind):
     with matplotlib.rc_context():
-        draw(kind, study, "tiny", Path("fake.safetensors"), 3, Path("first/v1.0"))
+        draw([kind], study, "tiny", Path("fake.safetensors"), 3, Path("first"))
         matplotlib.rcParams["font.size"] = 20  # a user's own settings change nothing
-        draw(kind, study, "tiny", Path("fake.safetensors"), 3, Path("second/v1.0"))
+        draw([kind], study, "tiny", Path("fake.safetensors"), 3, Path("second"))
         assert matplotlib.rcParams["font.size"] == 20
-    assert sorted(path.name for path in Path("first").iterdir()) == ["v1.0.png", "v1.0.svg"]
-    for suffix in ("svg", "png"):
-        assert Path(f"first/v1.0.{suffix}").read_bytes() == Path(f"second/v1.0.{suffix}").read_bytes()
-    with Image.open("first/v1.0.png") as image:
+    png, svg = (Path(f"first/{kind}-tiny-fake-z3.{suffix}") for suffix in ("png", "svg"))
+    assert sorted(Path("first").iterdir()) == [png, svg]
+    for path in (png, svg):
+        assert path.read_bytes() == ("second" / path.relative_to("first")).read_bytes()
+    with Image.open(png) as image:
         assert 1000 <= image.width <= 1500 and 200 <= image.height <= 1500
         assert np.ptp(np.asarray(image.convert("L"))) > 200  # something is drawn
-    assert ElementTree.parse("first/v1.0.svg").getroot().tag.endswith("svg")
+    assert ElementTree.parse(svg).getroot().tag.endswith("svg")
 
 
 def test_reconstructions_show_test_images_and_what_the_models_decode(study, fake):
@@ -390,8 +391,8 @@ def test_diverged_runs_are_empty_and_labelled(study, fake):
         mark_diverged(arm, seed)
     assert words(plots.quality(subject)).count("no finished run") == 4
     assert legend_of(plots.latent_variances(subject)) == ["BVAE (n = 0, 2 diverged)", "VAE (n = 0, 2 diverged)"]
-    for kind in FIGURES:
-        draw(kind, study, "tiny", Path("fake.safetensors"), 3, Path(kind))
+    draw(FIGURES, study, "tiny", Path("fake.safetensors"), 3, Path("all"))
+    assert len(list(Path("all").iterdir())) == 2 * len(FIGURES)
 
 
 def test_the_seed_is_the_studys_or_the_least(study, fake):

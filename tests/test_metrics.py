@@ -199,6 +199,8 @@ def test_probe_never_sees_test_labels_when_it_chooses():
 def test_probe_chooses_the_strength_that_is_best_on_held_out_images():
     """In 60 dimensions 90 images overfit: a search by hand over the same held-out images finds the same C."""
     from sklearn.linear_model import LogisticRegression
+    from sklearn.pipeline import make_pipeline
+    from sklearn.preprocessing import StandardScaler
 
     from bvae.seeds import derive_seed
 
@@ -206,14 +208,26 @@ def test_probe_chooses_the_strength_that_is_best_on_held_out_images():
     order = np.random.default_rng(derive_seed("oracle", "probe validation")).permutation(90)
     held, rest = order[:15], order[15:]
     scores = [
-        np.mean(
-            LogisticRegression(C=c, max_iter=1000).fit(train[rest], labels[rest]).predict(train[held]) == labels[held]
-        )
+        make_pipeline(StandardScaler(), LogisticRegression(C=c, max_iter=1000))
+        .fit(train[rest], labels[rest])
+        .score(train[held], labels[held])
         for c in protocol.PROBE_STRENGTHS
     ]
     assert len(set(scores)) > 1
     found = linear_probe(train, labels, train, labels, identity="oracle")
     assert found["c"] == protocol.PROBE_STRENGTHS[int(np.argmax(scores))]
+
+
+def test_probe_does_not_depend_on_the_scale_of_each_latent():
+    """Latents that a VAE hardly uses are a hundred times smaller than others, and still tell the class."""
+    (train, labels), (test, test_labels) = blobs(2_000, 4, 8, 0.8, seed=0), blobs(4_000, 4, 8, 0.8, seed=1)
+    found = linear_probe(train, labels, test, test_labels, identity="oracle")
+    scales, shift = np.array([1, 1, 1, 1e-2, 1e-2, 1e-2, 1e-3, 1e-3]), 5.0
+    assert linear_probe(train * scales + shift, labels, test * scales + shift, test_labels, identity="oracle") == found
+    # and it is as good as it can be: of Gaussian classes of equal covariance, the likeliest is the best answer
+    centres = 0.8 * np.random.default_rng(99).normal(size=(4, 8))
+    likeliest = np.square(test[:, None] - centres).sum(2).argmin(1)
+    assert found["accuracy"] > np.mean(likeliest == test_labels) - 0.01
 
 
 def test_probe_of_attributes_is_a_mean_of_balanced_accuracies():

@@ -1,4 +1,4 @@
-"""Metrics against public implementations that are not ours: scikit-image, and torch's own layers."""
+"""Metrics against public implementations that are not ours: scikit-image, torch-fidelity, and torch's own layers."""
 
 import numpy as np
 import pytest
@@ -7,8 +7,19 @@ from numpy.typing import NDArray
 from skimage.metrics import peak_signal_noise_ratio, structural_similarity
 from sklearn.datasets import load_sample_image
 from torch import Tensor
+from torch_fidelity.metric_fid import KEY_METRIC_FID, fid_features_to_statistics, fid_statistics_to_metric
+from torch_fidelity.metric_kid import KEY_METRIC_KID_MEAN, KEY_METRIC_KID_STD, kid_features_to_metric
+from torch_fidelity.metric_prc import KEY_METRIC_PRECISION, KEY_METRIC_RECALL, prc_features_to_metric
 
-from bvae.metrics import linear_probe, psnr, ssim
+from bvae.metrics import (
+    frechet_distance,
+    gaussian_statistics,
+    kernel_distance,
+    linear_probe,
+    precision_recall,
+    psnr,
+    ssim,
+)
 
 # --- reconstruction: scikit-image -----------------------------------------------------------------------------------
 
@@ -59,6 +70,41 @@ def test_psnr_is_that_of_scikit_image(channels, size):
     assert max(wanted) - min(wanted) > 3
 
 
+# --- distances: torch-fidelity --------------------------------------------------------------------------------------
+
+
+@pytest.fixture(params=[(1_200, 1_500, 64), (2_000, 1_000, 5)], ids=["64 features", "5 features"])
+def feature_sets(request) -> tuple[Tensor, Tensor]:
+    """Features of generated and of real images, (n, d) and (m, d), of spreads and places of their own."""
+    generated, real, d = request.param
+    generator = torch.Generator().manual_seed(d)
+    return 2 * torch.randn(generated, d, generator=generator) + 0.2, 1.8 * torch.randn(real, d, generator=generator)
+
+
+def test_the_frechet_distance_is_that_of_torch_fidelity(feature_sets):
+    statistics = [fid_features_to_statistics(features.double()) for features in feature_sets]
+    wanted = fid_statistics_to_metric(*statistics, False)[KEY_METRIC_FID]
+    assert frechet_distance(*map(gaussian_statistics, feature_sets)) == pytest.approx(wanted, rel=1e-10)
+    assert wanted > 1e-2
+
+
+def test_kid_is_that_of_torch_fidelity(monkeypatch, feature_sets):
+    monkeypatch.setattr("bvae.protocol.KID_SUBSETS", 10)
+    first, second = (features.double() for features in feature_sets)
+    found = kid_features_to_metric(first, second, kid_subsets=10, kid_subset_size=1_000, rng_seed=2020, verbose=False)
+    wanted = found[KEY_METRIC_KID_MEAN], found[KEY_METRIC_KID_STD]
+    assert kernel_distance(*feature_sets) == pytest.approx(wanted, rel=1e-9)
+    assert wanted[0] > wanted[1] > 0
+
+
+def test_precision_and_recall_are_those_of_torch_fidelity(feature_sets):
+    settings = {"prc_neighborhood": 3, "prc_batch_size": 10_000, "save_cpu_ram": False, "verbose": False}
+    found = prc_features_to_metric(*feature_sets, **settings)
+    wanted = found[KEY_METRIC_PRECISION], found[KEY_METRIC_RECALL]
+    assert precision_recall(*feature_sets) == pytest.approx(wanted, abs=1e-6)
+    assert 0 < wanted[0] < 1 and 0 < wanted[1] < 1 and wanted[0] != wanted[1]
+
+
 # --- the linear probe: a layer of torch -----------------------------------------------------------------------------
 
 
@@ -94,6 +140,12 @@ def trained_layer(train: NDArray, labels: NDArray, *, c: float, weights: Tensor 
     return layer
 
 
+def standardised(train: NDArray, test: NDArray) -> tuple[NDArray, NDArray]:
+    """Features (n, d) less the training features' mean, over their standard deviation, as the probe sees them."""
+    mean, deviation = train.mean(0), train.std(0)
+    return (train - mean) / deviation, (test - mean) / deviation
+
+
 def decisions(layer: torch.nn.Linear, features: NDArray) -> NDArray:
     return layer(torch.from_numpy(features)).argmax(1).numpy()
 
@@ -106,6 +158,8 @@ def test_probe_decides_as_a_softmax_layer_trained_to_convergence(monkeypatch, c)
     """
     monkeypatch.setattr("bvae.protocol.PROBE_STRENGTHS", (c,))
     (train, labels), (test, test_labels) = blobs(400, 4, 5, 0.8, seed=0), blobs(20_000, 4, 5, 0.8, seed=1)
+
+    train, test = standardised(train, test)
 
     def accuracy(of: NDArray) -> float:
         found = linear_probe(train, labels, test, of, identity="oracle")
@@ -124,6 +178,7 @@ def test_probe_of_an_attribute_decides_as_a_layer_that_weighs_both_values_the_sa
     """Logistic regression is a softmax of two outputs; its |w|² is twice that of the two rows w / 2 and -w / 2."""
     monkeypatch.setattr("bvae.protocol.PROBE_STRENGTHS", (1e-3,))
     (train, labels), (test, _) = blobs(400, 2, 5, 0.5, seed=0), blobs(20_000, 2, 5, 0.5, seed=1)
+    train, test = standardised(train, test)
     weights = torch.from_numpy(len(labels) / (2 * np.bincount(labels)))
     assert float(weights.max()) > 1.5
 

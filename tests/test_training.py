@@ -350,15 +350,33 @@ def test_precisions_run_and_are_recorded(fake, tmp_path, monkeypatch):
     for precision in ("float32", "bfloat16", "auto"):
         train_into(make_run(precision=precision), fake, tmp_path / precision)
         model, record = load_run(tmp_path / precision)
-        wanted = "float32" if precision == "auto" else precision  # auto, on a CPU
+        wanted = training.pick_precision("auto", CPU) if precision == "auto" else precision
         assert record["precision"] == wanted
         assert {parameter.dtype for parameter in model.parameters()} == {torch.float32}
         rows[precision] = evaluate_run(
             tmp_path / precision, fake, [], importance=SHORT_SWEEP, weights=NO_WEIGHTS, device=CPU
         )
         assert rows[precision]["precision"] == wanted
-    assert rows["auto"]["elbo"] == rows["float32"]["elbo"] != rows["bfloat16"]["elbo"]
+    assert rows["auto"]["elbo"] == rows[wanted]["elbo"]
+    assert rows["float32"]["elbo"] != rows["bfloat16"]["elbo"]
     assert rows["bfloat16"]["elbo"] == pytest.approx(rows["float32"]["elbo"], rel=0.02)
+
+
+@pytest.mark.parametrize(
+    ("instructions", "wanted"),
+    [
+        ({"avx512_f": True, "avx512_bf16": True, "amx_bf16": False}, "bfloat16"),
+        ({"avx512_f": True, "avx512_bf16": False, "amx_bf16": False}, "float32"),
+        ({"neon": True, "bf16": True}, "bfloat16"),
+        ({"neon": True}, "float32"),
+    ],
+)
+def test_auto_is_bfloat16_on_a_cpu_that_computes_in_it(monkeypatch, instructions, wanted):
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: instructions)
+    assert training.pick_precision("auto", CPU) == wanted
+    assert training.pick_precision("float32", CPU) == "float32"  # what a recipe names is what it gets
+    monkeypatch.delattr(torch.cpu, "get_capabilities")  # an older torch
+    assert training.pick_precision("auto", CPU) == "float32"
 
 
 def test_history_is_the_average_of_its_epoch(fake, tmp_path, monkeypatch):

@@ -1,6 +1,6 @@
 """The figures of a study, one recipe, data set and latent dimension each; an arm has its colour in all of them."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 import matplotlib.style
@@ -33,12 +33,14 @@ FIGURES: dict[str, Callable[[Subject], Figure]] = {
 }
 
 
-def draw(kind: str, study: dict, recipe: str, dataset_path: Path, latent_dim: int, output: Path) -> None:
-    """Draw one of FIGURES for a checked study: `<output>.svg` and `<output>.png`, the same bytes every time."""
+def draw(kinds: Iterable[str], study: dict, recipe: str, dataset_path: Path, latent_dim: int, folder: Path) -> None:
+    """Draw some of FIGURES for a checked study into a folder: an SVG and a PNG each, the same bytes every time."""
     subject = find_subject(study, recipe, load(dataset_path), latent_dim)
     torch.set_num_threads(study["recipes"][recipe]["threads"])
-    with matplotlib.style.context(["default", STYLE]):  # not the user's own matplotlibrc
-        figure = FIGURES[kind](subject)
-        with whole_file(f"{output}.svg") as svg, whole_file(f"{output}.png") as png:
-            figure.savefig(svg, format="svg", dpi=DPI, metadata={"Date": None})
-            figure.savefig(png, format="png", dpi=DPI, metadata={"Software": None})
+    for kind in kinds:
+        output = folder / f"{kind}-{recipe}-{subject.dataset.name}-z{latent_dim}"
+        with matplotlib.style.context(["default", STYLE]):  # not the user's own matplotlibrc
+            figure = FIGURES[kind](subject)
+            with whole_file(f"{output}.svg") as svg, whole_file(f"{output}.png") as png:
+                figure.savefig(svg, format="svg", dpi=DPI, metadata={"Date": None})
+                figure.savefig(png, format="png", dpi=DPI, metadata={"Software": None})

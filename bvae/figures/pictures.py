@@ -8,7 +8,6 @@ from typing import NamedTuple
 import numpy as np
 import torch
 from matplotlib.figure import Figure
-from sklearn.manifold import TSNE
 from torch import Tensor
 
 from bvae import protocol
@@ -141,6 +140,8 @@ def interpolations(subject: Subject) -> Figure:
 
 def embed(means: np.ndarray) -> np.ndarray:
     """t-SNE points (n, 2) of posterior means (n, latent_dim)."""
+    from sklearn.manifold import TSNE
+
     perplexity = min(protocol.TSNE_PERPLEXITY, (len(means) - 1) / 3)
     init = "pca" if (means.std(axis=0) > 0).sum() >= 2 else "random"  # two principal components need two columns
     return TSNE(perplexity=perplexity, init=init, learning_rate="auto", random_state=0).fit_transform(means)

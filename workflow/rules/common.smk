@@ -52,7 +52,6 @@ wildcard_constraints:
     latent_dim=r"\d+",
     seed=r"\d+",
     extractor="inception|classifier",
-    kind="|".join(bvae.FIGURES),
 
 
 def recipe_of(wildcards):
@@ -78,3 +77,21 @@ def threads_of(wildcards):
 
 def metrics_of(runs):
     return [f"{run_folder(**run)}/metrics.json" for run in runs]
+
+
+FIGURE = "{recipe}-{dataset}-z{latent_dim}"
+
+
+def figure_file(kind, suffix):
+    return report(
+        f"{STUDY_FOLDER}/figures/{kind}-{FIGURE}.{suffix}",
+        caption="../report/figure.rst",
+        category="Figures",
+        subcategory="{dataset}",
+        labels={"figure": kind, "latent dim": "{latent_dim}", "format": suffix},
+    )
+
+
+def figures_of(kinds):
+    """The files of some kinds of figures of a recipe, data set and latent dimension."""
+    return [figure_file(kind, suffix) for kind in kinds for suffix in ["svg", "png"]]

@@ -13,9 +13,8 @@ CLAIMS = [
     *[f"{STUDY_FOLDER}/claims.{suffix}" for suffix in ["csv", "md", "html"]],
     *[f"{STUDY_FOLDER}/tables/table4.{suffix}" for suffix in SUFFIXES],
 ]
-FIGURE = "{kind}-{recipe}-{dataset}-z{latent_dim}"
 FIGURES = [
-    f"{STUDY_FOLDER}/figures/{FIGURE.format(kind=kind, **group)}.{suffix}"
+    f"{STUDY_FOLDER}/figures/{kind}-{FIGURE.format(**group)}.{suffix}"
     for kind in bvae.FIGURES
     for group in GROUPS
     for suffix in ["svg", "png"]
@@ -80,7 +79,11 @@ rule claims:
         " --log {log:q}"
 
 
-rule figure:
+# Many kinds in one job, because they are drawn sooner than torch is imported; the slow one beside it.
+QUICKLY_DRAWN = [kind for kind in bvae.FIGURES if kind != "tsne"]
+
+
+rule figures:
     input:
         data=DATA,
         runs=lambda wildcards: metrics_of(
@@ -90,25 +93,33 @@ rule figure:
             == (wildcards.recipe, wildcards.dataset, wildcards.latent_dim)
         ),
     output:
-        report(
-            multiext(f"{STUDY_FOLDER}/figures/{FIGURE}", ".svg", ".png"),
-            caption="../report/figure.rst",
-            category="Figures",
-            subcategory="{dataset}",
-            labels={"figure": "{kind}", "latent dim": "{latent_dim}"},
-        ),
+        figures_of(QUICKLY_DRAWN),
     log:
-        f"{STUDY_LOGS}/{FIGURE}.log",
+        f"{STUDY_LOGS}/figures-{FIGURE}.log",
     benchmark:
-        f"{STUDY_BENCHMARKS}/{FIGURE}.tsv"
+        f"{STUDY_BENCHMARKS}/figures-{FIGURE}.tsv"
     conda:
         "../../environment.yml"
     params:
         study=STUDY_JSON,
-        stem=subpath(output[0], strip_suffix=".svg"),
+        kinds=QUICKLY_DRAWN,
+        folder=subpath(output[0], parent=True),
     shell:
-        "python -m bvae figure {wildcards.kind} --study {params.study:q} --data {input.data:q}"
-        " --recipe {wildcards.recipe} --latent-dim {wildcards.latent_dim} --output {params.stem:q} --log {log:q}"
+        "python -m bvae figure {params.kinds} --study {params.study:q} --data {input.data:q}"
+        " --recipe {wildcards.recipe} --latent-dim {wildcards.latent_dim} --output {params.folder:q} --log {log:q}"
+
+
+use rule figures as tsne with:
+    output:
+        figures_of(["tsne"]),
+    log:
+        f"{STUDY_LOGS}/tsne-{FIGURE}.log",
+    benchmark:
+        f"{STUDY_BENCHMARKS}/tsne-{FIGURE}.tsv"
+    params:
+        study=STUDY_JSON,
+        kinds=["tsne"],
+        folder=subpath(output[0], parent=True),
 
 
 rule publish:
