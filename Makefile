@@ -5,7 +5,7 @@ PYTHON ?= python3
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 export PYTHONPATH :=
 
-.PHONY: quick mnist test lint lock clean
+.PHONY: quick mnist test lint lock benchmark clean
 .DEFAULT_GOAL := quick
 
 # The stamp holds the lock that was installed: an unchanged lock is not installed again.
@@ -31,8 +31,14 @@ lint: .venv/installed.lock
 	python -m snakefmt --check Snakefile workflow
 	python -m snakemake --lint
 
+benchmark: .venv/installed.lock ## speed and memory beside pythae and a plain loop, into results/published/performance.*
+	python -m pip install --disable-pip-version-check -q -c requirements.lock \
+	  $$(python -c 'import tomllib; print(*tomllib.load(open("pyproject.toml", "rb"))["project"]["optional-dependencies"]["benchmark"])')
+	python -m snakemake -q all -- resources/data/mnist.safetensors
+	python workflow/scripts/performance.py
+
 lock: ## after a change of dependencies in pyproject.toml: new exact versions
-	uv pip compile --quiet --universal --python-version 3.11 --all-extras --no-header --no-annotate pyproject.toml -o requirements.lock
+	uv pip compile --quiet --universal --python-version 3.11 --extra workflow --extra dev --no-header --no-annotate pyproject.toml -o requirements.lock
 	{ printf 'name: bvae\nchannels:\n  - conda-forge\ndependencies:\n  - python=3.11\n  - pip\n  - pip: # the lines of requirements.lock: `make lock` writes both\n'; \
 	  sed 's/.*/      - "&"/' requirements.lock; } > environment.yml
 

@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 
 import bvae
-from bvae import ARMS, FIGURES
+from bvae import ARMS, FIGURES, gpus
 from bvae.files import InputError
 from bvae.memory import keep_freed_memory
 from bvae.protocol import INCEPTION_WEIGHTS
@@ -292,6 +292,8 @@ def main(arguments: list[str] | None = None) -> int:
     _start_logging(args.log)
     keep_freed_memory()
     try:
+        if getattr(args, "device", "cpu") != "cpu":
+            gpus.lease_gpu()
         args.run(args)
     except InputError as error:
         if args.verbose:

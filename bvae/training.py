@@ -113,8 +113,10 @@ def train(
     batch_size = min(batch_size, len(images))
     steps = len(images) // batch_size
     optimizer = build_optimizer(model, learning_rate, weight_decay)
+    total = epochs * steps + 1
+    rising = 0.0 if warmup * total == 1 else warmup  # of a single step: torch would divide by the 0 that follow it
     schedule = torch.optim.lr_scheduler.OneCycleLR(
-        optimizer, max_lr=learning_rate, total_steps=epochs * steps + 1, pct_start=warmup, cycle_momentum=False
+        optimizer, max_lr=learning_rate, total_steps=total, pct_start=rising, cycle_momentum=False
     )
     history: list[dict[str, float]] = []
     if resume_path is not None and (state := _read_resume(resume_path, fingerprint, device)):

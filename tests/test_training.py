@@ -149,6 +149,15 @@ def test_to_batch_is_exact():
     assert images.dtype == torch.uint8  # and its argument is left alone
 
 
+@pytest.mark.parametrize(("epochs", "warmup"), [(1, 1 / 7), (3, 1 / 19), (3, 0.05)])
+def test_a_warmup_of_a_single_step_is_none(fake, tmp_path, epochs, warmup):
+    """The schedule has 6 steps an epoch and the step where its cosine ends: the first of them has the peak, nearly."""
+    train_into(make_run(epochs=epochs, warmup=warmup, learning_rate=0.01), fake, tmp_path)
+    rates = [row["learning_rate"] for row in read_history(tmp_path)]
+    assert rates == sorted(rates, reverse=True)
+    assert 0.0094 < rates[0] <= 0.01
+
+
 def test_learning_rate_rises_to_its_peak_and_falls(fake, tmp_path):
     train_into(make_run(epochs=10, warmup=0.3, learning_rate=0.01), fake, tmp_path)
     rates = [row["learning_rate"] for row in read_history(tmp_path)]
