@@ -35,6 +35,7 @@ from bvae.metrics import (
     mean_image_log_likelihood,
     mse_per_pixel,
     psnr,
+    side_by_side,
 )
 from bvae.protocol import metric_name
 from bvae.runs import Run, train_run
@@ -159,6 +160,16 @@ def test_frechet_distance_of_two_draws_of_one_distribution_falls_as_one_over_n(n
     wanted = 2 * d + (d**2 + d) / 2  # 18
     error = np.std(found, ddof=1) / math.sqrt(1_000)
     assert abs(np.mean(found) - wanted) < 5 * error < 0.08 * wanted
+
+
+def test_side_by_side_is_map_with_one_core_for_each():
+    torch.set_num_threads(3)
+    found = side_by_side(lambda x: (x * x, torch.get_num_threads()), range(7))
+    assert found == [(x * x, 1) for x in range(7)]
+    assert torch.get_num_threads() == 3
+    with pytest.raises(ZeroDivisionError):
+        side_by_side(lambda x: 1 / x, [1, 0])
+    assert torch.get_num_threads() == 3
 
 
 # --- the linear probe -----------------------------------------------------------------------------------------------
