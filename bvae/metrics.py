@@ -22,7 +22,7 @@ PROBE_ITERATIONS = 10_000  # a guard: a fit that needs them all warns
 def side_by_side(function: Callable[[Item], Found], items: Iterable[Item]) -> list[Found]:
     """`map` on as many threads as torch may use, with one core for each item.
 
-    What scikit-learn and torch-fidelity compute gains little from several cores, or loses: docs/performance.md.
+    What scikit-learn and NumPy compute gains little from several cores, or loses by them: docs/performance.md.
     """
     threads = torch.get_num_threads()
 

@@ -362,7 +362,8 @@ def test_a_shipped_study_is_sound(path):
     assert 0 < len(runs) <= products
     assert study["study"] == path.stem
     assert {run["dataset"] for run in runs} <= set(DATASETS)
-    assert ({"vae"} if path.stem == "anchor" else {"bvae", "vae"}) <= {run["arm"] for run in runs}
+    compared = {"anchor": {"vae"}, "precision": {"bvae"}}.get(path.stem, {"bvae", "vae"})
+    assert compared <= {run["arm"] for run in runs}
 
 
 @pytest.mark.parametrize(
