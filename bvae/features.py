@@ -7,6 +7,7 @@ its distances rank models of one data set and can be compared with nothing outsi
 import logging
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -15,13 +16,13 @@ from torch import Tensor, nn
 from bvae import protocol
 from bvae.data import Dataset
 from bvae.files import InputError, read_tensors, sha256_of_file, write_tensors
-from bvae.metrics import frechet_distance, gaussian_statistics, kernel_distance, precision_recall
+from bvae.metrics import ball_radii, frechet_distance, gaussian_statistics, kernel_distance, precision_recall
 from bvae.seeds import derive_seed
 from bvae.training import to_batch
 
 log = logging.getLogger(__name__)
 
-FORMAT = "bvae-reference-2"
+FORMAT = "bvae-reference-3"
 BATCH = 250
 
 
@@ -103,6 +104,21 @@ def load_inception(weights: Path, device: torch.device) -> nn.Module:
     return extractor.to(device).eval()
 
 
+class RealFeatures(NamedTuple):
+    """Features of real images, with what every comparison needs of them: computed once, by `real_features`."""
+
+    values: Tensor  # (n, d)
+    mean: Tensor  # (d,), float64
+    covariance: Tensor  # (d, d), float64
+    radii: Tensor  # (n,), the distance of each to its third nearest
+
+
+def real_features(values: Tensor) -> RealFeatures:
+    """Features (n, d) with their statistics."""
+    statistics = (torch.from_numpy(array) for array in gaussian_statistics(values))
+    return RealFeatures(values, *statistics, ball_radii(values.float()))
+
+
 @dataclass(frozen=True)
 class Reference:
     """The real side of a Fréchet distance for one data set and one extractor, computed once.
@@ -112,7 +128,7 @@ class Reference:
     """
 
     extractor: str
-    features: Tensor | None  # (n, d) of the test images
+    features: RealFeatures | None  # of the test images
     images: int
     floor: dict[str, float]  # by metric name without prefix: fd, kid, precision, recall
     why_empty: str | None
@@ -174,19 +190,20 @@ def make_reference(dataset: Dataset, extractor: str, *, weights: Path, device: t
         classifier, accuracy = train_classifier(dataset, classifier_features(len(real)), device)
         log.info("classifier: accuracy %.4f on %d test images", accuracy, len(dataset.test_images))
     network = classifier if classifier is not None else load_inception(weights, device)
-    features = extract(network, real, device)
+    features = real_features(extract(network, real, device))
     generator = torch.Generator().manual_seed(derive_seed(dataset.name, "floor images"))
     drawn = dataset.train_images[torch.randperm(len(dataset.train_images), generator=generator)[: len(real)]]
     floor = compare(extract(network, drawn, device), features)
     return Reference(extractor, features, len(real), floor, None, dataset.sha256, classifier, accuracy)
 
 
-def compare(generated: Tensor, real: Tensor) -> dict[str, float]:
+def compare(generated: Tensor, real: RealFeatures) -> dict[str, float]:
     """`fd`, `kid` with `kid_spread` (from 1,000 images on), `precision` and `recall` of features (n, d)."""
-    row = {"fd": frechet_distance(gaussian_statistics(generated), gaussian_statistics(real))}
-    if kernel := kernel_distance(generated, real):
+    statistics = real.mean.numpy(), real.covariance.numpy()
+    row = {"fd": frechet_distance(gaussian_statistics(generated), statistics)}
+    if kernel := kernel_distance(generated, real.values):
         row |= {"kid": kernel[0], "kid_spread": kernel[1]}
-    row["precision"], row["recall"] = precision_recall(generated, real)
+    row["precision"], row["recall"] = precision_recall(generated, real.values, real.radii)
     return row
 
 
@@ -194,7 +211,7 @@ def save_reference(reference: Reference, path: Path) -> None:
     """Write a reference, the classifier's weights with it."""
     tensors, shape = {"empty": torch.zeros(1)}, None
     if reference.features is not None:
-        tensors = {"features": reference.features}
+        tensors = reference.features._asdict()
     if reference.classifier is not None:
         classifier = reference.classifier
         shape = [classifier.first.in_channels, classifier.pool.output_size]
@@ -216,4 +233,7 @@ def load_reference(path: Path) -> Reference:
         classifier = SmallClassifier(channels, 4 * pooled, outputs, features)
         classifier.load_state_dict(state)
         classifier.eval()
-    return Reference(features=tensors.get("features"), classifier=classifier, **facts)
+    features = None
+    if "values" in tensors:
+        features = RealFeatures(**{name: tensors[name] for name in RealFeatures._fields})
+    return Reference(features=features, classifier=classifier, **facts)

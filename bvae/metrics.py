@@ -124,28 +124,31 @@ def kernel_distance(generated: Tensor, real: Tensor) -> tuple[float, float] | No
     return float(np.mean(found)), float(np.std(found))
 
 
-def precision_recall(generated: Tensor, real: Tensor) -> tuple[float, float]:
+def precision_recall(generated: Tensor, real: Tensor, real_radii: Tensor | None = None) -> tuple[float, float]:
     """Precision and recall of generated images by the 3-nearest-neighbour balls of features (n, d).
 
     Kynkäänniemi et al., arXiv 1904.06991: the share of generated images inside a ball of the real ones, and vice versa.
     As torch-fidelity's, but a distance from one to the other is computed once, and not all neighbours are sorted.
+    `real_radii` are the `ball_radii` of the real features, where they are known.
     """
     generated, real = generated.float(), real.float()
-    generated_radius, real_radius = _ball_radii(generated), _ball_radii(real)
+    generated_radii, real_radii = ball_radii(generated), ball_radii(real) if real_radii is None else real_radii
     inside, reached = [], torch.zeros(len(real), dtype=torch.bool)
-    for some, radius in zip(generated.split(DISTANCE_ROWS), generated_radius.split(DISTANCE_ROWS), strict=True):
+    for some, radii in zip(generated.split(DISTANCE_ROWS), generated_radii.split(DISTANCE_ROWS), strict=True):
         distances = torch.cdist(some, real)
-        inside.append((distances <= real_radius).any(1))
-        reached |= (distances <= radius[:, None]).any(0)
+        inside.append((distances <= real_radii).any(1))
+        reached |= (distances <= radii[:, None]).any(0)
     return float(torch.cat(inside).double().mean()), float(reached.double().mean())
 
 
-def _ball_radii(features: Tensor) -> Tensor:
+def ball_radii(features: Tensor) -> Tensor:
     """The distance of each of n features (n, d) to the third nearest of the others, (n,)."""
     from sklearn.neighbors import NearestNeighbors
 
     neighbours = NearestNeighbors(n_neighbors=protocol.PRECISION_NEIGHBOURS + 1, algorithm="brute").fit(features)
-    return torch.from_numpy(neighbours.kneighbors(features)[0][:, -1]).to(features.dtype)  # itself is its nearest
+    return torch.from_numpy(neighbours.kneighbors(features)[0][:, -1].copy()).to(
+        features.dtype
+    )  # itself is its nearest
 
 
 def neighbour_accuracy(train: NDArray, train_labels: NDArray, test: NDArray, test_labels: NDArray) -> float:

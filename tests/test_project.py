@@ -88,6 +88,18 @@ def test_readme_shows_where_the_anchor_stands():
     assert 89.0 < run["nll_k200"] < 92.0
 
 
+def test_published_precisions_agree_within_the_spread_of_the_seeds():
+    table = pd.read_csv(ROOT / "results/published/precision/tables/table1.csv").query("arm == 'bvae'")
+    one, other = (table.set_index("recipe").loc[f"resnet-{precision}"] for precision in ("float32", "bfloat16"))
+    text = (ROOT / "docs/performance.md").read_text()
+    columns = {"elbo": 1, "reconstruction": 1, "probe_accuracy": 100, "fd_classifier_samples": 1, "knn_accuracy": 100}
+    for name, factor in columns.items():
+        assert one["n"] == other["n"] == 3
+        assert 0 < abs(one[name] - other[name]) < max(one[f"{name}_sd"], other[f"{name}_sd"])
+        cells = [f"{row[name] * factor:.2f} ± {row[f'{name}_sd'] * factor:.2f}" for row in (one, other)]
+        assert name == "knn_accuracy" or " | ".join(cells) in text
+
+
 def test_published_files_are_those_of_their_manifests():
     manifests = list((ROOT / "results/published").glob("*/manifest.json"))
     assert manifests

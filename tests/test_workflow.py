@@ -87,7 +87,7 @@ def test_generation_and_interpolation_stand_above_their_floor(quick):
     runs, table = quick_runs(quick), pd.read_csv(quick / TABLES / "table2.csv").set_index("arm")
     assert set(table["features"]) == {"classifier"}
     floor = read_tensors(
-        quick / "results/references/digits-classifier.safetensors", form="bvae-reference-2", remedy="", facts_only=True
+        quick / "results/references/digits-classifier.safetensors", form="bvae-reference-3", remedy="", facts_only=True
     )[1]["floor"]
     for what in ("samples", "mixture_samples", "interpolations", "slerp_interpolations", "reconstructions"):
         assert table.loc["real_images", f"fd_{what}"] == floor["fd"]

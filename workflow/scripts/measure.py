@@ -34,6 +34,7 @@ from bvae.runs import Run, build_model, device_name, train_run  # noqa: E402
 from bvae.training import build_optimizer, pick_device, pick_precision, train, training_step  # noqa: E402
 
 BATCH_SIZE, LEARNING_RATE, LATENT_DIM = 64, 1e-3, 128
+STEPS = 16  # of one timing of `arms`
 
 
 def recipe(*, threads: int, network: dict | None = None) -> dict:
@@ -63,13 +64,13 @@ def seconds(work: Callable[[], object], device: torch.device) -> float:
 # --------------------------------------------------------------------------------------------------------------------
 
 
-def ours(model: VAE, images: Tensor, precision: str, workers: int) -> None:
-    """One epoch of `bvae.training.train`, as a recipe's."""
+def ours(model: VAE, images: Tensor, precision: str, workers: int = 0, epochs: int = 1) -> None:
+    """`bvae.training.train`, as a recipe's."""
     train(
         model,
         images,
         identity=("benchmark", 0),
-        epochs=1,
+        epochs=epochs,
         batch_size=BATCH_SIZE,
         learning_rate=LEARNING_RATE,
         gradient_clip=100.0,
@@ -77,8 +78,15 @@ def ours(model: VAE, images: Tensor, precision: str, workers: int) -> None:
     )
 
 
-def bare(model: VAE, images: Tensor, precision: str, workers: int) -> None:
+def bare(model: VAE, images: Tensor, precision: str, workers: int = 0) -> None:
     """As many training steps on one batch that lies ready, and nothing else."""
+    take_step = prepared_step(model, images, precision)
+    for _ in range(len(images) // BATCH_SIZE):
+        take_step()
+
+
+def prepared_step(model: VAE, images: Tensor, precision: str) -> Callable[[], object]:
+    """A training step on the first images, without arguments."""
     take_step = training_step(
         model,
         build_optimizer(model, LEARNING_RATE, 0.0),
@@ -89,8 +97,7 @@ def bare(model: VAE, images: Tensor, precision: str, workers: int) -> None:
         dataset_size=len(images),
     )
     batch, noise = images[:BATCH_SIZE].clone(), torch.randn(1, BATCH_SIZE, LATENT_DIM, device=images.device)
-    for _ in range(len(images) // BATCH_SIZE):
-        take_step(batch, noise)
+    return lambda: take_step(batch, noise)
 
 
 class Batches(Dataset):
@@ -185,14 +192,50 @@ def training(args: argparse.Namespace) -> dict:
     if args.who in ("ours", "bare"):
         keep_freed_memory()  # as `python -m bvae` does; the others are as their users find them
     dataset = data.load(args.data)
-    network = {"architecture": "mlp", "hidden": [256, 128]} if args.mlp else None
     images = dataset.train_images[: args.images].to(device)
     run = TRAINERS[args.who]
-    run(make_model(args.arm, dataset, network).to(device), images[: 4 * BATCH_SIZE], args.precision, args.workers)
-    model = make_model(args.arm, dataset, network).to(device)
-    passed = [seconds(lambda: run(model, images, args.precision, args.workers), device) for _ in range(args.epochs)]
+    run(make_model(args.arm, dataset).to(device), images[: 4 * BATCH_SIZE], args.precision, args.workers)
+    model = make_model(args.arm, dataset).to(device)
+    passed = seconds(lambda: run(model, images, args.precision, args.workers), device)
     trained = len(images) // BATCH_SIZE * BATCH_SIZE if args.who in ("ours", "bare") else len(images)
-    return {"images_per_second": args.epochs * trained / sum(passed)}
+    return {"images_per_second": trained / passed}
+
+
+def arms(args: argparse.Namespace) -> dict:
+    """Seconds an image of the bare step of the BVAE and of its VAE, in turn within one process."""
+    device = pick_device(args.device)
+    torch.set_num_threads(args.threads)
+    keep_freed_memory()
+    dataset = data.load(args.data)
+    images = dataset.train_images[: args.images].to(device)
+    models = {arm: make_model(arm, dataset).to(device) for arm in ("bvae", "vae")}
+    steps = {arm: prepared_step(model, images, args.precision) for arm, model in models.items()}
+    found: dict[str, list[float]] = {arm: [] for arm in steps}
+    for round_number in range(args.repetitions + 1):
+        for arm, take_step in steps.items():
+            passed = seconds(lambda take_step=take_step: [take_step() for _ in range(STEPS)], device)
+            if round_number:  # the first warms up
+                found[arm].append(passed / STEPS / BATCH_SIZE)
+    return found
+
+
+def scaling(args: argparse.Namespace) -> dict:
+    """Seconds an image of our training with few images and with many, of a network so small that the rest shows."""
+    device = pick_device(args.device)
+    torch.set_num_threads(args.threads)
+    keep_freed_memory()
+    dataset = data.load(args.data)
+    images = dataset.train_images.to(device)
+    network = {"architecture": "mlp", "hidden": [256, 128]}
+    sizes = {"many": len(images), "few": min(1_000, len(images))}
+    found: dict[str, list[float]] = {name: [] for name in sizes}
+    for round_number in range(args.repetitions + 1):
+        for name, size in sizes.items():
+            model, epochs = make_model("bvae", dataset, network).to(device), len(images) // size
+            passed = seconds(lambda m=model, s=size, e=epochs: ours(m, images[:s], args.precision, epochs=e), device)
+            if round_number:
+                found[name].append(passed / (epochs * (size // BATCH_SIZE) * BATCH_SIZE))
+    return found | {"images": sizes}
 
 
 # --------------------------------------------------------------------------------------------------------------------
@@ -311,7 +354,7 @@ def costs(args: argparse.Namespace) -> dict:
     return arms
 
 
-MEASUREMENTS = (training, prepare, evaluation, memory, celeba, ceilings, costs)
+MEASUREMENTS = (training, arms, scaling, prepare, evaluation, memory, celeba, ceilings, costs)
 
 
 def flags() -> Iterator[tuple[str, dict]]:
@@ -322,6 +365,7 @@ def flags() -> Iterator[tuple[str, dict]]:
     yield "--workers", {"type": int, "default": 0}
     yield "--images", {"type": int, "default": 4096}
     yield "--epochs", {"type": int, "default": 1}
+    yield "--repetitions", {"type": int, "default": 5}
     yield "--device", {"default": "auto"}
     yield "--folder", {"type": Path}
 
@@ -332,7 +376,6 @@ def main() -> None:
     parser.add_argument("what", choices=[measurement.__name__ for measurement in MEASUREMENTS])
     parser.add_argument("who", choices=[*TRAINERS, "-"], help="the trainer; - for everything else")
     parser.add_argument("data", type=Path)
-    parser.add_argument("--mlp", action="store_true", help="a small network instead of the residual one")
     for flag, settings in flags():
         parser.add_argument(flag, **settings)
     args = parser.parse_args()

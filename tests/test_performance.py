@@ -1,0 +1,109 @@
+"""The performance benchmark runs and its rows are complete. What it measures is in no test: machines differ."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import conftest
+import pytest
+import torch
+
+from bvae import data
+
+ROOT = Path(__file__).parents[1]
+SCRIPT = ROOT / "workflow/scripts/performance.py"
+PUBLISHED = ROOT / "results/published"
+GOALS = (  # what every machine is asked, without the precision that it has
+    "training / bare step",
+    "training / pythae",
+    "training / plain loop",
+    "step of the BVAE / of the VAE",
+    "weights, gradients and moments of the BVAE / VAE",
+    "two jobs of one thread / one of two",
+    "time an image, 60,000 images / 1,000",
+    "evaluation of one run, NLL sweep aside",
+    "start and imports of a job: train",
+    "start and imports of a job: evaluate",
+    "`snakemake -n` of 1,000 runs",
+    "training on CelebA's size, beyond its data",
+    "`make quick`, all jobs, after installation",
+)
+
+
+@pytest.fixture(scope="module")
+def report(tmp_path_factory) -> dict:
+    """A benchmark of some groups of rows, once each, on a few fake images in MNIST's format."""
+    folder = tmp_path_factory.mktemp("performance")
+    fake = conftest.make_dataset(300, 120, size=28)
+    tensors = fake.tensors()
+    mnist = data.make(name="mnist", classes=fake.classes, source="here", licence="none", **tensors)
+    data.save(mnist, folder / "mnist.safetensors")
+    command = [sys.executable, SCRIPT, "--data", folder / "mnist.safetensors", "--output", folder, "--repetitions", "1"]
+    command += [
+        "--images",
+        "128",
+        "--celeba-images",
+        "300",
+        "--workers",
+        "0",
+        "--groups",
+        "training",
+        "arms",
+        "evaluation",
+        "memory",
+    ]
+    done = subprocess.run([str(part) for part in command], cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-4000:]
+    assert (folder / "performance.png").stat().st_size > 5_000
+    found = json.loads((folder / "performance.json").read_text())
+    page = (folder / "performance.md").read_text()
+    found["rows"] = [row for rows in found["rows"].values() for row in rows]
+    for row in found["rows"]:
+        assert f"| {row['name']}, {row['unit']} |" in page
+    return found
+
+
+def test_the_benchmark_measures_every_row(report):
+    names = [row["name"].split(", float32")[0].split(", bfloat16")[0] for row in report["rows"]]
+    assert {"training / bare step", "training / plain loop", "step of the BVAE / of the VAE"} <= set(names)
+    for row in report["rows"]:
+        assert len(row["ours"]) == (0 if row["note"] == "pythae is not installed" else 1)
+        assert all(0 < value < 1e6 for value in row["ours"] + row["theirs"])
+        if row["theirs"]:
+            assert row["ratio"] == [row["ours"][0] / row["theirs"][0]]
+            assert len(row["ratio"]) == 1  # its median, and the end of its range
+            kept = row["ratio"][0] <= row["bound"] if row["highest"] else row["ratio"][0] >= row["bound"]
+            assert row["reached"] is kept
+
+
+def test_the_counted_rows_are_known(report):
+    """The state of training is four numbers a parameter; the data set of 300 + 37 random images is 3.95 MiB."""
+    from bvae.networks import BVAE, VAE, Layout, parameter_breakdown
+    from bvae.objective import Bernoulli
+
+    layout = Layout("resnet", 1, 28, 128, (16, 32, 64), neck=16, hidden=(128,))
+    with torch.device("meta"):
+        counts = [parameter_breakdown(model(layout, Bernoulli()))["total"] for model in (BVAE, VAE)]
+    rows = {row["name"]: row for row in report["rows"]}
+    state = rows["weights, gradients and moments of the BVAE / VAE"]
+    assert state["ours"] + state["theirs"] == pytest.approx([16 * count / 2**20 for count in counts])
+    assert state["ratio"][0] == pytest.approx(counts[0] / counts[1])
+    memory = rows["training on CelebA's size, beyond its data"]
+    assert f"data set of {337 * 3 * 64 * 64 / 2**20:.0f} MiB" in memory["note"]
+
+
+def test_the_published_benchmark_is_complete():
+    """Every row, at least five repetitions of what is timed, and the verdicts that its numbers give."""
+    found = json.loads((PUBLISHED / "performance.json").read_text())
+    assert found["repetitions"] >= 5 and found["versions"]["pythae"] == "0.1.2"
+    rows = [row for group in found["rows"].values() for row in group]
+    names = [row["name"] for row in rows]
+    for goal in GOALS:
+        assert any(name.startswith(goal) for name in names), goal
+    page = (PUBLISHED / "performance.md").read_text()
+    for row in rows:
+        assert row["name"] in page
+        counted = row["unit"] == "MiB"
+        assert len(row["ours"]) == (1 if counted else found["repetitions"])
+        assert len(row["theirs"]) in (0, len(row["ours"]))
