@@ -83,6 +83,7 @@ def test_the_cards_are_those_of_the_machine_or_those_named(monkeypatch):
 def test_a_step_that_may_compute_on_a_gpu_leases_one(tmp_path, monkeypatch, device, leases):
     calls = []
     monkeypatch.setattr(gpus, "lease_gpu", lambda: calls.append(1))
+    monkeypatch.setattr("bvae.__main__._start_logging", lambda path: None)  # the root logger is other tests', too
     missing = tmp_path / "missing.safetensors"
     step = ["reference", "--data", str(missing), "--extractor", "classifier", "--output", str(tmp_path / "out")]
     assert main([*step, "--device", device]) == 1
