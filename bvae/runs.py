@@ -122,7 +122,8 @@ def load_run(folder: str | Path, *, device: str = "cpu") -> tuple[VAE, dict]:
     run = Run(**record["run"])
     likelihood = build_likelihood(run.settings["likelihood"], channels=layout.channels)
     arm = "vae" if run.arm == "vae_narrow" else run.arm  # the recorded layout is narrow already
-    model = BUILDERS[arm](layout, likelihood).to(memory_format=torch.channels_last)
+    with torch.random.fork_rng(devices=[]):  # the initial weights that are replaced leave the caller's numbers alone
+        model = BUILDERS[arm](layout, likelihood).to(memory_format=torch.channels_last)
     missing, unexpected = model.load_state_dict(tensors, strict=False)
     if unexpected or any(not (model.tied and name.startswith("decoder_weights.")) for name in missing):
         raise InputError(f"{path}: its tensors do not fit its recorded settings. {REMEDY}")

@@ -354,6 +354,15 @@ def test_a_broken_model_file_is_refused_by_name(fake, tmp_path, break_it, messag
             read()
 
 
+def test_loading_a_run_leaves_the_random_numbers_of_its_caller_alone(fake, tmp_path):
+    train_into(make_run(arm="vae_narrow"), fake, tmp_path)
+    torch.manual_seed(3)
+    wanted = torch.rand(4)
+    torch.manual_seed(3)
+    load_run(tmp_path)
+    assert torch.equal(torch.rand(4), wanted)
+
+
 def test_precisions_run_and_are_recorded(fake, tmp_path, monkeypatch):
     rows = {}
     for precision in ("float32", "bfloat16", "auto"):

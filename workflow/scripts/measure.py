@@ -13,7 +13,7 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import torch
@@ -357,27 +357,18 @@ def costs(args: argparse.Namespace) -> dict:
 MEASUREMENTS = (training, arms, scaling, prepare, evaluation, memory, celeba, ceilings, costs)
 
 
-def flags() -> Iterator[tuple[str, dict]]:
-    """What a measurement may be told."""
-    yield "--arm", {"default": "vae"}
-    yield "--precision", {"default": "float32"}
-    yield "--threads", {"type": int, "default": 2}
-    yield "--workers", {"type": int, "default": 0}
-    yield "--images", {"type": int, "default": 4096}
-    yield "--epochs", {"type": int, "default": 1}
-    yield "--repetitions", {"type": int, "default": 5}
-    yield "--device", {"default": "auto"}
-    yield "--folder", {"type": Path}
-
-
 def main() -> None:
     """Measure one thing."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("what", choices=[measurement.__name__ for measurement in MEASUREMENTS])
     parser.add_argument("who", choices=[*TRAINERS, "-"], help="the trainer; - for everything else")
     parser.add_argument("data", type=Path)
-    for flag, settings in flags():
-        parser.add_argument(flag, **settings)
+    parser.add_argument("--arm", default="vae")
+    parser.add_argument("--precision", default="float32")
+    for flag, default in (("threads", 2), ("workers", 0), ("images", 4096), ("epochs", 1), ("repetitions", 5)):
+        parser.add_argument(f"--{flag}", type=int, default=default)
+    parser.add_argument("--device", default="auto")
+    parser.add_argument("--folder", type=Path)
     args = parser.parse_args()
     measurement = next(one for one in MEASUREMENTS if one.__name__ == args.what)
     print(json.dumps(measurement(args)))

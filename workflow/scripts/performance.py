@@ -360,8 +360,7 @@ def draw(rows: list[Row], path: Path) -> None:
     above = [high - m for m, (_, high) in zip(medians, ranges, strict=True)]
     colours = ["#0072b2" if row.reached else "#d55e00" for row in shown]
     axes.barh(places, medians, xerr=(below, above), color=colours, height=0.62, error_kw={"lw": 1, "ecolor": "0.25"})
-    goals = [row.bound for row in shown]
-    axes.scatter(goals, places, marker="|", s=260, color="black", zorder=3, label="goal (≤ or ≥ as named)")
+    axes.scatter([row.bound for row in shown], places, marker="|", s=260, color="black", zorder=3)
     names = [f"{row.name}  (goal {row.goal})" for row in shown]
     axes.set_yticks(places, names, fontsize=8)
     axes.invert_yaxis()
@@ -389,9 +388,7 @@ def main() -> None:
     args.data = args.data.absolute()
     with tempfile.TemporaryDirectory() as scratch:
         bench = Bench(args, Path(scratch))
-        rows = rows_that_stay(args.output / "performance.json", args.groups)
-        rows |= {group: GROUPS[group](bench) for group in args.groups}
-        report = {
+        conditions = {
             "machine": f"{cpu_name()}, {os.cpu_count()} cores",
             "device": bench.ceilings["device"],
             "threads": args.threads,
@@ -399,6 +396,10 @@ def main() -> None:
             "versions": {
                 name: metadata.version(name) if installed(name) else "not installed" for name in ("torch", "pythae")
             },
+        }
+        rows = rows_that_stay(args.output / "performance.json", args.groups, conditions)
+        rows |= {group: GROUPS[group](bench) for group in args.groups}
+        report = conditions | {
             "ceilings": bench.ceilings,
             "mflop_an_image": bench.costs["vae"]["mflop_of_training"],
         }
@@ -415,11 +416,18 @@ def main() -> None:
     print(as_markdown(report, shown))
 
 
-def rows_that_stay(path: Path, measured: list[str]) -> dict[str, list[Row]]:
-    """The rows of an earlier benchmark by group, but for those that are measured now."""
+def rows_that_stay(path: Path, measured: list[str], conditions: dict) -> dict[str, list[Row]]:
+    """The rows of an earlier benchmark by group, but for those measured now; its conditions must be the same."""
     if not path.exists() or set(measured) == set(GROUPS):
         return {}
-    found = json.loads(path.read_text(encoding="utf-8"))["rows"]
+    report = json.loads(path.read_text(encoding="utf-8"))
+    for name, wanted in conditions.items():
+        if report[name] != wanted:
+            sys.exit(
+                f"{path}: its {name} was {report[name]}, now it is {wanted}: rows of both cannot stand in one table."
+                " Measure all groups, or choose another --output."
+            )
+    found = report["rows"]
     names = {one.name for one in fields(Row)}
     return {
         group: [Row(**{name: value for name, value in row.items() if name in names}) for row in rows]
