@@ -37,7 +37,14 @@ def _fetch(args: argparse.Namespace) -> None:
 
     given = {key: getattr(args, key) for key in IMAGE_OPTIONS}
     options = {key: value for key, value in given.items() if value is not None and value is not False}
-    fetch(args.source, name=args.name, output=args.output, expected_sha256=args.sha256, options=options)
+    fetch(
+        args.source,
+        name=args.name,
+        output=args.output,
+        expected_sha256=args.sha256,
+        validation=args.validation,
+        options=options,
+    )
 
 
 def _describe(args: argparse.Namespace) -> None:
@@ -83,6 +90,16 @@ def _evaluate(args: argparse.Namespace) -> None:
         args.run_folder, load(args.data), references, importance=importance, weights=args.weights, device=device
     )
     write_json(args.run_folder / "metrics.json", row)
+
+
+def _validate(args: argparse.Namespace) -> None:
+    from bvae.data import load
+    from bvae.evaluation import validate_run
+    from bvae.files import write_json
+    from bvae.training import pick_device
+
+    row = validate_run(args.run_folder, load(args.data), device=pick_device(args.device))
+    write_json(args.run_folder / "validation.json", row)
 
 
 def _controls(args: argparse.Namespace) -> None:
@@ -143,6 +160,12 @@ def _claims(args: argparse.Namespace) -> None:
     write_claims(_json_object(args.study, "--study"), args.claims, args.output)
 
 
+def _tuning(args: argparse.Namespace) -> None:
+    from bvae.tuning import write_tuning
+
+    write_tuning(_json_object(args.study, "--study"), args.output)
+
+
 def _figure(args: argparse.Namespace) -> None:
     from bvae.figures import draw
 
@@ -186,6 +209,12 @@ def build_parser() -> argparse.ArgumentParser:
     step.add_argument("--name", required=True, help="the data set's name")
     step.add_argument("--output", type=Path, required=True, help="resources/data/<name>.safetensors")
     step.add_argument("--sha256", help="expected hash of the decoded arrays; the log gives the hash")
+    step.add_argument(
+        "--validation",
+        type=int,
+        default=0,
+        help="so many training images, a fixed draw, in place of the test images, to choose settings on",
+    )
     images = step.add_argument_group("taken by the sources folder and zip")
     images.add_argument("--mode", choices=("grey", "rgb"), help="convert every image; without it they must be alike")
     images.add_argument("--crop", type=int, help="keep the central square of so many pixels")
@@ -231,6 +260,10 @@ def build_parser() -> argparse.ArgumentParser:
     step.add_argument("--importance", required=True, help="samples and images of the NLL sweep as JSON, as a recipe's")
     step.set_defaults(run=_evaluate)
 
+    step = steps.add_parser("validate", parents=[device], help="a trained run to validation.json: its ELBO alone")
+    step.add_argument("run_folder", type=Path, help="folder of the run, trained on a data set with --validation")
+    step.set_defaults(run=_validate)
+
     step = steps.add_parser("controls", parents=[data], help="what a data set gives without an autoencoder")
     step.add_argument("--output", type=Path, required=True)
     step.set_defaults(run=_controls)
@@ -262,6 +295,10 @@ def build_parser() -> argparse.ArgumentParser:
     step.add_argument("--claims", type=Path, required=True, help="config/claims.yaml")
     step.add_argument("--output", type=Path, required=True, help="the study's folder, for claims.* and tables/table4.*")
     step.set_defaults(run=_claims)
+
+    step = steps.add_parser("tuning", parents=[common, study], help="the table and picture of a study that tunes")
+    step.add_argument("--output", type=Path, required=True, help="the study's folder, for tuning.*")
+    step.set_defaults(run=_tuning)
 
     step = steps.add_parser("figure", parents=[data, study], help="figures of a study")
     step.add_argument("kinds", nargs="+", choices=FIGURES, metavar="KIND", help=f"of {', '.join(FIGURES)}")

@@ -60,14 +60,22 @@ def expand_runs(config: dict) -> list[dict]:
     return [dict(zip(names, combination, strict=True)) for combination in runs]
 
 
-def training_settings(recipe: dict) -> dict:
-    """The part of a checked recipe that its models depend on; a change of the rest only evaluates anew."""
-    return {key: value for key, value in recipe.items() if key != "importance"}
+def training_settings(recipe: dict, arm: str) -> dict:
+    """The part of a checked recipe that an arm's models depend on; a change of the rest only evaluates anew."""
+    settings = {key: value for key, value in recipe.items() if key != "importance"}
+    rate = recipe["training"]["learning_rate"]
+    rate = rate[arm] if isinstance(rate, dict) else rate  # one for every arm, or each arm's own
+    return settings | {"training": recipe["training"] | {"learning_rate": rate}}
 
 
 def run_folder(recipe: str, dataset: str, arm: str, latent_dim: int | str, seed: int | str) -> str:
     """Where a run lives, from the working directory: what changes its numbers is in the path by name."""
     return f"results/runs/{recipe}/{dataset}/{arm}-z{latent_dim}-seed{seed}"
+
+
+def results_name(study: dict) -> str:
+    """The file in each run's folder that a checked study's tables are made of."""
+    return "validation.json" if study["tuning"] else "metrics.json"
 
 
 def group_paths(study: dict) -> list[dict]:
@@ -116,10 +124,11 @@ def _explain(error: jsonschema.ValidationError) -> Iterator[str]:
         case "enum":
             yield f"{place}: '{value}' is not known. {suggest(value, error.validator_value)}"
         case "type":
+            kinds = error.validator_value if isinstance(error.validator_value, list) else [error.validator_value]
             hint = ""
-            if error.validator_value == "number" and isinstance(value, str):
+            if "number" in kinds and isinstance(value, str):
                 hint = " (YAML reads 1e-3 as text: write 1.0e-3 or 0.001)"
-            yield f"{place}: expected {error.validator_value}, got {value!r}{hint}"
+            yield f"{place}: expected {' or '.join(kinds)}, got {value!r}{hint}"
         case "pattern":
             yield f"{place}: '{value}' is not a name: use lower-case letters, digits, '_' and '-'"
         case "uniqueItems":

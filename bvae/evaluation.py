@@ -83,33 +83,9 @@ def evaluate_run(
     `importance` is the recipe's: `samples`, the sweep over K, and `images`, how many test images it is done on.
     A metric that means nothing here is None, and `empty` says why. A run that diverged has its identity and no metric.
     """
-    model, record = load_run(folder, device=str(device))
-    torch.set_num_threads(record["run"]["settings"]["threads"])
-    if record["dataset_sha256"] != dataset.sha256:
-        raise InputError(
-            f"{folder}: trained on data {record['dataset_sha256'][:12]}…, but {dataset.name} is now"
-            f" {dataset.sha256[:12]}…. Train it again: delete {folder} and run `snakemake`."
-        )
-    run = Run(**record["run"])
-    row = {
-        **{key: value for key, value in asdict(run).items() if key != "settings"},
-        **{key: record[key] for key in ("status", "precision", "device", "versions", "dataset_sha256")},
-        "settings": run.settings,
-        "importance": importance,
-        "layout": record["layout"],
-        "training_version": record["training_version"],
-        "evaluation_version": bvae.EVALUATION_VERSION,
-        "likelihood": model.likelihood.name,
-        "binary_pixels": _binary(dataset.test_images),
-        "train_images": len(dataset.train_images),
-        "test_images": len(dataset.test_images),
-        "empty": {},
-    }
-    breakdown = parameter_breakdown(model)
-    row |= {f"parameters_{line}": count for line, count in breakdown.items()}
-    row["parameters"] = row.pop("parameters_total")
-    row["model_mb"] = 4 * row["parameters"] / 2**20
-    if record["status"] != "finished":
+    model, run, row = _open_run(folder, dataset, device)
+    row["importance"] = importance
+    if row["status"] != "finished":
         return row
     means = posterior_means(model, dataset.test_images, device)
     train = posterior_means(model, dataset.train_images, device)
@@ -123,6 +99,55 @@ def evaluate_run(
     if row["ssim"] is None:
         row["empty"]["ssim"] = f"images of {dataset.size} pixels; its window needs {protocol.SSIM_WINDOW}"
     return row
+
+
+def validate_run(folder: Path, dataset: Dataset, *, device: torch.device) -> dict:
+    """The ELBO of a trained run and its terms on held-out training images, which stand as test images in `dataset`.
+
+    Raises InputError for a data set that was not made by `fetch --validation`: settings are not chosen on test images.
+    """
+    if "--validation" not in dataset.source.split():
+        raise InputError(
+            f"{dataset.name}: found the test images of {dataset.source}, wanted training images held out by `python -m"
+            " bvae fetch --validation`, as in workflow/rules/datasets/mnist_validation.smk. A study with `tuning: true`"
+            " chooses settings, and test images are for its results alone."
+        )
+    model, run, row = _open_run(folder, dataset, device)
+    if row["status"] != "finished":
+        return row
+    means = posterior_means(model, dataset.test_images, device)
+    found = _reconstruction(model, dataset, run, means, device)
+    return row | {name: found[name] for name in ("elbo", "elbo_noise_error", "reconstruction", "kl")}
+
+
+def _open_run(folder: Path, dataset: Dataset, device: torch.device) -> tuple[VAE, Run, dict]:
+    """A trained run of `dataset`: its model, what it is, and the part of its results that needs no computing."""
+    model, record = load_run(folder, device=str(device))
+    torch.set_num_threads(record["run"]["settings"]["threads"])
+    if record["dataset_sha256"] != dataset.sha256:
+        raise InputError(
+            f"{folder}: trained on data {record['dataset_sha256'][:12]}…, but {dataset.name} is now"
+            f" {dataset.sha256[:12]}…. Train it again: delete {folder} and run `snakemake`."
+        )
+    run = Run(**record["run"])
+    row = {
+        **{key: value for key, value in asdict(run).items() if key != "settings"},
+        **{key: record[key] for key in ("status", "precision", "device", "versions", "dataset_sha256")},
+        "settings": run.settings,
+        "layout": record["layout"],
+        "training_version": record["training_version"],
+        "evaluation_version": bvae.EVALUATION_VERSION,
+        "likelihood": model.likelihood.name,
+        "binary_pixels": _binary(dataset.test_images),
+        "train_images": len(dataset.train_images),
+        "test_images": len(dataset.test_images),
+        "empty": {},
+    }
+    breakdown = parameter_breakdown(model)
+    row |= {f"parameters_{line}": count for line, count in breakdown.items()}
+    row["parameters"] = row.pop("parameters_total")
+    row["model_mb"] = 4 * row["parameters"] / 2**20
+    return model, run, row
 
 
 def _binary(images: Tensor) -> bool:

@@ -13,7 +13,7 @@ import pandas as pd
 
 import bvae
 from bvae import protocol
-from bvae.config import expand_runs, group_paths, run_folder, training_settings
+from bvae.config import expand_runs, group_paths, results_name, run_folder, training_settings
 from bvae.files import InputError, read_json
 from bvae.notes import bounds, on_cost, on_empty, on_features, on_runs, on_table1, on_table2
 from bvae.protocol import EXTRACTORS, metric_name
@@ -101,7 +101,7 @@ PACKAGES = ("torch", "torchvision", "torch-fidelity", "scikit-learn", "pandas", 
 
 
 def collect_runs(study: dict, root: Path = Path()) -> list[dict]:
-    """Read the metrics of every run of a checked study, in the study's order.
+    """Read the results of every run of a checked study, in the study's order: its metrics, or of tuning its ELBO.
 
     Raises InputError that names every run whose recorded settings, data or version are not the study's.
     """
@@ -109,9 +109,10 @@ def collect_runs(study: dict, root: Path = Path()) -> list[dict]:
     data_hashes: dict[str, str] = {}
     for run in expand_runs(study):
         path, recipe = root / run_folder(**run), study["recipes"][run["recipe"]]
-        row = read_json(path / "metrics.json")
+        row = read_json(path / results_name(study))
         rows.append(row)
-        wanted = run | {"settings": training_settings(recipe), "importance": recipe["importance"]}
+        wanted = run | {"settings": training_settings(recipe, run["arm"])}
+        wanted |= {} if study["tuning"] else {"importance": recipe["importance"]}
         if {key: row.get(key) for key in wanted} != wanted:
             stale.append(f"{path}: its recorded settings differ from the study's")
         elif (row["training_version"], row["evaluation_version"]) != (bvae.TRAINING_VERSION, bvae.EVALUATION_VERSION):

@@ -99,7 +99,17 @@ FAULTS = {
     "number as text": (
         f"{TRAINING}.learning_rate",
         "1e-3",
-        f"{TRAINING}.learning_rate: expected number, got '1e-3' (YAML reads 1e-3 as text: write 1.0e-3 or 0.001)",
+        f"{TRAINING}.learning_rate: expected number or object, got '1e-3' (YAML reads 1e-3 as text: write 1.0e-3",
+    ),
+    "number of an arm as text": (
+        f"{TRAINING}.learning_rate",
+        {"bvae": "1e-3", "bvae_gain": 0.001, "vae": 0.001, "vae_narrow": 0.001},
+        f"{TRAINING}.learning_rate.bvae: expected number, got '1e-3' (YAML reads 1e-3 as text: write 1.0e-3 or 0.001)",
+    ),
+    "an arm without a rate": (
+        f"{TRAINING}.learning_rate",
+        {"bvae": 0.001, "bvae_gain": 0.001, "vae": 0.001},
+        f"{TRAINING}.learning_rate: 'vae_narrow' is missing",
     ),
     "boolean for a number": (f"{TRAINING}.epochs", True, f"{TRAINING}.epochs: expected integer, got True"),
     "fraction for an integer": ("blocks.0.seeds", [0.5], "blocks[0].seeds[0]: expected integer, got 0.5"),
@@ -178,7 +188,7 @@ def test_every_fault_is_named_at_once():
         "blocks[0]: 'seeds' is missing",
         "recipes.plain.network.architecture: 'cnn' is not known",
         "recipes.plain.training.epochs: expected integer, got 2.5",
-        "recipes.plain.training.learning_rate: expected number, got '1e-3'",
+        "recipes.plain.training.learning_rate: expected number or object, got '1e-3'",
     ]
     assert len(found) == len(wanted)
     for text in wanted:
@@ -247,6 +257,7 @@ def test_defaults_are_filled_in_at_every_depth():
         "study": "small",
         "title": "",
         "features": ["classifier"],
+        "tuning": False,
         "blocks": [
             {
                 "datasets": ["digits"],
@@ -388,7 +399,22 @@ def test_names_agree_with_what_builds_them():
 
 def test_what_training_depends_on_is_all_but_the_importance_samples():
     recipe = check(sound())["recipes"]["plain"]
-    assert training_settings(recipe) == {key: recipe[key] for key in set(RECIPE) - {"importance"}}
+    for arm in bvae.ARMS:
+        assert training_settings(recipe, arm) == {key: recipe[key] for key in set(RECIPE) - {"importance"}}
+
+
+def test_a_rate_for_each_arm_is_the_arm_s_alone():
+    """A changed rate of one arm changes the settings of that arm and no other: nothing else is retrained."""
+    rates = {"bvae": 0.001, "bvae_gain": 0.002, "vae": 0.003, "vae_narrow": 0.004}
+    recipe = check(change(f"{TRAINING}.learning_rate", rates))["recipes"]["plain"]
+    alike = check(sound())["recipes"]["plain"]
+    for arm, rate in rates.items():
+        settings = training_settings(recipe, arm)
+        assert settings["training"].pop("learning_rate") == rate
+        expected = training_settings(alike, arm)
+        assert expected["training"].pop("learning_rate") == 0.001
+        assert settings == expected
+    assert recipe["training"]["learning_rate"] == rates  # the study is left as it is
 
 
 def test_training_settings_are_the_arguments_of_train():

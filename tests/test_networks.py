@@ -31,6 +31,7 @@ SHAPES = {  # (channels, pixels) as published; celeba64 as cropped and resized
     "digits": (1, 8),
     "mnist": (1, 28),
     "mnist_binarized": (1, 28),
+    "mnist_validation": (1, 28),
     "fashion_mnist": (1, 28),
     "cifar10": (3, 32),
     "cifar10_jpeg": (3, 32),

@@ -44,6 +44,9 @@ def test_config_readme_names_every_key_of_the_schema():
     def keys(node: dict, prefix: str):
         for name, value in node.get("properties", {}).items():
             value = value.get("items", value) if value.get("type") == "array" else value
+            if "number" in value.get("type", ""):  # a number, or one for each arm
+                yield prefix + name
+                continue
             inner = [*keys(value, f"{prefix}{name}."), *keys(value.get("additionalProperties") or {}, "")]
             yield from inner or [prefix + name]
 

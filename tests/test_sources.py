@@ -7,6 +7,7 @@ import pickle
 import re
 import resource
 import zipfile
+from collections import Counter
 from pathlib import Path
 
 import fake_data
@@ -14,6 +15,7 @@ import gdown
 import numpy as np
 import pooch
 import pytest
+import torch
 import torchvision
 from PIL import Image
 from scipy.io import savemat
@@ -293,6 +295,38 @@ def test_options_reach_the_reader_and_are_recorded():
     assert dataset.shape == (3, 8, 8)
     assert dataset.source == "folder:pngs --size 8 --mode rgb --crop 10 --skip-corrupt"
     assert files_below("resources") == [str(OUTPUT)]
+
+
+def test_images_held_out_are_training_images_and_the_test_images_are_never_seen():
+    """--validation splits the training images by a draw that the name alone decides."""
+    arrays = write_pngs(Path("pngs"))
+    arguments = ("fetch", "folder:pngs", "--name", "fake", "--output", str(OUTPUT))
+    assert main([*arguments, "--validation", "5"]) == 0
+    dataset = data.load(OUTPUT)
+    assert dataset.source == "folder:pngs --validation 5"
+    assert len(dataset.test_images) == 5
+
+    def pairs(images, labels) -> Counter:
+        return Counter((image.numpy().tobytes(), int(label)) for image, label in zip(images, labels, strict=True))
+
+    kept, held = (pairs(getattr(dataset, f"{s}_images"), getattr(dataset, f"{s}_labels")) for s in ("train", "test"))
+    whole = pairs(*(torch.from_numpy(arrays[name]) for name in ("train_images", "train_labels")))
+    assert held.total() == 5 and kept + held == whole
+    assert main([*arguments, "--validation", "5"]) == 0
+    assert data.load(OUTPUT).sha256 == dataset.sha256
+    assert main([*arguments[:3], "other", *arguments[4:], "--validation", "5"]) == 0
+    assert data.load(OUTPUT).sha256 != dataset.sha256
+
+
+@pytest.mark.parametrize("count", ["-1", "1000"])
+def test_holding_out_too_many_images_is_refused(count, capsys):
+    write_pngs(Path("pngs"))
+    arguments = ("fetch", "folder:pngs", "--name", "fake", "--output", str(OUTPUT))
+    assert main([*arguments, f"--validation={count}"]) == 1
+    assert re.search(
+        rf"fake: found --validation {count}, wanted 1 to \d+ of its \d+ training images", capsys.readouterr().err
+    )
+    assert not OUTPUT.exists()
 
 
 def test_a_flat_folder_with_and_without_a_file_of_labels():

@@ -11,7 +11,8 @@ from bvae.files import InputError, write_json
 from bvae.tables import RUN_METRICS, collect_runs, provenance, table1, table2, table_of_runs, write_tables
 from bvae.typeset import to_latex, to_markdown
 
-RECIPE = {"likelihood": {"name": "bernoulli"}, "importance": {"samples": [1, 10], "images": 5}}
+SETTINGS = {"likelihood": {"name": "bernoulli"}, "training": {"epochs": 3, "learning_rate": 0.001}}
+RECIPE = SETTINGS | {"importance": {"samples": [1, 10], "images": 5}}
 PLACE = {"recipe": "r", "dataset": "fake", "latent_dim": 4}
 GENERATED = ("samples", "mixture_samples", "reconstructions", "interpolations", "slerp_interpolations")
 
@@ -19,7 +20,7 @@ GENERATED = ("samples", "mixture_samples", "reconstructions", "interpolations", 
 def run_row(arm: str, seed: int, **changes) -> dict:
     """What evaluation writes of a run: the ELBO is -100 minus the seed."""
     row = PLACE | {"arm": arm, "seed": seed, "status": "finished", "device": "CPU", "precision": "float32"}
-    row |= {"settings": {"likelihood": {"name": "bernoulli"}}, "importance": RECIPE["importance"], "versions": {}}
+    row |= {"settings": SETTINGS, "importance": RECIPE["importance"], "versions": {}}
     row |= {"training_version": bvae.TRAINING_VERSION, "evaluation_version": bvae.EVALUATION_VERSION}
     row |= {"dataset_sha256": "0" * 64, "likelihood": "bernoulli", "binary_pixels": False, "test_images": 1_234}
     row |= {"parameters": 52 if arm == "bvae" else 100, "model_mb": 0.1, "elbo": -100.0 - seed, "ssim": None}
@@ -39,7 +40,7 @@ def lost(row: dict) -> dict:
 def study_of(rows: list[dict]) -> dict:
     seeds, arms = sorted({row["seed"] for row in rows}), list(dict.fromkeys(row["arm"] for row in rows))
     block = {"datasets": ["fake"], "recipes": ["r"], "latent_dims": [4], "arms": arms, "seeds": seeds}
-    return {"study": "s", "title": "", "blocks": [block], "recipes": {"r": RECIPE}}
+    return {"study": "s", "title": "", "tuning": False, "blocks": [block], "recipes": {"r": RECIPE}}
 
 
 @pytest.fixture

@@ -428,3 +428,13 @@ def test_a_data_set_of_ones_own_by_the_steps_of_the_readme(plan, tmp_path):
     assert "birds: 60 training and 40 test images" in described.stdout
     assert "1 x 32 x 32" in described.stdout
     assert (plan / "birds.png").stat().st_size
+
+
+def test_a_study_that_tunes_plans_training_and_its_elbo_alone(plan):
+    done = snakemake(plan, "-n", "--configfile", "config/tuning.yaml", "--", "publish")
+    assert done.returncode == 0, done.stdout[-3000:]
+    jobs = planned_jobs(done.stdout)
+    config = yaml.safe_load((plan / "config/tuning.yaml").read_text())
+    runs = 4 * sum(len(b["recipes"]) * len(b["latent_dims"]) * len(b["seeds"]) for b in config["blocks"])
+    assert jobs.pop("total") == 2 * runs + 3
+    assert jobs == {"data_mnist_validation": 1, "train": runs, "validate": runs, "tuning": 1, "publish": 1}

@@ -20,6 +20,7 @@ from bvae.config import (
     group_paths,
     expand_runs,
     load_schema,
+    results_name,
     run_folder,
     training_settings,
 )
@@ -64,7 +65,10 @@ def recipe_of(wildcards):
 
 def settings_of(wildcards):
     """What training depends on, as JSON: a parameter, so that a changed setting retrains its runs and no others."""
-    return json.dumps(training_settings(recipe_of(wildcards)), sort_keys=True)
+    arm = wildcards.get(
+        "arm", "bvae"
+    )  # untrained encoders and costs do not depend on it
+    return json.dumps(training_settings(recipe_of(wildcards), arm), sort_keys=True)
 
 
 def importance_of(wildcards):
@@ -75,8 +79,8 @@ def threads_of(wildcards):
     return recipe_of(wildcards)["threads"]
 
 
-def metrics_of(runs):
-    return [f"{run_folder(**run)}/metrics.json" for run in runs]
+def results_of(runs):
+    return [f"{run_folder(**run)}/{results_name(STUDY)}" for run in runs]
 
 
 FIGURE = "{recipe}-{dataset}-z{latent_dim}"

@@ -19,17 +19,20 @@ FIGURES = [
     for group in GROUPS
     for suffix in ["svg", "png"]
 ]
+TUNING = [f"{STUDY_FOLDER}/tuning.{suffix}" for suffix in [*SUFFIXES, "svg", "png"]]
+RESULTS = TUNING if STUDY["tuning"] else [*TABLES, *CLAIMS, *FIGURES]
 
 
 localrules:
     table,
     claims,
+    tuning,
     publish,
 
 
 rule table:
     input:
-        metrics_of(RUNS),
+        results_of(RUNS),
         [
             group[control]
             for group in GROUPS
@@ -60,7 +63,7 @@ rule table:
 
 rule claims:
     input:
-        metrics_of(RUNS),
+        results_of(RUNS),
         [group["controls"] for group in GROUPS],
         claims=ROOT / "config/claims.yaml",
     output:
@@ -86,7 +89,7 @@ QUICKLY_DRAWN = [kind for kind in bvae.FIGURES if kind != "tsne"]
 rule figures:
     input:
         data=DATA,
-        runs=lambda wildcards: metrics_of(
+        runs=lambda wildcards: results_of(
             run
             for run in RUNS
             if (run["recipe"], run["dataset"], str(run["latent_dim"]))
@@ -122,11 +125,27 @@ use rule figures as tsne with:
         folder=subpath(output[0], parent=True),
 
 
+rule tuning:
+    input:
+        results_of(RUNS),
+    output:
+        report(TUNING, caption="../report/tuning.rst", category="Tuning"),
+    log:
+        f"{STUDY_LOGS}/tuning.log",
+    benchmark:
+        f"{STUDY_BENCHMARKS}/tuning.tsv"
+    conda:
+        "../../environment.yml"
+    params:
+        study=STUDY_JSON,
+        folder=subpath(output[0], parent=True),
+    shell:
+        "python -m bvae tuning --study {params.study:q} --output {params.folder:q} --log {log:q}"
+
+
 rule publish:
     input:
-        TABLES,
-        CLAIMS,
-        FIGURES,
+        RESULTS,
     output:
         f"results/published/{STUDY['study']}/manifest.json",
     log:

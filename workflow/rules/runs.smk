@@ -26,6 +26,30 @@ rule train:
         " --output {params.folder:q} --log {log:q}"
 
 
+rule validate:
+    input:
+        data=DATA,
+        model=f"{RUN}/model.safetensors",
+    output:
+        f"{RUN}/validation.json",
+    log:
+        "logs/validate/{recipe}/{dataset}/{arm}-z{latent_dim}-seed{seed}.log",
+    benchmark:
+        "results/benchmarks/validate/{recipe}/{dataset}/{arm}-z{latent_dim}-seed{seed}.tsv"
+    conda:
+        "../../environment.yml"
+    threads: threads_of
+    resources:
+        gpu=1,
+        mem_mb=8000,
+        runtime=60,
+    params:
+        folder=subpath(output[0], parent=True),
+        version=bvae.EVALUATION_VERSION,
+    shell:
+        "python -m bvae validate {params.folder:q} --data {input.data:q} --log {log:q}"
+
+
 rule evaluate:
     input:
         data=DATA,

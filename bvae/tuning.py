@@ -1,0 +1,105 @@
+"""Tuning: the ELBO on held-out training images, by learning rate and arm, as a table and a picture."""
+
+import json
+from collections.abc import Iterable
+from pathlib import Path
+
+import matplotlib.style
+import pandas as pd
+from matplotlib.figure import Figure
+
+from bvae import ARMS
+from bvae.figures.page import ARM_COLOURS, ARM_DASHES, DPI, STYLE
+from bvae.figures.plots import ARM_MARKERS
+from bvae.files import whole_file
+from bvae.notes import on_runs
+from bvae.tables import ARM_NAMES, GROUP, Column, collect_runs, provenance, summarise
+from bvae.typeset import Table, write_table
+
+ELBO = (Column("elbo", "ELBO ↑", 2),)
+PANEL = (3.4, 2.5)  # inches
+
+
+def write_tuning(study: dict, folder: Path, root: Path = Path()) -> None:
+    """Write tuning.{csv,tex,html,json,svg,png} of a checked study with `tuning: true` into `folder`."""
+    rows = collect_runs(study, root)
+    frame = compare(rows)
+    title = study["title"] or study["study"]
+    notes = [
+        on_runs(rows).replace("on the test images", "on training images that were held out"),
+        "ELBO in nats per image. *: the best of the arm among recipes that differ in the learning rate alone.",
+    ]
+    table = Table("tuning", f"{title}: ELBO by learning rate and arm.", frame, _printed(frame), 3, notes)
+    write_table(table, folder, provenance(study, rows))
+    with matplotlib.style.context(["default", STYLE]):
+        figure = draw(frame)
+        with whole_file(folder / "tuning.svg") as svg, whole_file(folder / "tuning.png") as png:
+            figure.savefig(svg, format="svg", dpi=DPI, metadata={"Date": None})
+            figure.savefig(png, format="png", dpi=DPI, metadata={"Software": None})
+
+
+def compare(rows: list[dict]) -> pd.DataFrame:
+    """One line for each recipe and arm: n, diverged, mean `elbo` and `elbo_sd` over seeds, and whether it is `best`.
+
+    A `family` is what differs in the learning rate alone, named as its first recipe up to the last hyphen. In each, an
+    arm has one best rate.
+    """
+    families: dict[str, str] = {}
+    for row in rows:
+        training = {key: value for key, value in row["settings"]["training"].items() if key != "learning_rate"}
+        rest = [row[key] for key in ("dataset", "latent_dim")] + [row["settings"] | {"training": training}]
+        name = row["recipe"].rpartition("-")[0] or row["recipe"]
+        row["family"] = families.setdefault(json.dumps(rest, sort_keys=True), name)
+        row["learning_rate"] = row["settings"]["training"]["learning_rate"]
+    frame = summarise(rows, ELBO, ["family", *GROUP, "learning_rate", "arm"])
+    highest = frame.groupby(["family", "dataset", "latent_dim", "arm"])["elbo"].transform("max")
+    return frame.assign(best=frame["elbo"] == highest)
+
+
+def _printed(frame: pd.DataFrame) -> pd.DataFrame:
+    lines: dict[tuple, dict[str, str]] = {}
+    for row in frame.to_dict("records"):
+        key = (row["dataset"], row["recipe"], row["latent_dim"])
+        line = lines.setdefault(key, {"Data set": row["dataset"], "Recipe": row["recipe"]})
+        line["Learning rate"] = f"{row['learning_rate']:g}"
+        lost = f" ({row['diverged']} diverged)" if row["diverged"] else ""
+        spread = "" if pd.isna(row["elbo_sd"]) else f" ± {row['elbo_sd']:.2f}"
+        value = "–" if pd.isna(row["elbo"]) else f"{row['elbo']:.2f}{spread}"
+        line[ARM_NAMES[row["arm"]]] = f"{value}{'*' if row['best'] else ''}{lost}"
+    return pd.DataFrame(lines.values()).fillna("–")
+
+
+def draw(frame: pd.DataFrame) -> Figure:
+    """ELBO against the learning rate, a panel a family, a line an arm."""
+    families = list(frame.groupby(["family", "dataset", "latent_dim"], sort=False))
+    columns = min(2, len(families))
+    lines = -(-len(families) // columns)
+    figure = Figure((PANEL[0] * columns, PANEL[1] * lines + 0.4), dpi=DPI, layout="constrained")
+    grid = figure.subplots(lines, columns, squeeze=False).flat
+    for axes, ((family, dataset, latent_dim), found) in zip(grid, families, strict=False):
+        _panel(axes, found)
+        axes.set_title(f"{family}: {dataset}, latent dimension = {latent_dim}", fontsize=8)
+    for axes in list(grid)[len(families) :]:
+        axes.set_axis_off()
+    handles, labels = figure.axes[0].get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside lower center", ncols=4, frameon=False)
+    return figure
+
+
+def _panel(axes, found: pd.DataFrame) -> None:
+    rates = sorted(found["learning_rate"].unique())
+    for arm in _arms(found["arm"]):
+        mine = found[found["arm"] == arm].sort_values("learning_rate")
+        look = {"color": ARM_COLOURS[arm], "linestyle": ARM_DASHES[arm], "marker": ARM_MARKERS[arm], "markersize": 4}
+        axes.errorbar(
+            mine["learning_rate"], mine["elbo"], yerr=mine["elbo_sd"].fillna(0), label=ARM_NAMES[arm], capsize=2, **look
+        )
+    axes.set_xscale("log")
+    axes.set_xticks(rates, [f"{rate:g}" for rate in rates])
+    axes.minorticks_off()
+    axes.set(xlabel="learning rate (peak)", ylabel="ELBO on held-out images, nats")
+    axes.spines[["top", "right"]].set_visible(False)
+
+
+def _arms(found: Iterable[str]) -> list[str]:
+    return [arm for arm in ARMS if arm in set(found)]

@@ -1,0 +1,121 @@
+"""Settings are chosen on held-out training images: their ELBO, its table, and nothing that touches a test image."""
+
+from dataclasses import replace
+
+import pandas as pd
+import pytest
+import torch
+from conftest import SETTINGS, SHORT_SWEEP
+
+import bvae
+from bvae.evaluation import evaluate_run, validate_run
+from bvae.files import InputError, read_json, write_json
+from bvae.publish import publish
+from bvae.runs import Run, train_run
+from bvae.tuning import compare, write_tuning
+
+CPU = torch.device("cpu")
+
+
+def result(recipe: str, arm: str, rate: float, elbo: float | None, *, seed: int = 0, **settings) -> dict:
+    """What the step `validate` writes; no ELBO: the run diverged."""
+    row = {"recipe": recipe, "dataset": "fake_validation", "latent_dim": 3, "arm": arm, "seed": seed}
+    row |= {"status": "diverged"} if elbo is None else {"status": "finished", "elbo": elbo}
+    row |= {"training_version": bvae.TRAINING_VERSION, "evaluation_version": bvae.EVALUATION_VERSION}
+    row |= {"dataset_sha256": "0" * 64, "test_images": 50, "device": "CPU", "precision": "float32", "versions": {}}
+    return row | {"settings": {"training": {"epochs": 2, "learning_rate": rate}} | settings}
+
+
+ROWS = [
+    result("mlp-10", "bvae", 0.001, -103.0),
+    result("mlp-10", "bvae", 0.001, -105.0, seed=1),
+    result("mlp-10", "vae", 0.001, -100.0),
+    result("mlp-10", "vae", 0.001, -101.0, seed=1),
+    result("mlp-20", "bvae", 0.002, -103.5),
+    result("mlp-20", "bvae", 0.002, -103.7, seed=1),
+    result("mlp-20", "vae", 0.002, -102.0),
+    result("mlp-20", "vae", 0.002, None, seed=1),
+    result("relu-20", "bvae", 0.002, -90.0, network="relu"),
+]
+
+
+def test_the_best_rate_is_that_of_the_highest_mean_among_recipes_that_differ_in_it_alone():
+    frame = compare(ROWS).set_index(["recipe", "arm"])
+    assert frame["elbo"].to_dict() == {
+        ("mlp-10", "bvae"): -104.0,
+        ("mlp-10", "vae"): -100.5,
+        ("mlp-20", "bvae"): -103.6,
+        ("mlp-20", "vae"): -102.0,
+        ("relu-20", "bvae"): -90.0,
+    }
+    assert frame["best"][frame["best"]].index.tolist() == [("mlp-10", "vae"), ("mlp-20", "bvae"), ("relu-20", "bvae")]
+    assert frame.loc[("mlp-20", "vae"), ["n", "diverged"]].tolist() == [1, 1]
+    assert frame["family"].tolist() == ["mlp"] * 4 + ["relu"]
+
+
+@pytest.fixture
+def tuned(tmp_path) -> dict:
+    """A study that tunes, its runs below a folder."""
+    for row in ROWS:
+        folder = f"results/runs/{row['recipe']}/fake_validation/{row['arm']}-z3-seed{row['seed']}"
+        write_json(tmp_path / folder / "validation.json", row)
+        (tmp_path / folder / "model.safetensors").write_text(folder)
+    recipes = {row["recipe"]: row["settings"] | {"importance": SHORT_SWEEP} for row in ROWS}
+    block = {"datasets": ["fake_validation"], "latent_dims": [3], "arms": ["bvae", "vae"]}
+    blocks = [
+        block | {"recipes": ["mlp-10", "mlp-20"], "seeds": [0, 1]},
+        block | {"recipes": ["relu-20"], "arms": ["bvae"], "seeds": [0]},
+    ]
+    return {"study": "s", "title": "Rates", "tuning": True, "blocks": blocks, "recipes": recipes}
+
+
+def test_the_table_of_rates_is_written_and_published(tuned, tmp_path):
+    folder = tmp_path / "results/studies/s"
+    write_tuning(tuned, folder, tmp_path)
+    table = pd.read_csv(folder / "tuning.csv")
+    assert len(table) == 5
+    shown = (folder / "tuning.html").read_text()
+    for cell in ("-104.00 ± 1.41<", "-100.50 ± 0.71*<", "-103.60 ± 0.14*<", "-102.00 (1 diverged)<", "-90.00*<"):
+        assert cell in shown
+    assert "held out" in shown and "on the test images" not in shown
+    publish(tuned, tmp_path / "published", tmp_path)
+    manifest = read_json(tmp_path / "published/manifest.json")
+    names = {f"tuning.{suffix}" for suffix in ("csv", "html", "json", "png", "svg", "tex")}
+    assert set(manifest["files"]) == names == {path.name for path in (tmp_path / "published").glob("tuning.*")}
+    assert len(manifest["runs"]) == 9
+    assert all(set(files) == {"validation.json", "model.safetensors"} for files in manifest["runs"].values())
+
+
+def test_the_bytes_of_the_table_and_the_picture_are_the_same_every_time(tuned, tmp_path):
+    for folder in ("a", "b"):
+        write_tuning(tuned, tmp_path / folder, tmp_path)
+    for path in (tmp_path / "a").iterdir():
+        assert path.read_bytes() == (tmp_path / "b" / path.name).read_bytes()
+
+
+def test_runs_of_other_settings_are_refused(tuned, tmp_path):
+    tuned["recipes"]["mlp-20"]["training"]["epochs"] = 3
+    with pytest.raises(InputError, match="mlp-20/fake_validation/vae-z3-seed1: its recorded settings differ"):
+        write_tuning(tuned, tmp_path / "out", tmp_path)
+
+
+def test_the_elbo_of_a_validated_run_is_that_of_its_evaluation(fake, tmp_path):
+    held_out = replace(fake, source="here --validation 100")
+    train_run(Run("r", SETTINGS, fake.name, "bvae", 3, 0), fake, tmp_path)
+    row = validate_run(tmp_path, held_out, device=CPU)
+    whole = evaluate_run(tmp_path, fake, [], importance=SHORT_SWEEP, weights=tmp_path, device=CPU)
+    assert row | {"empty": whole["empty"]} == {key: whole[key] for key in row}
+    assert {"elbo", "reconstruction", "kl"} <= row.keys() and "probe_accuracy" not in row
+
+
+def test_a_diverged_run_is_recorded_without_an_elbo(fake, tmp_path):
+    wild = SETTINGS | {"training": SETTINGS["training"] | {"learning_rate": 1e6, "epochs": 4}}
+    assert train_run(Run("r", wild, fake.name, "vae", 3, 0), fake, tmp_path) == "diverged"
+    row = validate_run(tmp_path, replace(fake, source="here --validation 100"), device=CPU)
+    assert row["status"] == "diverged" and "elbo" not in row
+
+
+def test_test_images_choose_no_settings(fake, tmp_path):
+    train_run(Run("r", SETTINGS, fake.name, "bvae", 3, 0), fake, tmp_path)
+    with pytest.raises(InputError, match="fake: found the test images of here, wanted training images held out"):
+        validate_run(tmp_path, fake, device=CPU)
