@@ -179,6 +179,18 @@ def _publish(args: argparse.Namespace) -> None:
     publish(_json_object(args.study, "--study"), args.output)
 
 
+def _verify(args: argparse.Namespace) -> None:
+    from bvae.publish import verify
+
+    lines, same = verify(args.published)
+    print("\n".join(lines))
+    if not same:
+        raise InputError(
+            f"{args.published}: runs here differ from those published. Other versions, another processor, number of"
+            " threads or precision change the last digits; larger differences are a fault of one side."
+        )
+
+
 def _json_object(text: str, option: str) -> dict:
     try:
         value = json.loads(text)
@@ -310,6 +322,10 @@ def build_parser() -> argparse.ArgumentParser:
     step = steps.add_parser("publish", parents=[common, study], help="copy a finished study's results for citation")
     step.add_argument("--output", type=Path, required=True, help="folder, for example results/published/mnist")
     step.set_defaults(run=_publish)
+
+    step = steps.add_parser("verify", parents=[common], help="compare runs made here with those of a published study")
+    step.add_argument("published", type=Path, help="folder, for example results/published/mnist")
+    step.set_defaults(run=_verify)
     return parser
 
 

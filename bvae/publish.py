@@ -1,4 +1,4 @@
-"""Publishing a study: its tables and figures, what they were made from, and a manifest of hashes."""
+"""Publishing a study: its tables and figures, and a manifest of hashes; checking runs against a published study."""
 
 import shutil
 from pathlib import Path
@@ -38,3 +38,57 @@ def publish(study: dict, output: Path, root: Path = Path()) -> None:
         "runs": runs,
     }
     write_json(output / "manifest.json", manifest)
+
+
+def verify(published: Path, root: Path = Path()) -> tuple[list[str], bool]:
+    """Compare the runs below `root` with those that a published study was made from.
+
+    Returns a line for each run that is here, and one of all; and whether every run here is the published one bit for
+    bit. Where the results differ, the metric that differs most is named, as a share of the published value. Raises
+    InputError when `published` holds no manifest or no run of it is here.
+    """
+    path = published / "manifest.json"
+    if not path.exists():
+        raise InputError(f"{path}: no such file. Wanted the folder of a published study, as results/published/mnist.")
+    runs = read_json(path)["runs"]
+    lines, same = [], 0
+    for folder, files in runs.items():
+        if not all((root / folder / name).exists() for name in files):
+            continue
+        changed = [name for name, wanted in files.items() if sha256_of_file(root / folder / name) != wanted]
+        same += not changed
+        found = "as published, bit for bit" if not changed else f"{' and '.join(sorted(changed))} differ"
+        if results := [name for name in changed if name.endswith(".json")]:
+            found += _largest_difference(root / folder / results[0], published)
+        lines.append(f"{folder}: {found}")
+    if not lines:
+        first, files = next(iter(runs.items()))
+        result = next(name for name in files if name.endswith(".json"))
+        raise InputError(
+            f"{published}: none of its {len(runs)} runs is here. Make one, for example: snakemake --configfile"
+            f" config/{read_json(path)['study']}.yaml -- {first}/{result}"
+        )
+    return [*lines, f"{same} of {len(lines)} runs here are as published; {len(runs)} were published"], same == len(
+        lines
+    )
+
+
+def _largest_difference(results: Path, published: Path) -> str:
+    """The number of a run's results that is farthest from the published one, relative to it."""
+    import pandas as pd
+
+    path, row = published / "tables/runs.csv", read_json(results)
+    if not path.exists():  # a study that tunes
+        return ""
+    frame = pd.read_csv(path)
+    names = ["recipe", "dataset", "arm", "latent_dim", "seed"]
+    [mine] = frame[(frame[names] == [row[name] for name in names]).all(axis=1)].to_dict("records")
+    differences = {
+        name: abs(row[name] / value - 1)
+        for name, value in mine.items()
+        if isinstance(row.get(name), float) and isinstance(value, float) and value not in (0, row[name])
+    }
+    if not differences:
+        return ", in no number"
+    farthest = max(differences, key=differences.get)
+    return f", most in {farthest}, by {100 * differences[farthest]:.2g} %"

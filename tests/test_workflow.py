@@ -189,6 +189,30 @@ def test_publish_copies_with_a_manifest_that_holds(quick):
             assert hashlib.sha256((quick / run / name).read_bytes()).hexdigest() == digest
 
 
+def test_a_run_is_verified_against_the_published_one(quick, tmp_path):
+    """A run that is made anew elsewhere equals the published one to the bit; a changed number is named."""
+    done = snakemake(quick, *QUICK, "--", "publish")
+    assert done.returncode == 0, done.stdout[-3000:]
+    checkout = make_checkout(tmp_path)
+    shutil.copytree(quick / "results/published", checkout / "results/published")
+    run = run_folder("mlp-quick", "digits", "vae_narrow", 8, 1)
+    none = run_in(checkout, "-m", "bvae", "verify", "results/published/quick")
+    assert none.returncode == 1 and "none of its 12 runs is here" in none.stdout
+    done = snakemake(checkout, *QUICK, "--", f"{run}/metrics.json")
+    assert done.returncode == 0, done.stdout[-3000:]
+    same = run_in(checkout, "-m", "bvae", "verify", "results/published/quick")
+    assert same.returncode == 0, same.stdout
+    assert f"{run}: as published, bit for bit" in same.stdout
+    assert "1 of 1 runs here are as published; 12 were published" in same.stdout
+    metrics = checkout / run / "metrics.json"
+    row = json.loads(metrics.read_text())
+    metrics.write_text(json.dumps(row | {"elbo": row["elbo"] * 1.25, "kl": row["kl"] * 1.125}))
+    other = run_in(checkout, "-m", "bvae", "verify", "results/published/quick")
+    assert other.returncode == 1
+    assert f"{run}: metrics.json differ, most in elbo, by 25 %" in other.stdout
+    assert "0 of 1 runs here are as published" in other.stdout and "Traceback" not in other.stdout
+
+
 def edited_quick(checkout: Path, edit) -> str:
     """Write an edited copy of the quick study's config; returns its path."""
     config = yaml.safe_load((checkout / "config/quick.yaml").read_text())
