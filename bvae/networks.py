@@ -45,7 +45,7 @@ class Layout:
     hidden: tuple[int, ...] = ()  # linear layers between the images or maps and the two heads
     blocks: int = 1  # residual blocks at each halved resolution
     activation: str = "silu"
-    normalization: str = "none"  # none or batch
+    normalization: str = "none"  # none, batch or gain
 
 
 def plan(network: dict, *, channels: int, size: int, latent_dim: int) -> Layout:
@@ -178,21 +178,35 @@ def build_weights(layout: Layout) -> nn.ModuleList:
 # --------------------------------------------------------------------------------------------------------------------
 
 
+class Gain(nn.Module):
+    """A gain and a bias for each unit or feature map: what batch normalisation learns, without its statistics."""
+
+    def __init__(self, features: int):
+        super().__init__()
+        self.weight = nn.Parameter(torch.ones(features))
+        self.bias = nn.Parameter(torch.zeros(features))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(n, features, ...) -> the same shape"""
+        shape = (-1, *[1] * (x.ndim - 2))
+        return x * self.weight.view(shape) + self.bias.view(shape)
+
+
 class Units(nn.Module):
-    """The units of one layer in one direction: their bias, or their batch normalisation, and their activation."""
+    """The units of one layer in one direction: their bias, or their normalisation or gains, and their activation."""
 
     def __init__(self, shape: Sequence[int], *, normalization: str, activation: str):
         super().__init__()
-        if normalization == "batch":
-            self.norm = (nn.BatchNorm2d if len(shape) == 3 else nn.BatchNorm1d)(shape[0])
+        if normalization == "none":
+            self.norm, self.bias = None, nn.Parameter(torch.zeros(math.prod(shape)))
         else:
-            self.bias = nn.Parameter(torch.zeros(math.prod(shape)))
-        self.normalization = normalization
+            batch = nn.BatchNorm2d if len(shape) == 3 else nn.BatchNorm1d
+            self.norm = (Gain if normalization == "gain" else batch)(shape[0])
         self.activation = ACTIVATIONS[activation]()
 
     def forward(self, run: Callable[..., Tensor], x: Tensor) -> Tensor:
         """Run `x` through a weight (its `encode` or `decode`) and answer."""
-        return self.activation(self.norm(run(x)) if self.normalization == "batch" else run(x, self.bias))
+        return self.activation(run(x, self.bias) if self.norm is None else self.norm(run(x)))
 
 
 class ResidualUnits(nn.Module):
@@ -309,7 +323,7 @@ def parameter_breakdown(model: VAE) -> dict[str, int]:
     """Count the unique parameters in five lines; `total` is what the tables call parameters (buffers are not trained).
 
     `weights`: the weights of the layers, shared ones once. `one_direction`: the log-variance head, latent gains, a
-    learned sigma. `biases` and `normalization`: per direction. `buffers`: statistics of batch normalisation.
+    learned sigma. `biases` and `normalization` (or gains): per direction. `buffers`: statistics of batch normalisation.
     """
     counts = dict.fromkeys(("weights", "one_direction", "biases", "normalization"), 0)
     for name, parameter in model.named_parameters():  # a tied parameter comes once

@@ -124,7 +124,7 @@ def test_symmetric_normal_formula():
 # --- tying ----------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("normalization", ["none", "batch"])
+@pytest.mark.parametrize("normalization", ["none", "batch", "gain"])
 @pytest.mark.parametrize("architecture", SMALL_LAYOUTS)
 def test_tied_gradient_is_the_sum_of_both_directions(float64, architecture, normalization):
     layout = variant(architecture, normalization)
@@ -149,6 +149,31 @@ def test_tied_gradient_is_the_sum_of_both_directions(float64, architecture, norm
     for name, parameter in tied.named_parameters():  # what belongs to one direction has that direction's gradient
         if not name.startswith("encoder_weights."):
             torch.testing.assert_close(parameter.grad, own[name].grad, rtol=1e-10, atol=1e-12)
+
+
+@pytest.mark.parametrize("architecture", SMALL_LAYOUTS)
+def test_gains_of_one_are_a_network_without_gains(float64, architecture):
+    """What gains add is nothing at first; doubled in the encoder's first layer, they are doubled weights there."""
+    plain, gains = (BVAE(variant(architecture, kind), Bernoulli()) for kind in ("none", "gain"))
+    scramble(plain)
+    gains.load_state_dict(plain.state_dict(), strict=False)
+    x = torch.rand(4, plain.layout.channels, plain.layout.size, plain.layout.size)
+    for parameter in (*plain.encoder.units.parameters(), *plain.decoder.units.parameters()):
+        torch.nn.init.zeros_(parameter)  # the biases, which have other names and places there
+    z = torch.randn(4, plain.layout.latent_dim)
+
+    def outputs(model: BVAE) -> tuple[torch.Tensor, ...]:
+        return (*model.encode(x), model.decode(z))
+
+    for ours, theirs in zip(outputs(plain), outputs(gains), strict=True):
+        torch.testing.assert_close(ours, theirs, rtol=1e-12, atol=1e-12)
+    with torch.no_grad():
+        first = gains.encoder.units[0]
+        first.norm.weight *= 2
+        plain.encoder_weights[0].weight *= 2
+    for ours, theirs in zip(plain.encode(x), gains.encode(x), strict=True):
+        torch.testing.assert_close(ours, theirs, rtol=1e-12, atol=1e-12)
+    assert not torch.allclose(plain.decode(z), gains.decode(z))  # only one direction has that gain
 
 
 @pytest.mark.parametrize("architecture", SMALL_LAYOUTS)
@@ -222,7 +247,7 @@ def test_each_direction_has_its_own_batch_statistics(architecture):
     assert moved() == set(statistics)
 
 
-@pytest.mark.parametrize("normalization", ["none", "batch"])
+@pytest.mark.parametrize("normalization", ["none", "batch", "gain"])
 @pytest.mark.parametrize("architecture", SMALL_LAYOUTS)
 @pytest.mark.parametrize("arm", BUILDERS)
 def test_every_parameter_is_used(arm, architecture, normalization):
@@ -359,8 +384,9 @@ def test_breakdown_of_a_perceptron_by_hand():
     }
 
 
-def test_breakdown_of_a_residual_network_by_hand():
-    layout = Layout("resnet", 3, 8, 4, (5, 6), neck=2, hidden=(7,), blocks=1, normalization="batch")
+@pytest.mark.parametrize("normalization", ["batch", "gain"])
+def test_breakdown_of_a_residual_network_by_hand(normalization):
+    layout = Layout("resnet", 3, 8, 4, (5, 6), neck=2, hidden=(7,), blocks=1, normalization=normalization)
     #          stem         halving        block            neck    hidden        mean
     weights = 5 * 3 * 9 + 6 * 5 * 16 + 2 * (6 * 6 * 9) + 2 * 6 + 7 * (2 * 16) + 4 * 7
     forward = 5 + 6 + 2 * 6 + 2 + 7  # normalised channels: stem, halving, block, neck, hidden
@@ -370,14 +396,15 @@ def test_breakdown_of_a_residual_network_by_hand():
         "one_direction": 7 * 4 + 4 + 4 + 1,  # log-variance head, latent gain, sigma
         "biases": 4 + 3,  # mean, image
         "normalization": 2 * (forward + backward),
-        "buffers": 2 * (forward + backward) + 12,  # mean and variance; 12 counters of batches
+        # mean and variance; 12 counters of batches; a gain has none
+        "buffers": 2 * (forward + backward) + 12 if normalization == "batch" else 0,
     }
     expected["total"] = sum(expected[key] for key in ("weights", "one_direction", "biases", "normalization"))
     model = BVAE(layout, Gaussian(0.1, learned=True), latent_gain=True)
     assert parameter_breakdown(model) == expected
 
 
-@pytest.mark.parametrize("normalization", ["none", "batch"])
+@pytest.mark.parametrize("normalization", ["none", "batch", "gain"])
 @pytest.mark.parametrize("architecture", SMALL_LAYOUTS)
 def test_counts_of_the_arms_differ_by_what_they_share(architecture, normalization):
     layout = variant(architecture, normalization)
