@@ -149,10 +149,16 @@ def load_claims(path: str | Path) -> tuple[list[dict], list[dict]]:
 
 
 def check_pilots(pilots: list[dict], study: dict) -> None:
-    """Raise InputError when a run of a checked study has a seed that a margin came from."""
-    for run in expand_runs(study):
-        for pilot in pilots:
-            if run["seed"] in pilot["seeds"] and all(run[key] == pilot[key] for key in GROUP):
+    """Raise InputError when a run of a checked study has a seed that a margin came from.
+
+    A pilot itself is no fault: where only the matched VAE runs, nothing is judged.
+    """
+    for pilot in pilots:
+        runs = [run for run in expand_runs(study) if all(run[key] == pilot[key] for key in GROUP)]
+        if {run["arm"] for run in runs} <= {"vae"}:
+            continue
+        for run in runs:
+            if run["seed"] in pilot["seeds"]:
                 raise InputError(
                     f"config/claims.yaml: the pilot of {pilot['metric']} on {pilot['dataset']}, {pilot['recipe']}, z"
                     f"{pilot['latent_dim']} used seed {run['seed']}, which study '{study['study']}' runs too. A margin"

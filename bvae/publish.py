@@ -68,9 +68,8 @@ def verify(published: Path, root: Path = Path()) -> tuple[list[str], bool]:
             f"{published}: none of its {len(runs)} runs is here. Make one, for example: snakemake --configfile"
             f" config/{read_json(path)['study']}.yaml -- {first}/{result}"
         )
-    return [*lines, f"{same} of {len(lines)} runs here are as published; {len(runs)} were published"], same == len(
-        lines
-    )
+    total = f"{same} of {len(lines)} runs here are as published; {len(runs)} were published"
+    return [*lines, total], same == len(lines)
 
 
 def _largest_difference(results: Path, published: Path) -> str:

@@ -1,12 +1,12 @@
 """Tuning: the ELBO on held-out training images, by learning rate and arm, as a table and a picture."""
 
 import json
-from collections.abc import Iterable
 from pathlib import Path
 
 import matplotlib.style
 import pandas as pd
 from matplotlib.figure import Figure
+from matplotlib.transforms import ScaledTranslation
 
 from bvae import ARMS
 from bvae.figures.page import ARM_COLOURS, ARM_DASHES, DPI, STYLE
@@ -29,7 +29,7 @@ def write_tuning(study: dict, folder: Path, root: Path = Path()) -> None:
         on_runs(rows).replace("on the test images", "on training images that were held out"),
         "ELBO in nats per image. *: the best of the arm among recipes that differ in the learning rate alone.",
     ]
-    table = Table("tuning", f"{title}: ELBO by learning rate and arm.", frame, _printed(frame), 3, notes)
+    table = Table("tuning", f"{title}: ELBO by learning rate and arm.", frame, printed(frame), 3, notes)
     write_table(table, folder, provenance(study, rows))
     with matplotlib.style.context(["default", STYLE]):
         figure = draw(frame)
@@ -56,7 +56,8 @@ def compare(rows: list[dict]) -> pd.DataFrame:
     return frame.assign(best=frame["elbo"] == highest)
 
 
-def _printed(frame: pd.DataFrame) -> pd.DataFrame:
+def printed(frame: pd.DataFrame) -> pd.DataFrame:
+    """The lines of `compare` as text: one a recipe, a column an arm."""
     lines: dict[tuple, dict[str, str]] = {}
     for row in frame.to_dict("records"):
         key = (row["dataset"], row["recipe"], row["latent_dim"])
@@ -70,15 +71,15 @@ def _printed(frame: pd.DataFrame) -> pd.DataFrame:
 
 
 def draw(frame: pd.DataFrame) -> Figure:
-    """ELBO against the learning rate, a panel a family, a line an arm."""
+    """ELBO against the learning rate, a panel a family, a line an arm; a cross at the foot where every run diverged."""
     families = list(frame.groupby(["family", "dataset", "latent_dim"], sort=False))
     columns = min(2, len(families))
     lines = -(-len(families) // columns)
     figure = Figure((PANEL[0] * columns, PANEL[1] * lines + 0.4), dpi=DPI, layout="constrained")
-    grid = figure.subplots(lines, columns, squeeze=False).flat
+    grid = figure.subplots(lines, columns, sharey=True, squeeze=False).flat
     for axes, ((family, dataset, latent_dim), found) in zip(grid, families, strict=False):
         _panel(axes, found)
-        axes.set_title(f"{family}: {dataset}, latent dimension = {latent_dim}", fontsize=8)
+        axes.set_title(f"{family}\n{dataset}, latent dimension = {latent_dim}", fontsize=8, loc="left")
     for axes in list(grid)[len(families) :]:
         axes.set_axis_off()
     handles, labels = figure.axes[0].get_legend_handles_labels()
@@ -88,18 +89,20 @@ def draw(frame: pd.DataFrame) -> Figure:
 
 def _panel(axes, found: pd.DataFrame) -> None:
     rates = sorted(found["learning_rate"].unique())
-    for arm in _arms(found["arm"]):
+    arms = [arm for arm in ARMS if arm in set(found["arm"])]
+    for index, arm in enumerate(arms):
         mine = found[found["arm"] == arm].sort_values("learning_rate")
         look = {"color": ARM_COLOURS[arm], "linestyle": ARM_DASHES[arm], "marker": ARM_MARKERS[arm], "markersize": 4}
-        axes.errorbar(
-            mine["learning_rate"], mine["elbo"], yerr=mine["elbo_sd"].fillna(0), label=ARM_NAMES[arm], capsize=2, **look
-        )
+        spread = mine["elbo_sd"] if mine["elbo_sd"].notna().any() else None
+        axes.errorbar(mine["learning_rate"], mine["elbo"], yerr=spread, label=ARM_NAMES[arm], capsize=2, **look)
+        for rate in mine[mine["elbo"].isna()]["learning_rate"]:
+            aside = ScaledTranslation((index - (len(arms) - 1) / 2) * 6 / 72, 4 / 72, axes.figure.dpi_scale_trans)
+            foot = axes.get_xaxis_transform() + aside
+            axes.plot(rate, 0, marker="x", color=ARM_COLOURS[arm], markersize=4, transform=foot)
     axes.set_xscale("log")
     axes.set_xticks(rates, [f"{rate:g}" for rate in rates])
     axes.minorticks_off()
-    axes.set(xlabel="learning rate (peak)", ylabel="ELBO on held-out images, nats")
+    axes.set(xlabel="learning rate (peak); ×: diverged")
+    if axes.get_subplotspec().is_first_col():
+        axes.set_ylabel("ELBO on held-out images, nats")
     axes.spines[["top", "right"]].set_visible(False)
-
-
-def _arms(found: Iterable[str]) -> list[str]:
-    return [arm for arm in ARMS if arm in set(found)]

@@ -220,11 +220,12 @@ def test_a_pilot_widens_its_margin_and_no_other():
 
 
 def test_a_study_may_not_run_the_seeds_of_a_pilot():
-    def study(recipe: str, seeds: list[int]) -> dict:
-        block = {"datasets": ["fake"], "recipes": [recipe], "latent_dims": [8], "arms": ["vae"], "seeds": seeds}
+    def study(recipe: str, seeds: list[int], arms: tuple[str, ...] = ("bvae", "vae")) -> dict:
+        block = {"datasets": ["fake"], "recipes": [recipe], "latent_dims": [8], "arms": arms, "seeds": seeds}
         return {"study": "s", "blocks": [block]}
 
     check_pilots([PILOT], study("r", [0, 1]))
+    check_pilots([PILOT], study("r", [100, 101, 102], arms=["vae"]))  # the pilot itself
     check_pilots([PILOT], study("another", [100]))
     with pytest.raises(InputError, match="used seed 102, which study 's' runs too"):
         check_pilots([PILOT], study("r", [0, 102]))

@@ -455,10 +455,10 @@ def test_a_data_set_of_ones_own_by_the_steps_of_the_readme(plan, tmp_path):
 
 
 def test_a_study_that_tunes_plans_training_and_its_elbo_alone(plan):
-    done = snakemake(plan, "-n", "--configfile", "config/tuning.yaml", "--", "publish")
+    done = snakemake(plan, "-n", "--configfile", "config/tuning_mlp.yaml", "--", "publish")
     assert done.returncode == 0, done.stdout[-3000:]
     jobs = planned_jobs(done.stdout)
-    config = yaml.safe_load((plan / "config/tuning.yaml").read_text())
+    config = yaml.safe_load((plan / "config/tuning_mlp.yaml").read_text())
     runs = 4 * sum(len(b["recipes"]) * len(b["latent_dims"]) * len(b["seeds"]) for b in config["blocks"])
     assert jobs.pop("total") == 2 * runs + 3
     assert jobs == {"data_mnist_validation": 1, "train": runs, "validate": runs, "tuning": 1, "publish": 1}
