@@ -5,7 +5,7 @@ PYTHON ?= python3
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 export PYTHONPATH :=
 
-.PHONY: quick mnist test lint lock benchmark clean
+.PHONY: quick mnist test lint lock benchmark reproduction clean
 .DEFAULT_GOAL := quick
 
 # The stamp holds the lock that was installed: an unchanged lock is not installed again.
@@ -36,6 +36,9 @@ benchmark: .venv/installed.lock ## speed and memory beside pythae and a plain lo
 	  $$(python -c 'import tomllib; print(*tomllib.load(open("pyproject.toml", "rb"))["project"]["optional-dependencies"]["benchmark"])')
 	python -m snakemake -q all -- resources/data/mnist.safetensors
 	python workflow/scripts/performance.py
+
+reproduction: .venv/installed.lock ## the numbers of docs/reproduction.md and README.md, and the picture of all published studies
+	python -m workflow.scripts.reproduction
 
 lock: ## after a change of dependencies in pyproject.toml: new exact versions
 	uv pip compile --quiet --universal --python-version 3.11 --extra workflow --extra dev --no-header --no-annotate pyproject.toml -o requirements.lock

@@ -373,7 +373,7 @@ def test_a_shipped_study_is_sound(path):
     assert 0 < len(runs) <= products
     assert study["study"] == path.stem
     assert {run["dataset"] for run in runs} <= set(DATASETS)
-    compared = {"anchor": {"vae"}, "precision": {"bvae"}}.get(path.stem, {"bvae", "vae"})
+    compared = {"anchor": {"vae"}, "pilot": {"vae"}, "precision": {"bvae"}}.get(path.stem, {"bvae", "vae"})
     assert compared <= {run["arm"] for run in runs}
 
 

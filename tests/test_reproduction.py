@@ -1,0 +1,138 @@
+"""What is published is what the configs mean, and the pages that speak of it say its numbers."""
+
+import json
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import yaml
+from scipy import stats
+from test_config import check
+from workflow_runner import ROOT, make_checkout, snakemake
+
+from bvae.config import expand_runs, run_folder, training_settings
+from bvae.files import read_json, read_yaml, sha256_of_file
+
+PUBLISHED = ROOT / "results/published"
+MANIFESTS = sorted(PUBLISHED.glob("*/manifest.json"))
+
+
+def by_study(path: Path) -> str:
+    return path.parent.name
+
+
+@pytest.fixture(scope="module")
+def plan(tmp_path_factory) -> Path:
+    """A checkout in which nothing has run."""
+    return make_checkout(tmp_path_factory.mktemp("published"))
+
+
+@pytest.mark.parametrize("path", MANIFESTS, ids=by_study)
+def test_snakemake_plans_exactly_the_runs_that_were_published(plan, path):
+    done = snakemake(plan, "-n", "--configfile", f"config/{by_study(path)}.yaml")
+    assert done.returncode == 0, done.stdout[-3000:]
+    planned = re.findall(r"output: (results/runs/\S+)/model\.safetensors", done.stdout)
+    assert sorted(planned) == sorted(read_json(path)["runs"])
+
+
+@pytest.mark.parametrize("path", MANIFESTS, ids=by_study)
+def test_published_runs_have_the_settings_of_the_config(path):
+    config, manifest = check(read_yaml(ROOT / f"config/{by_study(path)}.yaml")), read_json(path)
+    published = manifest["provenance"]["config"]
+    for run in expand_runs(config):
+        assert run_folder(**run) in manifest["runs"]
+        mine, theirs = (training_settings(study["recipes"][run["recipe"]], run["arm"]) for study in (config, published))
+        assert mine == theirs
+
+
+@pytest.mark.parametrize("path", MANIFESTS, ids=by_study)
+def test_published_files_are_those_of_the_manifest(path):
+    files = read_json(path)["files"]
+    assert {found.relative_to(path.parent).as_posix() for found in path.parent.rglob("*.*")} == {*files, path.name}
+    for name, digest in files.items():
+        assert sha256_of_file(path.parent / name) == digest
+
+
+def test_the_pages_and_the_picture_show_the_published_numbers():
+    """The blocks of both pages, and the numbers of the picture, are those that `make reproduction` writes."""
+    script = "from workflow.scripts import reproduction as r; import json; print(json.dumps([r.differences().to_csv("
+    script += "index=False, lineterminator='\\n'), *[r.fill((r.ROOT / page).read_text()) for page in r.PAGES]]))"
+    done = subprocess.run([sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    picture, *pages = json.loads(done.stdout)
+    assert picture == (PUBLISHED / "overview.csv").read_text()
+    for name, page in zip(("docs/reproduction.md", "README.md"), pages, strict=True):
+        assert "<!-- arms " in page
+        assert page == (ROOT / name).read_text()
+
+
+def test_the_short_answer_says_the_numbers_of_the_picture():
+    table = pd.read_csv(PUBLISHED / "overview.csv").query("study == 'mnist_mlp'").set_index(["arm", "task"])
+    strict, gain, narrow = (table.loc[arm] for arm in ("bvae", "bvae_gain", "vae_narrow"))
+    probe = -strict.loc["Linear probe", ["difference", "high", "low"]]  # points better
+    text = " ".join((ROOT / "docs/reproduction.md").read_text().split())
+    for said in (
+        f"at {100 * strict.loc['ELBO', 'share_of_parameters']:.1f} % of the parameters",
+        f"linear probe ({probe.iloc[0]:+.2f} points, 95 % interval {probe.iloc[1]:.2f} to {probe.iloc[2]:.2f})",
+        f"is {strict.loc['Reconstruction', 'difference']:.1f} % worse in reconstruction",
+        f"and {strict.loc['ELBO', 'difference']:.2f} nats in ELBO, both beyond the margins",
+        f"In interpolation it is {strict.loc['Interpolation, FD', 'difference']:.0f} % worse",
+        f"({strict.loc['ELBO', 'difference'] - narrow.loc['ELBO', 'difference']:.2f} nats apart)",
+        f"brings the BVAE to {gain.loc['Reconstruction', 'difference']:.1f} % in reconstruction",
+        f"and {gain.loc['ELBO', 'difference']:.2f} nats in ELBO",
+        f"to {-gain.loc['Linear probe', 'difference']:+.2f} points in the probe",
+    ):
+        assert said in text
+
+
+def test_the_picture_is_paired_t_over_the_published_runs():
+    """Differences and intervals again, by SciPy's own paired interval on the tables of runs."""
+    table = pd.read_csv(PUBLISHED / "overview.csv")
+    assert len(table) >= 15
+    for row in table.to_dict("records"):
+        runs = pd.read_csv(PUBLISHED / row["study"] / "tables/runs.csv")
+        place = ["dataset", "recipe", "latent_dim"]
+        mine = runs[(runs[place] == [row[key] for key in place]).all(axis=1)].set_index("seed")
+        arm, vae = (mine[mine["arm"] == name][row["metric"]] for name in (row["arm"], "vae"))
+        seeds = sorted(arm.index.intersection(vae.index))
+        sign = -1 if row["metric"] in ("elbo", "probe_accuracy") else 1
+        scale = {"%": 100 / vae.mean(), "nats": 1, "points": 100}[row["unit"]]
+        worse = sign * scale * (arm[seeds] - vae[seeds])
+        interval = stats.ttest_1samp(worse, 0).confidence_interval(0.95)
+        assert row["n"] == len(seeds)
+        np.testing.assert_allclose([row["difference"], row["low"], row["high"]], [worse.mean(), *interval], rtol=1e-9)
+
+
+def test_pilots_in_the_claims_are_the_published_ones():
+    pilots = yaml.safe_load((ROOT / "config/claims.yaml").read_text())["pilots"]
+    runs = pd.read_csv(PUBLISHED / "pilot/tables/runs.csv")
+    assert pilots
+    for pilot in pilots:
+        place = [pilot[key] for key in ("dataset", "recipe", "latent_dim")]
+        mine = runs[(runs[["dataset", "recipe", "latent_dim"]] == place).all(axis=1)]
+        assert sorted(mine["seed"]) == sorted(pilot["seeds"])
+        assert set(mine["arm"]) == {"vae"}
+        assert pilot["sd"] == pytest.approx(mine[pilot["metric"]].std(ddof=1), abs=0.05)
+
+
+@pytest.mark.parametrize("path", sorted(PUBLISHED.glob("tuning_*/tuning.csv")), ids=by_study)
+def test_studies_use_the_learning_rates_that_tuning_chose(path):
+    """The rate of each arm in every study of MNIST and Fashion-MNIST is the best one on held-out images."""
+    best = pd.read_csv(path).query("best")
+    architecture = by_study(path).removeprefix("tuning_")
+    wanted = best[best["family"] == architecture].set_index("arm")["learning_rate"].to_dict()
+    studies = [check(read_yaml(ROOT / f"config/{by_study(manifest)}.yaml")) for manifest in MANIFESTS]
+    found = [
+        {arm: training_settings(study["recipes"][recipe], arm)["training"]["learning_rate"] for arm in wanted}
+        for study in studies
+        if not study["tuning"]
+        for block in study["blocks"]
+        if {"mnist", "fashion_mnist"} & set(block["datasets"]) and len(block.get("arms", ())) != 1
+        for recipe in block["recipes"]
+        if study["recipes"][recipe]["network"]["architecture"] == architecture
+    ]
+    assert found and all(rates == wanted for rates in found)

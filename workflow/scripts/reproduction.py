@@ -1,0 +1,213 @@
+"""The pages and the picture that speak of all published studies, from results/published/: `make reproduction`.
+
+In docs/reproduction.md and README.md, what stands between `<!-- NAME study ... -->` and `<!-- end -->` is written here,
+NAME being one of BLOCKS; everything else there is written by hand. The picture is results/published/overview.*.
+"""
+
+import re
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import matplotlib.style
+import pandas as pd
+from matplotlib.figure import Figure
+
+from bvae import ARMS
+from bvae.claims import load_claims, paired_difference
+from bvae.figures.page import ARM_COLOURS, DPI, STYLE
+from bvae.figures.plots import ARM_MARKERS
+from bvae.files import InputError, whole_file, write_text
+from bvae.tables import ARM_NAMES, GROUP
+from bvae.tuning import printed
+from bvae.typeset import to_markdown
+
+ROOT = Path(__file__).resolve().parents[2]
+PUBLISHED = ROOT / "results/published"
+PAGES = ("docs/reproduction.md", "README.md")
+BLOCK = re.compile(r"(?P<head><!-- (?P<name>\w+)(?P<studies>(?: \w+)+) -->\n).*?(?P<end><!-- end -->)", re.DOTALL)
+NAMES = {"mnist": "MNIST", "fashion_mnist": "Fashion-MNIST", "cifar10_jpeg": "CIFAR-10 (JPEG)"}
+COLUMNS = {  # of table1.csv: header, decimals, factor
+    "reconstruction": ("Reconstruction, nats ↓", 2, 1),
+    "elbo": ("ELBO, nats ↑", 2, 1),
+    "fd_classifier_samples": ("FD samples ↓", 1, 1),
+    "fd_classifier_interpolations": ("FD midpoints ↓", 1, 1),
+    "probe_accuracy": ("Probe, % ↑", 2, 100),
+}
+# A panel of the picture: the claim whose margin is shown, and the unit; a share is of the matched VAE's mean.
+PANELS = {
+    "reconstruction-matches": ("Reconstruction", "%", None),
+    "elbo-matches": ("ELBO", "nats", 1.0),
+    "classification-matches": ("Linear probe", "points", 100.0),
+    "interpolation-matches": ("Interpolation, FD", "%", None),
+    "generation-matches": ("Generation, FD", "%", None),
+}
+
+
+def read(study: str, name: str) -> pd.DataFrame:
+    """A csv file of a published study."""
+    path = PUBLISHED / study / name
+    if not path.exists():
+        raise InputError(f"{path.relative_to(ROOT)}: no such file. Publish the study first: snakemake -- publish")
+    return pd.read_csv(path)
+
+
+def arms(*studies: str) -> str:
+    """The four tasks by arm: mean ± standard deviation over seeds."""
+    lines = []
+    for row in pd.concat([read(study, "tables/table1.csv") for study in studies]).to_dict("records"):
+        if row["arm"] in ARMS:
+            line = {"Data set": _name(row), "Arm": ARM_NAMES[row["arm"]], "n": str(row["n"])}
+            line["Parameters"] = f"{row['parameters']:,.0f}"
+            for column, (header, decimals, factor) in COLUMNS.items():
+                value, spread = (row[name] * factor for name in (column, f"{column}_sd"))
+                line[header] = f"{value:.{decimals}f} ± {spread:.{decimals}f}"
+            lines.append(line)
+    return to_markdown(pd.DataFrame(lines))
+
+
+def verdicts(*studies: str) -> str:
+    """The claims of the paper and what became of them."""
+    lines = []
+    for row in pd.concat([read(study, "claims.csv") for study in studies]).to_dict("records"):
+        compared = not pd.isna(row["difference"])
+        interval = f"{row['difference']:.3g} [{row['interval_95_low']:.3g}, {row['interval_95_high']:.3g}]"
+        lines.append(
+            {
+                "Claim": row["text"],
+                "Data set": _name(row),
+                "Verdict": f"**{row['verdict']}**",
+                "Difference [95 %]": interval if compared else row["reason"],
+                "Margin": f"{row['margin']:.3g}" if compared else "",
+                "n": str(row["n"]),
+            }
+        )
+    return to_markdown(pd.DataFrame(lines))
+
+
+def rates(study: str) -> str:
+    """The ELBO on held-out images by learning rate and arm."""
+    return to_markdown(printed(read(study, "tuning.csv")))
+
+
+BLOCKS: dict[str, Callable[..., str]] = {"arms": arms, "verdicts": verdicts, "rates": rates}
+
+
+def fill(page: str) -> str:
+    """A page with every block written anew."""
+    return BLOCK.sub(
+        lambda found: f"{found['head']}{BLOCKS[found['name']](*found['studies'].split())}{found['end']}", page
+    )
+
+
+def _name(row: dict) -> str:
+    network = re.sub(r"[-_].*", "", row["recipe"]).replace("mlp", "MLP")
+    return f"{NAMES.get(row['dataset'], row['dataset'])}, {network}, z{row['latent_dim']}"
+
+
+def differences() -> pd.DataFrame:
+    """Each arm against the matched VAE in every published study that has both, with 95 % intervals.
+
+    In the unit of its panel, positive where the arm is worse, paired over seeds.
+    """
+    claims = {claim["id"]: claim for claim in load_claims(ROOT / "config/claims.yaml")[0]}
+    return pd.DataFrame(
+        line
+        for path in sorted(PUBLISHED.glob("*/claims.csv"))
+        for _, runs in read(path.parent.name, "tables/runs.csv").groupby(GROUP, sort=False)
+        for line in _compared(path.parent.name, runs[runs["status"] == "finished"], pd.read_csv(path), claims)
+    )
+
+
+def _compared(study: str, runs: pd.DataFrame, judged: pd.DataFrame, claims: dict[str, dict]) -> Iterator[dict]:
+    place = runs.iloc[0][GROUP].to_dict()
+    judged = judged[(judged[GROUP] == list(place.values())).all(axis=1)].set_index("claim")
+    of_arm = {arm: found.set_index("seed") for arm, found in runs.groupby("arm")}
+    for claim, (task, unit, factor) in PANELS.items():
+        if "vae" not in of_arm or "bvae" not in of_arm or judged.loc[claim, "n"] < 2:
+            continue
+        metric, margin = judged.loc[claim, "metric"], judged.loc[claim, "margin"]
+        scale = factor or 100 / of_arm["vae"][metric].mean()
+        for arm in (arm for arm in ARMS if arm in of_arm and arm != "vae"):
+            wanted = [metric, "parameters"]
+            pair = pd.concat([of_arm[arm][wanted], of_arm["vae"][wanted]], axis=1, keys=["arm", "vae"]).dropna()
+            found = paired_difference(
+                pair["arm", metric], pair["vae", metric], better=claims[claim]["better"], margin=margin
+            )
+            low, high = (scale * end for end in found.interval_95)
+            yield (
+                {"study": study}
+                | place
+                | {
+                    "arm": arm,
+                    "share_of_parameters": (pair["arm", "parameters"] / pair["vae", "parameters"]).iloc[0],
+                    "task": task,
+                    "metric": metric,
+                    "unit": unit,
+                    "n": found.n,
+                    "difference": scale * found.mean,
+                    "low": low,
+                    "high": high,
+                    "margin": scale * margin,
+                }
+            )
+
+
+def draw(frame: pd.DataFrame) -> Figure:
+    """Quality against parameters, all studies: how much worse each arm is than the matched VAE, task by task."""
+    groups = list(frame.groupby(["study", *GROUP], sort=False))
+    places, labels, y = {}, [], 0.0
+    for key, found in groups:
+        for arm in [arm for arm in ARMS if arm in set(found["arm"])]:
+            share = found[found["arm"] == arm]["share_of_parameters"].iloc[0]
+            places[*key, arm] = y
+            labels.append((y, f"{ARM_NAMES[arm]}, {100 * share:.0f} %"))
+            y += 1
+        y += 1.3
+    figure = Figure((10.5, 0.9 + 0.19 * y), dpi=DPI, layout="constrained")
+    every = figure.subplots(1, len(PANELS), sharey=True)
+    for axes, (task, unit, _) in zip(every, PANELS.values(), strict=True):
+        for key, found in frame[frame["task"] == task].groupby(["study", *GROUP], sort=False):
+            for row in found.to_dict("records"):
+                at = places[*key, row["arm"]]
+                axes.fill_betweenx([at - 0.5, at + 0.5], -row["margin"], row["margin"], color="0.9", linewidth=0)
+                error = [[row["difference"] - row["low"]], [row["high"] - row["difference"]]]
+                look = {"color": ARM_COLOURS[row["arm"]], "marker": ARM_MARKERS[row["arm"]], "markersize": 4.5}
+                axes.errorbar(row["difference"], at, xerr=error, capsize=2, elinewidth=1.2, **look)
+        axes.axvline(0, color="0.4", linewidth=0.8)
+        axes.set_title(task, fontsize=8, fontweight="bold", loc="left")
+        axes.set_xlabel(f"difference, {unit}")
+        axes.spines[["top", "right", "left"]].set_visible(False)
+        axes.tick_params(axis="y", length=0)
+        axes.locator_params(axis="x", nbins=5)
+    first = every[0]
+    first.set_yticks([at for at, _ in labels], [text for _, text in labels])
+    first.set_ylim(y - 0.8, -1.8)
+    for key, found in groups:
+        top = min(at for place, at in places.items() if place[:4] == key)
+        row = found.iloc[0]
+        text = f"{_name(row)}, n = {row['n']}"
+        first.text(-0.02, top - 0.95, text, transform=first.get_yaxis_transform(), ha="right", fontweight="bold")
+    figure.suptitle(
+        "Difference from the matched VAE (0), worse to the right. Points: mean over seeds; bars: 95 % interval;"
+        " grey: the margin. Beside each arm: its parameters, of the VAE's.",
+        fontsize=8,
+    )
+    return figure
+
+
+def main() -> None:
+    """Write the picture and the blocks of the pages."""
+    frame = differences()
+    write_text(PUBLISHED / "overview.csv", frame.to_csv(index=False, lineterminator="\n"))
+    with matplotlib.style.context(["default", STYLE]):
+        figure = draw(frame)
+        with whole_file(PUBLISHED / "overview.svg") as svg, whole_file(PUBLISHED / "overview.png") as png:
+            figure.savefig(svg, format="svg", dpi=DPI, metadata={"Date": None})
+            figure.savefig(png, format="png", dpi=DPI, metadata={"Software": None})
+    for page in PAGES:
+        path = ROOT / page
+        write_text(path, fill(path.read_text(encoding="utf-8")))
+
+
+if __name__ == "__main__":
+    main()
