@@ -1,4 +1,4 @@
-# 28x28 grey digits in 10 classes, 50,000 + 10,000, all of them training images of MNIST: what settings are chosen on.
+# 28x28 grey digits in 10 classes, 50,000 + 10,000. CC BY-SA 3.0. MNIST's training images alone, to choose settings on.
 rule data_mnist_validation:
     output:
         "resources/data/mnist_validation.safetensors",
@@ -13,5 +13,5 @@ rule data_mnist_validation:
         source="torchvision:MNIST",
         sha256="bf33bf6717887a5276caca1c82115e88983f94c41f39b8d79cc2e58b9dad5a0a",
     shell:
-        "python -m bvae fetch {params.source:q} --name mnist_validation --validation 10000 --sha256 {params.sha256}"
+        "python -m bvae fetch {params.source:q} --name mnist_validation --sha256 {params.sha256} --validation 10000"
         " --output {output:q} --log {log:q}"
