@@ -10,13 +10,18 @@ def bounds(rows: Sequence[dict]) -> set[str]:
     return {row["dataset"] for row in rows if row["likelihood"] == "bernoulli" and not row["binary_pixels"]}
 
 
-def on_runs(rows: Sequence[dict], seeds: str = "Mean ± standard deviation over n seeds, on") -> str:
+def on_runs(
+    rows: Sequence[dict],
+    *,
+    seeds: str = "Mean ± standard deviation over n seeds, on",
+    images: str = "the test images",
+) -> str:
     """On how many images, and on what the runs were trained."""
-    images = sorted({(row["dataset"], row["test_images"]) for row in rows})
-    counts = ", ".join(f"{name}: {count:,}" for name, count in images)
+    sizes = sorted({(row["dataset"], row["test_images"]) for row in rows})
+    counts = ", ".join(f"{name}: {count:,}" for name, count in sizes)
     devices = sorted({f"{row['device']}, {row['precision']}" for row in rows})
     return (
-        f"{seeds or 'On'} the test images ({counts}); trained on {'; '.join(devices)}. Settings are ours; those of the"
+        f"{seeds or 'On'} {images} ({counts}); trained on {'; '.join(devices)}. Settings are ours; those of the"
         " paper are not available."
     )
 

@@ -1,17 +1,16 @@
 """Tuning: the ELBO on held-out training images, by learning rate and arm, as a table and a picture."""
 
 import json
+from functools import partial
 from pathlib import Path
 
-import matplotlib.style
 import pandas as pd
 from matplotlib.figure import Figure
 from matplotlib.transforms import ScaledTranslation
 
 from bvae import ARMS
-from bvae.figures.page import ARM_COLOURS, ARM_DASHES, DPI, STYLE
+from bvae.figures.page import ARM_COLOURS, ARM_DASHES, DPI, save_figure
 from bvae.figures.plots import ARM_MARKERS
-from bvae.files import whole_file
 from bvae.notes import on_runs
 from bvae.tables import ARM_NAMES, GROUP, Column, collect_runs, provenance, summarise
 from bvae.typeset import Table, write_table
@@ -26,16 +25,12 @@ def write_tuning(study: dict, folder: Path, root: Path = Path()) -> None:
     frame = compare(rows)
     title = study["title"] or study["study"]
     notes = [
-        on_runs(rows).replace("on the test images", "on training images that were held out"),
+        on_runs(rows, images="training images that were held out"),
         "ELBO in nats per image. *: the best of the arm among recipes that differ in the learning rate alone.",
     ]
     table = Table("tuning", f"{title}: ELBO by learning rate and arm.", frame, printed(frame), 3, notes)
     write_table(table, folder, provenance(study, rows))
-    with matplotlib.style.context(["default", STYLE]):
-        figure = draw(frame)
-        with whole_file(folder / "tuning.svg") as svg, whole_file(folder / "tuning.png") as png:
-            figure.savefig(svg, format="svg", dpi=DPI, metadata={"Date": None})
-            figure.savefig(png, format="png", dpi=DPI, metadata={"Software": None})
+    save_figure(partial(draw, frame), folder / "tuning")
 
 
 def compare(rows: list[dict]) -> pd.DataFrame:

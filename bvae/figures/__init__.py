@@ -1,18 +1,17 @@
 """The figures of a study, one recipe, data set and latent dimension each; an arm has its colour in all of them."""
 
 from collections.abc import Callable, Iterable
+from functools import partial
 from pathlib import Path
 
-import matplotlib.style
 import torch
 from matplotlib.figure import Figure
 
 from bvae.data import load
 from bvae.figures.diagrams import architecture, belbo_training, blocks
-from bvae.figures.page import DPI, STYLE, Subject, find_subject
+from bvae.figures.page import Subject, find_subject, save_figure
 from bvae.figures.pictures import backward, interpolations, reconstructions, samples, tsne
 from bvae.figures.plots import latent_variances, quality, rate_distortion, training_curves
-from bvae.files import whole_file
 
 FIGURES: dict[str, Callable[[Subject], Figure]] = {
     figure.__name__: figure
@@ -39,8 +38,4 @@ def draw(kinds: Iterable[str], study: dict, recipe: str, dataset_path: Path, lat
     torch.set_num_threads(study["recipes"][recipe]["threads"])
     for kind in kinds:
         output = folder / f"{kind}-{recipe}-{subject.dataset.name}-z{latent_dim}"
-        with matplotlib.style.context(["default", STYLE]):  # not the user's own matplotlibrc
-            figure = FIGURES[kind](subject)
-            with whole_file(f"{output}.svg") as svg, whole_file(f"{output}.png") as png:
-                figure.savefig(svg, format="svg", dpi=DPI, metadata={"Date": None})
-                figure.savefig(png, format="png", dpi=DPI, metadata={"Software": None})
+        save_figure(partial(FIGURES[kind], subject), output)

@@ -5,13 +5,14 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import matplotlib.style
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from bvae import ARMS
 from bvae.config import expand_runs, run_folder
 from bvae.data import Dataset
-from bvae.files import InputError
+from bvae.files import InputError, whole_file
 from bvae.networks import VAE
 from bvae.runs import load_run, read_record
 
@@ -77,6 +78,15 @@ def page(subject: Subject, title: str, caption: str, body: float) -> tuple[Figur
         return figure.add_axes((left / WIDTH, 1 - (head + top + tall) / height, width / WIDTH, tall / height))
 
     return figure, place
+
+
+def save_figure(draw: Callable[[], Figure], output: str | Path) -> None:
+    """Draw in STYLE, not the user's matplotlibrc, into `<output>.svg` and `.png`, the same bytes every time."""
+    with matplotlib.style.context(["default", STYLE]):
+        figure = draw()
+        with whole_file(f"{output}.svg") as svg, whole_file(f"{output}.png") as png:
+            figure.savefig(svg, format="svg", dpi=DPI, metadata={"Date": None})
+            figure.savefig(png, format="png", dpi=DPI, metadata={"Software": None})
 
 
 def bare(axes: Axes, arm: str | None, *, message: str) -> None:

@@ -65,9 +65,8 @@ def recipe_of(wildcards):
 
 def settings_of(wildcards):
     """What training depends on, as JSON: a parameter, so that a changed setting retrains its runs and no others."""
-    arm = wildcards.get(
-        "arm", "bvae"
-    )  # untrained encoders and costs do not depend on it
+    # untrained encoders and costs have no arm, and do not depend on its learning rate
+    arm = wildcards.get("arm", "bvae")
     return json.dumps(training_settings(recipe_of(wildcards), arm), sort_keys=True)
 
 

@@ -6,17 +6,17 @@ NAME being one of BLOCKS; everything else there is written by hand. The picture 
 
 import re
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 
-import matplotlib.style
 import pandas as pd
 from matplotlib.figure import Figure
 
 from bvae import ARMS
 from bvae.claims import load_claims, paired_difference
-from bvae.figures.page import ARM_COLOURS, DPI, STYLE
+from bvae.figures.page import ARM_COLOURS, DPI, save_figure
 from bvae.figures.plots import ARM_MARKERS
-from bvae.files import InputError, whole_file, write_text
+from bvae.files import InputError, write_text
 from bvae.tables import ARM_NAMES, GROUP
 from bvae.tuning import printed
 from bvae.typeset import to_markdown
@@ -199,11 +199,7 @@ def main() -> None:
     """Write the picture and the blocks of the pages."""
     frame = differences()
     write_text(PUBLISHED / "overview.csv", frame.to_csv(index=False, lineterminator="\n"))
-    with matplotlib.style.context(["default", STYLE]):
-        figure = draw(frame)
-        with whole_file(PUBLISHED / "overview.svg") as svg, whole_file(PUBLISHED / "overview.png") as png:
-            figure.savefig(svg, format="svg", dpi=DPI, metadata={"Date": None})
-            figure.savefig(png, format="png", dpi=DPI, metadata={"Software": None})
+    save_figure(partial(draw, frame), PUBLISHED / "overview")
     for page in PAGES:
         path = ROOT / page
         write_text(path, fill(path.read_text(encoding="utf-8")))
