@@ -26,7 +26,8 @@ def write_tuning(study: dict, folder: Path, root: Path = Path()) -> None:
     title = study["title"] or study["study"]
     notes = [
         on_runs(rows, images="training images that were held out"),
-        "ELBO in nats per image. *: the best of the arm among recipes that differ in the learning rate alone.",
+        "ELBO in nats per image. *: the best of the arm among recipes that differ in the learning rate alone, none of"
+        " whose runs diverged.",
     ]
     table = Table("tuning", f"{title}: ELBO by learning rate and arm.", frame, printed(frame), 3, notes)
     write_table(table, folder, provenance(study, rows))
@@ -37,7 +38,7 @@ def compare(rows: list[dict]) -> pd.DataFrame:
     """One line for each recipe and arm: n, diverged, mean `elbo` and `elbo_sd` over seeds, and whether it is `best`.
 
     A `family` is what differs in the learning rate alone, named as its first recipe up to the last hyphen. In each, an
-    arm has one best rate.
+    arm has one best rate: that of the highest mean where no run diverged.
     """
     families: dict[str, str] = {}
     for row in rows:
@@ -47,8 +48,9 @@ def compare(rows: list[dict]) -> pd.DataFrame:
         row["family"] = families.setdefault(json.dumps(rest, sort_keys=True), name)
         row["learning_rate"] = row["settings"]["training"]["learning_rate"]
     frame = summarise(rows, ELBO, ["family", *GROUP, "learning_rate", "arm"])
-    highest = frame.groupby(["family", "dataset", "latent_dim", "arm"])["elbo"].transform("max")
-    return frame.assign(best=frame["elbo"] == highest)
+    frame["sound"] = frame["elbo"].where(frame["diverged"] == 0)
+    highest = frame.groupby(["family", "dataset", "latent_dim", "arm"])["sound"].transform("max")
+    return frame.assign(best=frame.pop("sound") == highest)
 
 
 def printed(frame: pd.DataFrame) -> pd.DataFrame:

@@ -33,19 +33,19 @@ ROWS = [
     result("mlp-10", "vae", 0.001, -101.0, seed=1),
     result("mlp-20", "bvae", 0.002, -103.5),
     result("mlp-20", "bvae", 0.002, -103.7, seed=1),
-    result("mlp-20", "vae", 0.002, -102.0),
+    result("mlp-20", "vae", 0.002, -99.0),  # the highest, but its other seed diverged
     result("mlp-20", "vae", 0.002, None, seed=1),
     result("relu-20", "bvae", 0.002, -90.0, network="relu"),
 ]
 
 
-def test_the_best_rate_is_that_of_the_highest_mean_among_recipes_that_differ_in_it_alone():
+def test_the_best_rate_has_the_highest_mean_and_no_run_that_diverged():
     frame = compare(ROWS).set_index(["recipe", "arm"])
     assert frame["elbo"].to_dict() == {
         ("mlp-10", "bvae"): -104.0,
         ("mlp-10", "vae"): -100.5,
         ("mlp-20", "bvae"): -103.6,
-        ("mlp-20", "vae"): -102.0,
+        ("mlp-20", "vae"): -99.0,
         ("relu-20", "bvae"): -90.0,
     }
     assert frame["best"][frame["best"]].index.tolist() == [("mlp-10", "vae"), ("mlp-20", "bvae"), ("relu-20", "bvae")]
@@ -75,7 +75,7 @@ def test_the_table_of_rates_is_written_and_published(tuned, tmp_path):
     table = pd.read_csv(folder / "tuning.csv")
     assert len(table) == 5
     shown = (folder / "tuning.html").read_text()
-    for cell in ("-104.00 ± 1.41<", "-100.50 ± 0.71*<", "-103.60 ± 0.14*<", "-102.00 (1 diverged)<", "-90.00*<"):
+    for cell in ("-104.00 ± 1.41<", "-100.50 ± 0.71*<", "-103.60 ± 0.14*<", "-99.00 (1 diverged)<", "-90.00*<"):
         assert cell in shown
     assert "held out" in shown and "on the test images" not in shown
     publish(tuned, tmp_path / "published", tmp_path)
