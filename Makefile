@@ -4,8 +4,11 @@ SHELL := /bin/bash
 PYTHON ?= python3
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 export PYTHONPATH :=
+ifneq ($(shell test -w "$$HOME" && echo yes),yes) # Snakemake caches there
+export XDG_CACHE_HOME ?= $(CURDIR)/.snakemake/cache
+endif
 
-.PHONY: quick mnist test lint lock benchmark reproduction clean
+.PHONY: quick mnist test lint lock benchmark torture audit reproduction clean
 .DEFAULT_GOAL := quick
 
 # The stamp holds the lock that was installed: an unchanged lock is not installed again.
@@ -39,6 +42,13 @@ benchmark: .venv/installed.lock ## speed and memory beside pythae and a plain lo
 
 reproduction: .venv/installed.lock ## the numbers of docs/reproduction.md and README.md, and the picture of all published studies
 	python -m workflow.scripts.reproduction
+
+torture: .venv/installed.lock ## the quick study, killed 30 times at random moments: the same bytes in the end
+	python tests/torture.py
+
+audit: .venv/installed.lock ## known vulnerabilities of the locked versions
+	test -x .venv/audit/bin/pip-audit || { python -m venv .venv/audit && .venv/audit/bin/python -m pip install --disable-pip-version-check -q pip-audit==2.10.1; }
+	PATH=".venv/audit/bin:$$PATH" python workflow/scripts/audit.py
 
 lock: ## after a change of dependencies in pyproject.toml: new exact versions
 	uv pip compile --quiet --universal --python-version 3.11 --extra workflow --extra dev --no-header --no-annotate pyproject.toml -o requirements.lock

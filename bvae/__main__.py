@@ -3,6 +3,7 @@
 import argparse
 import json
 import logging
+import signal
 import sys
 from pathlib import Path
 
@@ -341,6 +342,8 @@ def _start_logging(path: Path | None) -> None:
 
 def main(arguments: list[str] | None = None) -> int:
     """Run one step; a user's mistake ends in one message and exit status 1."""
+    for stream in (sys.stdout, sys.stderr):
+        stream.reconfigure(errors="backslashreplace")  # what the locale cannot write is no reason to fail
     args = build_parser().parse_args(arguments)
     _start_logging(args.log)
     keep_freed_memory()
@@ -348,17 +351,31 @@ def main(arguments: list[str] | None = None) -> int:
         if getattr(args, "device", "cpu") != "cpu":
             gpus.lease_gpu()
         args.run(args)
-    except InputError as error:
+    except KeyboardInterrupt:
+        logging.error("interrupted. The same command goes on from what is saved.")
+        return 128 + signal.SIGINT
+    except Exception as error:
+        message = str(error) if isinstance(error, InputError) else _memory_message(args.step, error)
+        if message is None:
+            logging.exception("%s failed", args.step)  # a fault of ours: the log keeps the traceback
+            raise
         if args.verbose:
             raise
-        logging.error("error: %s", error)
+        logging.error("error: %s", message)
         if args.log is not None:
-            print(f"error: {error}", file=sys.stderr)
+            print(f"error: {message}", file=sys.stderr)
         return 1
-    except Exception:
-        logging.exception("%s failed", args.step)  # a fault of ours: the log keeps the traceback
-        raise
     return 0
+
+
+def _memory_message(step: str, error: Exception) -> str | None:
+    """What to tell the user when `error` says that memory is used up; None for every other error."""
+    allocator = isinstance(error, RuntimeError) and "can't allocate memory" in str(error)  # PyTorch's, on the CPU
+    if not (isinstance(error, MemoryError) or allocator or type(error).__name__ == "OutOfMemoryError"):
+        return None
+    remedy = "a smaller training.batch_size" if step == "train" else "fewer jobs at once (`snakemake --cores`)"
+    reason = str(error).partition("\n")[0] or type(error).__name__
+    return f"{step}: out of memory ({reason}). Free some, or choose {remedy}, and run the same command again."
 
 
 if __name__ == "__main__":

@@ -2,7 +2,7 @@
 
 import difflib
 import itertools
-import math
+import sys
 from collections.abc import Collection, Iterator
 from copy import deepcopy
 from pathlib import Path
@@ -18,7 +18,7 @@ VALIDATOR = jsonschema.validators.extend(
         {
             "integer": lambda _, value: isinstance(value, int) and not isinstance(value, bool),
             "number": lambda _, value: (
-                isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+                isinstance(value, int | float) and not isinstance(value, bool) and abs(value) <= sys.float_info.max
             ),
         }
     ),
@@ -99,12 +99,23 @@ def group_paths(study: dict) -> list[dict]:
 
 def suggest(name: object, known: Collection[str]) -> str:
     """The nearest known name, or all of them."""
-    near = difflib.get_close_matches(str(name), list(known), n=1)
-    return f"Did you mean '{near[0]}'?" if near else f"Known: {', '.join(sorted(map(str, known)))}."
+    names = sorted(map(str, known))
+    near = difflib.get_close_matches(str(name), names, n=1)
+    return f"Did you mean {_shown(near[0])}?" if near else f"Known: {', '.join(map(_plain, names))}."
+
+
+def _plain(value: object) -> str:
+    """A value on one line: what cannot be printed is escaped, and of what is long the beginning is shown."""
+    text = str(value) if isinstance(value, str) and value.isprintable() else ascii(value)
+    return text if len(text) <= 100 else f"{text[:97]}..."
+
+
+def _shown(value: object) -> str:
+    return f"'{_plain(value)}'" if isinstance(value, str) and value.isprintable() else _plain(value)
 
 
 def _place(path: Collection) -> str:
-    text = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in path)
+    text = "".join(f"[{part}]" if isinstance(part, int) else f".{_plain(part)}" for part in path)
     return text.lstrip(".") or "top level"
 
 
@@ -116,27 +127,30 @@ def _explain(error: jsonschema.ValidationError) -> Iterator[str]:
             known = error.schema.get("properties", {})
             for key in value:
                 if key not in known:
-                    yield f"{place}: unknown key '{key}'. {suggest(key, known)}"
+                    yield f"{place}: unknown key {_shown(key)}. {suggest(key, known)}"
         case "required":
             for key in error.validator_value:
                 if key not in value:
                     yield f"{place}: '{key}' is missing"
         case "enum":
-            yield f"{place}: '{value}' is not known. {suggest(value, error.validator_value)}"
+            yield f"{place}: {_shown(value)} is not known. {suggest(value, error.validator_value)}"
         case "type":
             kinds = error.validator_value if isinstance(error.validator_value, list) else [error.validator_value]
             hint = ""
             if "number" in kinds and isinstance(value, str):
                 hint = " (YAML reads 1e-3 as text: write 1.0e-3 or 0.001)"
-            yield f"{place}: expected {' or '.join(kinds)}, got {value!r}{hint}"
+            yield f"{place}: expected {' or '.join(kinds)}, got {_shown(value)}{hint}"
         case "pattern":
-            yield f"{place}: '{value}' is not a name: use lower-case letters, digits, '_' and '-'"
+            yield f"{place}: {_shown(value)} is not a name: use lower-case letters, digits, '_' and '-'"
         case "uniqueItems":
-            yield f"{place}: an entry stands twice in {value!r}"
+            yield f"{place}: an entry stands twice in {_shown(value)}"
         case "minItems" | "minProperties":
             yield f"{place}: is empty; it needs at least {error.validator_value}"
+        case "minimum" | "maximum" | "exclusiveMinimum":
+            bound = {"minimum": "at least", "maximum": "at most", "exclusiveMinimum": "more than"}[error.validator]
+            yield f"{place}: {_shown(value)}, wanted {bound} {error.validator_value}"
         case _:
-            yield f"{place}: {error.message}"
+            yield f"{place}: {_plain(error.message)}"
 
 
 def _unknown_names(config: object, datasets: Collection[str]) -> Iterator[str]:
@@ -152,7 +166,7 @@ def _unknown_names(config: object, datasets: Collection[str]) -> Iterator[str]:
             for position, name in enumerate(names if isinstance(names, list) else []):
                 if isinstance(name, str) and name not in known:
                     where = "workflow/rules/datasets/" if key == "datasets" else "'recipes' of this study"
-                    yield f"blocks[{index}].{key}[{position}]: no '{name}' in {where}. {suggest(name, known)}"
+                    yield f"blocks[{index}].{key}[{position}]: no {_shown(name)} in {where}. {suggest(name, known)}"
 
 
 def _misfits(config: dict) -> Iterator[str]:
@@ -185,7 +199,7 @@ def _misfits(config: dict) -> Iterator[str]:
                     yield f"recipes.{name}.likelihood: '{key}' belongs to 'gaussian', not to '{likelihood['name']}'"
     used = {recipe for block in config["blocks"] for recipe in block["recipes"]}
     for name in config["recipes"].keys() - used:
-        yield f"recipes.{name}: no block uses it; remove it, or name it in a block"
+        yield f"recipes.{_plain(name)}: no block uses it; remove it, or name it in a block"
 
 
 def _with_defaults(value: object, schema: dict) -> object:

@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 from torch import Tensor
 
 from bvae.data import Dataset
-from bvae.files import InputError, whole_file
+from bvae.files import whole_file
 
 COLUMNS, MOST_CLASSES, MOST_UNLABELLED_ROWS = 10, 50, 5  # of a picture
 TILE, LABELS, TITLE, MARGIN, DPI = 0.5, 1.3, 0.3, 0.1, 150  # inches: an image, the names at the left, the title above
@@ -79,11 +79,8 @@ def draw_sheet(dataset: Dataset, output: str | Path) -> None:
         axes.tick_params(length=0)
         axes.set_frame_on(False)
         axes.set_title(title, fontsize=9, loc="left", parse_math=False)
-        try:
-            with whole_file(output) as temporary:
-                figure.savefig(temporary, format="png", dpi=DPI, metadata={"Software": None})
-        except OSError as error:
-            raise InputError(f"{output}: the picture cannot be written ({error}). Choose another path.") from None
+        with whole_file(output) as temporary:
+            figure.savefig(temporary, format="png", dpi=DPI, metadata={"Software": None})
 
 
 def _rows(dataset: Dataset) -> tuple[list[tuple[str, Tensor]], str]:

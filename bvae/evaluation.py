@@ -5,6 +5,7 @@ import logging
 import math
 from collections.abc import Sequence
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +15,7 @@ from torch import Tensor
 
 import bvae
 from bvae import protocol
+from bvae.batches import in_batches
 from bvae.data import Dataset
 from bvae.features import Reference, compare, extract, load_inception, reference_test_images
 from bvae.files import InputError
@@ -44,15 +46,22 @@ IMPORTANCE_IMAGES = 20  # encoded together, with BATCH / IMPORTANCE_IMAGES decod
 
 def posterior_means(model: VAE, images: Tensor, device: torch.device) -> Tensor:
     """Posterior means (n, latent_dim) of uint8 images (n, c, h, w), on the CPU."""
+
+    def encode(batch: Tensor) -> Tensor:
+        return model.encode(to_batch(batch.to(device)))[0].cpu()
+
     with torch.inference_mode():
-        return torch.cat([model.encode(to_batch(batch.to(device)))[0].cpu() for batch in images.split(BATCH)])
+        return torch.cat(in_batches(encode, images, size=BATCH))
 
 
 def decode_images(model: VAE, z: Tensor, device: torch.device) -> Tensor:
     """Mean images of latents (n, latent_dim) as uint8 (n, c, h, w), rounded: what a person or a network is shown."""
+
+    def decode(batch: Tensor) -> Tensor:
+        return model.decode_mean(batch.to(device)).mul(255).round().to(torch.uint8).cpu()
+
     with torch.inference_mode():
-        rows = [model.decode_mean(batch.to(device)).mul(255).round().to(torch.uint8).cpu() for batch in z.split(BATCH)]
-    return torch.cat(rows)
+        return torch.cat(in_batches(decode, z, size=BATCH))
 
 
 def interpolation_pairs(dataset: str, images: int, pairs: int) -> Tensor:
@@ -159,35 +168,33 @@ def _reconstruction(model: VAE, dataset: Dataset, run: Run, means: Tensor, devic
     """ELBO and its terms by ELBO_SAMPLES of z an image; errors of the images decoded from the posterior mean."""
     generator = torch.Generator().manual_seed(derive_seed(run.dataset, run.seed, "evaluation noise"))
     noise = torch.randn(len(means), protocol.ELBO_SAMPLES, run.latent_dim, generator=generator)
-    columns: dict[str, list[Tensor]] = {}
-    kl_per_latent = torch.zeros(run.latent_dim, dtype=torch.float64)
     windowed = dataset.size >= protocol.SSIM_WINDOW
+
+    def measure(batch: Tensor, z: Tensor, draws: Tensor) -> dict[str, Tensor]:
+        images = to_batch(batch.to(device))
+        mean, log_variance = model.encode(images)
+        kl = kl_divergence(mean, log_variance).double()
+        log_likelihoods = [
+            model.likelihood.log_likelihood(model.decode(sample_posterior(mean, log_variance, draw)), images)
+            for draw in draws.to(device).unbind(1)
+        ]
+        shown = model.decode_mean(z.to(device))  # from the posterior mean, no noise
+        # the encoder run backward: what a BVAE is trained for, and a unidirectional network is not
+        backward = model.likelihood.mean(model.decoder(model.encoder_weights, z.to(device)))
+        found = {
+            "log_likelihood": torch.stack(log_likelihoods, 1),  # (n, ELBO_SAMPLES)
+            "kl": kl.sum(1),
+            "kl_per_latent": kl.sum(0, keepdim=True),  # of these images
+            "mse_per_pixel": mse_per_pixel(images, shown),
+            "psnr": psnr(images, shown),
+            "backward_mse_per_pixel": mse_per_pixel(images, backward),
+        } | ({"ssim": ssim(images, shown)} if windowed else {})
+        return {name: column.double().cpu() for name, column in found.items()}
+
     with torch.inference_mode():
-        for batch, z, draws in zip(
-            dataset.test_images.split(BATCH), means.split(BATCH), noise.split(BATCH), strict=True
-        ):
-            images = to_batch(batch.to(device))
-            mean, log_variance = model.encode(images)
-            kl = kl_divergence(mean, log_variance).double()
-            kl_per_latent += kl.sum(0).cpu()
-            log_likelihoods = [
-                model.likelihood.log_likelihood(model.decode(sample_posterior(mean, log_variance, draw)), images)
-                for draw in draws.to(device).unbind(1)
-            ]
-            shown = model.decode_mean(z.to(device))  # from the posterior mean, no noise
-            # the encoder run backward: what a BVAE is trained for, and a unidirectional network is not
-            backward = model.likelihood.mean(model.decoder(model.encoder_weights, z.to(device)))
-            found = {
-                "log_likelihood": torch.stack(log_likelihoods, 1),  # (n, ELBO_SAMPLES)
-                "kl": kl.sum(1),
-                "mse_per_pixel": mse_per_pixel(images, shown),
-                "psnr": psnr(images, shown),
-                "backward_mse_per_pixel": mse_per_pixel(images, backward),
-            } | ({"ssim": ssim(images, shown)} if windowed else {})
-            for name, column in found.items():
-                columns.setdefault(name, []).append(column.double().cpu())
-    table = {name: torch.cat(parts) for name, parts in columns.items()}
-    draws = table.pop("log_likelihood")
+        found = in_batches(measure, dataset.test_images, means, noise, size=BATCH)
+    table = {name: torch.cat([part[name] for part in found]) for name in found[0]}
+    draws, kl_per_latent = table.pop("log_likelihood"), sum(table.pop("kl_per_latent"))
     row = {name: float(column.mean()) for name, column in table.items()}
     elbos = draws.mean(1) - table["kl"]
     pixels = dataset.channels * dataset.size**2
@@ -213,10 +220,10 @@ def _importance(model: VAE, dataset: Dataset, run: Run, settings: dict, device: 
     columns = []
     with torch.inference_mode():
         for batch in images.split(IMPORTANCE_IMAGES):
-            batch, rows = to_batch(batch.to(device)), []
+            weigh, rows = partial(_log_weights, model, to_batch(batch.to(device))), []
             for count in torch.ones(samples).split(BATCH // IMPORTANCE_IMAGES):
-                noise = torch.randn(len(count), len(batch), run.latent_dim, generator=generator).to(device)
-                rows.append(log_importance_weights(model, batch, noise)[0].double().cpu())
+                noise = torch.randn(len(count), len(batch), run.latent_dim, generator=generator)
+                rows += in_batches(weigh, noise, size=len(noise))
             columns.append(torch.cat(rows))
     found = importance_sweep(torch.cat(columns, 1), settings["samples"])
     return found | {
@@ -225,6 +232,10 @@ def _importance(model: VAE, dataset: Dataset, run: Run, settings: dict, device: 
         "nll_images": len(images),
         "nll_images_sha256": hashlib.sha256(index.numpy().tobytes()).hexdigest(),  # of their int64 indices
     }
+
+
+def _log_weights(model: VAE, images: Tensor, noise: Tensor) -> Tensor:
+    return log_importance_weights(model, images, noise.to(images.device))[0].double().cpu()
 
 
 def fixed_draw(dataset: Dataset, purpose: str, count: int) -> tuple[Tensor, Tensor]:

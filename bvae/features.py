@@ -14,6 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from bvae import protocol
+from bvae.batches import in_batches
 from bvae.data import Dataset
 from bvae.files import InputError, read_tensors, sha256_of_file, write_tensors
 from bvae.metrics import ball_radii, frechet_distance, gaussian_statistics, kernel_distance, precision_recall
@@ -139,15 +140,14 @@ class Reference:
 
 def extract(network: nn.Module, images: Tensor, device: torch.device) -> Tensor:
     """Features (n, d) of uint8 images (n, c, h, w); Inception is shown grey images as three equal channels."""
-    rows = []
+    small = isinstance(network, SmallClassifier)
+
+    def features_of(batch: Tensor) -> Tensor:
+        batch = batch.to(device)
+        return (network.extract(batch) if small else network(batch.expand(-1, 3, -1, -1).contiguous())[0]).cpu()
+
     with torch.inference_mode():
-        for batch in images.split(BATCH if isinstance(network, SmallClassifier) else 50):
-            batch = batch.to(device)
-            if isinstance(network, SmallClassifier):
-                rows.append(network.extract(batch).cpu())
-            else:
-                rows.append(network(batch.expand(-1, 3, -1, -1).contiguous())[0].cpu())
-    return torch.cat(rows)
+        return torch.cat(in_batches(features_of, images, size=BATCH if small else 50))
 
 
 def reference_test_images(dataset: Dataset) -> Tensor:

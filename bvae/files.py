@@ -1,9 +1,12 @@
 """Reading and writing files: whole or not at all, and errors that a user can act on."""
 
 import contextlib
+import errno
 import hashlib
 import json
 import os
+import platform
+import re
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,15 +17,25 @@ class InputError(Exception):
     """A user's mistake or a bad file: one message that names it, and the remedy. Shown without a traceback."""
 
 
+OF_THE_DISK = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO, errno.ESTALE)
+
+
 @contextlib.contextmanager
 def whole_file(path: str | Path) -> Iterator[Path]:
     """Yield a temporary path beside `path` that replaces it when the block succeeds.
 
-    When the block raises, the temporary file is removed and an existing `path` is left as it was.
+    When the block raises, the temporary file is removed and an existing `path` is left as it was. A process that is
+    killed leaves its own behind; the next that writes into the folder removes it. Raises InputError when the disk is
+    full, read-only or broken, or the folder is not the user's to write.
     """
     path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.stem}-", suffix=path.suffix)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        remove_dead_parts(path.parent)
+        prefix = f".{path.stem}-{_host()}-{os.getpid()}-"
+        handle, name = tempfile.mkstemp(dir=path.parent, prefix=prefix, suffix=f".part{path.suffix}")
+    except OSError as error:
+        raise _unwritable(path, error) from None
     os.close(handle)
     temporary = Path(name)
     try:
@@ -31,8 +44,34 @@ def whole_file(path: str | Path) -> Iterator[Path]:
         os.umask(umask)
         temporary.chmod(0o666 & ~umask)
         os.replace(temporary, path)
+    except OSError as error:
+        if error.errno in OF_THE_DISK:
+            raise _unwritable(path, error) from None
+        raise
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def _unwritable(path: Path, error: Exception) -> InputError:
+    remedy = "Nothing was written. Check the space on the disk and the rights of the folder, then run the same command."
+    return InputError(f"{path}: cannot be written ({getattr(error, 'strerror', None) or error}). {remedy}")
+
+
+def remove_dead_parts(folder: str | Path) -> None:
+    """Remove the temporary files of `whole_file` in a folder whose processes, of this machine, are no more."""
+    for path in Path(folder).glob(f".*-{_host()}-*-*.part*"):
+        process = int(re.search(rf"-{_host()}-(\d+)-", path.name)[1])
+        try:
+            os.kill(process, 0)
+        except ProcessLookupError:
+            path.unlink(missing_ok=True)
+        except PermissionError:
+            continue  # another user's, alive
+
+
+def _host() -> str:
+    """This machine in eight letters: process ids mean nothing on another one that shares the folder."""
+    return hashlib.sha256(platform.node().encode()).hexdigest()[:8]
 
 
 def write_text(path: str | Path, text: str) -> None:
@@ -91,8 +130,7 @@ def write_tensors(path: str | Path, tensors: dict, *, form: str, facts: dict) ->
         try:
             save_file(tensors, temporary, metadata)
         except SafetensorError as error:
-            remedy = "Nothing was written. Check the space on the disk."
-            raise InputError(f"{path}: cannot be written ({error}). {remedy}") from None
+            raise _unwritable(Path(path), error) from None
 
 
 def read_tensors(path: str | Path, *, form: str, remedy: str, facts_only: bool = False) -> tuple[dict, dict]:

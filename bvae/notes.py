@@ -16,13 +16,21 @@ def on_runs(
     seeds: str = "Mean ± standard deviation over n seeds, on",
     images: str = "the test images",
 ) -> str:
-    """On how many images, and on what the runs were trained."""
+    """On how many images, and on what the runs were trained; whether that differs between arms that are compared."""
     sizes = sorted({(row["dataset"], row["test_images"]) for row in rows})
     counts = ", ".join(f"{name}: {count:,}" for name, count in sizes)
-    devices = sorted({f"{row['device']}, {row['precision']}" for row in rows})
+    trained_on: dict[tuple, set[str]] = {}
+    for row in rows:
+        pair = (row["dataset"], row["recipe"], row["latent_dim"], row["seed"])
+        trained_on.setdefault(pair, set()).add(f"{row['device']}, {row['precision']}")
+    unlike = sum(len(found) > 1 for found in trained_on.values())
+    warning = (
+        f" Arms are compared seed by seed, and {unlike} of {len(trained_on)} seeds have arms that were not trained"
+        " on the same device in the same precision: their differences are not of the arms alone."
+    )
     return (
-        f"{seeds or 'On'} {images} ({counts}); trained on {'; '.join(devices)}. Settings are ours; those of the"
-        " paper are not available."
+        f"{seeds or 'On'} {images} ({counts}); trained on {'; '.join(sorted(set().union(*trained_on.values())))}."
+        f"{warning if unlike else ''} Settings are ours; those of the paper are not available."
     )
 
 

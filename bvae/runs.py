@@ -14,7 +14,8 @@ import torch
 import bvae
 from bvae.arms import BUILDERS
 from bvae.data import Dataset
-from bvae.files import InputError, read_tensors, write_tensors, write_text
+from bvae.files import InputError, read_tensors, remove_dead_parts, write_tensors, write_text
+from bvae.locks import held_alone
 from bvae.networks import VAE, Layout, plan
 from bvae.objective import build_likelihood
 from bvae.seeds import derive_seed
@@ -59,7 +60,8 @@ def train_run(
 ) -> str:
     """Train a run and write `model.safetensors` and `history.csv` into `folder`; returns its status.
 
-    `resume.pt` stands beside them while training lasts, so that a killed run goes on where it was.
+    `resume.pt` stands beside them while training lasts, so that a killed run goes on where it was. While another
+    process trains the same run, this one waits, and takes its results if they are of the same settings.
     """
     torch.set_num_threads(run.settings["threads"])
     target = pick_device(device)
@@ -76,13 +78,23 @@ def train_run(
         "device": device_name(target),
         "versions": versions(),
     }
-    folder.mkdir(parents=True, exist_ok=True)
+    with held_alone(folder / "train.lock") as waited:
+        if waited and (status := _trained_meanwhile(folder, record)):
+            log.info("%s: trained by the process that held its lock", folder)
+            return status
+        return _train(run, model.to(target), dataset.train_images.to(target), folder, record, resume_interval, progress)
+
+
+def _train(
+    run: Run, model: VAE, images: torch.Tensor, folder: Path, record: dict, resume_interval: float, progress: bool
+) -> str:
+    remove_dead_parts(folder)  # of a trainer that was killed while it saved
     resume = folder / "resume.pt"
-    history, status = train(
-        model.to(target),
-        dataset.train_images.to(target),
+    history, divergence = train(
+        model,
+        images,
         identity=(run.dataset, run.seed),
-        precision=precision,
+        precision=record["precision"],
         objective=run.settings["objective"]["name"],
         beta=run.settings["objective"]["beta"],
         samples=run.settings["objective"].get("samples", 1),
@@ -97,9 +109,22 @@ def train_run(
     writer.writeheader()
     writer.writerows(history)
     write_text(folder / "history.csv", table.getvalue())
-    save_model(model, folder / "model.safetensors", record | {"status": status})
+    status = "finished" if divergence is None else "diverged"
+    where = {} if divergence is None else {"diverged_at": divergence}
+    save_model(model, folder / "model.safetensors", record | {"status": status} | where)
     resume.unlink(missing_ok=True)
     return status
+
+
+def _trained_meanwhile(folder: Path, record: dict) -> str | None:
+    """The status of the run in `folder` if it is whole and of the very settings of `record`."""
+    try:
+        found = read_record(folder / "model.safetensors")
+    except InputError:
+        return None
+    wanted = json.loads(json.dumps(record))  # as it is read: lists, no tuples
+    same = (folder / "history.csv").exists() and wanted.items() <= found.items()
+    return found["status"] if same else None
 
 
 def save_model(model: VAE, path: Path, record: dict) -> None:

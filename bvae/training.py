@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from bvae.files import whole_file
+from bvae.files import InputError, whole_file
 from bvae.networks import VAE
 from bvae.objective import OBJECTIVES, Elbo
 from bvae.seeds import derive_seed
@@ -96,18 +96,18 @@ def train(
     fingerprint: str = "",
     resume_interval: float = 60.0,
     progress: bool = False,
-) -> tuple[list[dict[str, float]], str]:
+) -> tuple[list[dict[str, float]], dict | None]:
     """Train `model` in place on `images`, uint8 (n, c, h, w), both on the same device.
 
     `identity` is (data set, seed): the data order and the noise of each epoch derive from it alone, so that arms are
     paired. An epoch has n // batch_size steps (at least one); a rest stays out, another one each epoch. The objective
     draws `samples` of z an image. `warmup` is the share of all steps in which the learning rate rises to
-    `learning_rate`; it then falls along a cosine. The state is kept in `resume_path` at an epoch's end when the last
-    save is `resume_interval` seconds old, and used again only when its `fingerprint` is the same. `progress` shows a
-    bar on a terminal.
+    `learning_rate`; it then falls along a cosine. The state is kept in `resume_path` after a step when the last save is
+    `resume_interval` seconds old, and used again only when its `fingerprint` is the same. `progress` shows a bar on a
+    terminal.
 
-    Returns the history (HISTORY_COLUMNS, training averages in nats per image) and the status: "finished", or "diverged"
-    when the loss of an epoch was not finite.
+    Returns the history (HISTORY_COLUMNS, training averages in nats per image), and None or, when the loss or the
+    gradient of a step was not finite, where and with what training stopped, at the end of that epoch.
     """
     device = images.device
     batch_size = min(batch_size, len(images))
@@ -119,12 +119,14 @@ def train(
         optimizer, max_lr=learning_rate, total_steps=total, pct_start=rising, cycle_momentum=False
     )
     history: list[dict[str, float]] = []
+    begun: dict = {}  # the part of an epoch that a resumed run has behind it
     if resume_path is not None and (state := _read_resume(resume_path, fingerprint, device)):
         model.load_state_dict(state["model"])
         optimizer.load_state_dict(state["optimizer"])
         schedule.load_state_dict(state["schedule"])
-        history = state["history"]
-        log.info("resumed after epoch %d of %d from %s", len(history), epochs, resume_path)
+        history, begun = state["history"], state["begun"]
+        done = begun["trace"].shape[1]
+        log.info("resumed after step %d of epoch %d/%d from %s", done, len(history) + 1, epochs, resume_path)
 
     take_step = training_step(
         model,
@@ -137,51 +139,75 @@ def train(
     )
     model.train()
     saved_at = time.monotonic()
-    started_at, started_epoch = saved_at, len(history)
+    started_at, taken = saved_at, 0  # steps by this process
     for epoch in range(len(history) + 1, epochs + 1):
         order = torch.randperm(len(images), generator=_generator("cpu", *identity, "data order", epoch)).to(device)
         noise_generator = _generator(device, *identity, "noise", epoch)
-        sums = torch.zeros(4, dtype=torch.float64, device=device)  # elbo, log-likelihood, kl, gradient norm
-        rate = schedule.get_last_lr()[0]
-        for step in tqdm(range(steps), desc=f"epoch {epoch}/{epochs}", leave=False, disable=None if progress else True):
+        trace = torch.zeros(4, steps, dtype=torch.float64, device=device)  # elbo, log-likelihood, kl, gradient norm
+        first, rate = 0, schedule.get_last_lr()[0]
+        if begun:
+            first, rate = begun["trace"].shape[1], begun["rate"]
+            trace[:, :first] = begun["trace"]
+            noise_generator.set_state(begun["noise"].cpu())
+            begun = {}
+        bar = {"desc": f"epoch {epoch}/{epochs}", "leave": False, "disable": None if progress else True}
+        for step in tqdm(range(first, steps), initial=first, total=steps, **bar):
             batch = images[order[step * batch_size : (step + 1) * batch_size]]
             shape = (samples, len(batch), model.layout.latent_dim)
             noise = torch.randn(shape, generator=noise_generator, device=device)
             terms, norm = take_step(batch, noise)
             schedule.step()
-            sums += torch.stack([*(term.detach().mean() for term in terms), norm])
+            trace[:, step] = torch.stack([*(term.detach().mean() for term in terms), norm])
+            taken += 1
+            if resume_path is None or time.monotonic() - saved_at < resume_interval:
+                continue
+            if trace.isfinite().all():
+                part = {"trace": trace[:, : step + 1].clone(), "rate": rate, "noise": noise_generator.get_state()}
+                _write_resume(resume_path, fingerprint, model, optimizer, schedule, history, part)
+            saved_at = time.monotonic()
+        sums = torch.zeros(4, dtype=torch.float64, device=device)
+        for column in trace.unbind(1):
+            sums += column
         elbo, log_likelihood, kl, gradient_norm = (sums / steps).tolist()
         history.append(dict(zip(HISTORY_COLUMNS, (epoch, elbo, log_likelihood, kl, gradient_norm, rate), strict=True)))
-        now = time.monotonic()
-        speed = (epoch - started_epoch) * steps * batch_size / (now - started_at)
+        speed = taken * batch_size / (time.monotonic() - started_at)
         log.info(
             "epoch %d/%d  elbo %.3f  log-likelihood %.3f  kl %.3f nats  gradient %.1f  %.0f images/s",
             *(epoch, epochs, elbo, log_likelihood, kl, gradient_norm, speed),
         )
         if not math.isfinite(elbo + gradient_norm):
-            log.error("diverged in epoch %d: elbo %s, gradient norm %s", epoch, elbo, gradient_norm)
-            return history, "diverged"
-        if resume_path is not None and epoch < epochs and now - saved_at >= resume_interval:
-            _write_resume(resume_path, fingerprint, model, optimizer, schedule, history)
-            saved_at = now
+            return history, _divergence(trace, epoch)
     model.eval()
-    return history, "finished"
+    return history, None
+
+
+def _divergence(trace: Tensor, epoch: int) -> dict:
+    """The first step of an epoch that was not finite, counted from 1, and its values as text: JSON has no NaN."""
+    step = int((~trace.isfinite().all(dim=0)).int().argmax())
+    elbo, _, _, norm = trace[:, step].tolist()
+    found = {"epoch": epoch, "step": step + 1, "elbo": str(elbo), "gradient_norm": str(norm)}
+    log.error("diverged in epoch %d, step %d: elbo %s, gradient norm %s", epoch, step + 1, elbo, norm)
+    return found
 
 
 def _generator(device: torch.device | str, *identity: str | int) -> torch.Generator:
     return torch.Generator(device=device).manual_seed(derive_seed(*identity))
 
 
-def _write_resume(path: Path, fingerprint: str, model: VAE, optimizer, schedule, history: list) -> None:
+def _write_resume(path: Path, fingerprint: str, model: VAE, optimizer, schedule, history: list, begun: dict) -> None:
     state = {
         "fingerprint": fingerprint,
         "model": model.state_dict(),
         "optimizer": optimizer.state_dict(),
         "schedule": schedule.state_dict(),
         "history": history,
+        "begun": begun,
     }
-    with whole_file(path) as temporary:
-        torch.save(state, temporary)
+    try:
+        with whole_file(path) as temporary:
+            torch.save(state, temporary)
+    except (InputError, RuntimeError) as error:  # RuntimeError: how torch.save says that a disk is full
+        log.warning("%s: the state cannot be saved, training goes on without (%s)", path, error)
 
 
 def _read_resume(path: Path, fingerprint: str, device: torch.device) -> dict | None:
@@ -193,7 +219,7 @@ def _read_resume(path: Path, fingerprint: str, device: torch.device) -> dict | N
     except Exception as error:  # torch.load raises many types for a damaged file; all mean: start again
         log.warning("%s cannot be read (%s): training starts again", path, type(error).__name__)
         return None
-    if not isinstance(state, dict) or state.get("fingerprint") != fingerprint:
+    if not isinstance(state, dict) or state.get("fingerprint") != fingerprint or "begun" not in state:
         log.warning("%s belongs to other settings or data: training starts again", path)
         return None
     return state

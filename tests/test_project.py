@@ -1,5 +1,6 @@
 """The project's files agree with one another."""
 
+import importlib.util
 import re
 import tomllib
 from pathlib import Path
@@ -87,3 +88,36 @@ def test_published_precisions_agree_within_the_spread_of_the_seeds():
         assert 0 < abs(one[name] - other[name]) < max(one[f"{name}_sd"], other[f"{name}_sd"])
         cells = [f"{row[name] * factor:.2f} ± {row[f'{name}_sd'] * factor:.2f}" for row in (one, other)]
         assert name == "knn_accuracy" or " | ".join(cells) in text
+
+
+def test_every_fault_of_the_page_has_its_test():
+    page = (ROOT / "docs/reliability.md").read_text(encoding="utf-8")
+    rows = [line for line in page.splitlines() if line.startswith("| ") and not line.startswith("| fault")]
+    assert len(rows) >= 40
+    assert len({row.split(" | ")[0] for row in rows}) == len(rows)
+    for row in rows:
+        module, test = re.search(r" `(test_\w+\.py)::(test_\w+)` \|$", row).groups()
+        assert re.search(rf"^def {test}\(", (ROOT / "tests" / module).read_text(encoding="utf-8"), re.MULTILINE), row
+
+
+CLEAN = {"name": "numpy", "version": "2.4.0", "vulns": []}
+FAULTY = {"name": "pillow", "version": "9.0.0", "vulns": [{"id": "PYSEC-2022-10", "fix_versions": ["9.0.1"]}]}
+SKIPPED = {"name": "torch", "skip_reason": "Dependency not found on PyPI and could not be audited: torch (2.15.0)"}
+
+
+@pytest.mark.parametrize(
+    ("dependencies", "status", "text"),
+    [
+        ([CLEAN], 0, "0 known vulnerabilities in 1 packages"),
+        ([CLEAN, SKIPPED], 0, "0 known vulnerabilities in 1 packages, 1 not looked up"),
+        ([SKIPPED, SKIPPED], 0, "not run: none of the 2 packages"),
+        ([CLEAN, FAULTY], 1, "1 known vulnerabilities in 2 packages\npillow 9.0.0: PYSEC-2022-10, fixed in 9.0.1"),
+    ],
+)
+def test_an_audit_says_what_it_found_and_what_it_could_not_look_up(dependencies, status, text):
+    spec = importlib.util.spec_from_file_location("audit", ROOT / "workflow/scripts/audit.py")
+    audit = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(audit)
+    found, said = audit.verdict(dependencies)
+    assert found == status
+    assert said.startswith(f"pip-audit: {text}")

@@ -8,6 +8,7 @@ import pytest
 
 import bvae
 from bvae.files import InputError, write_json
+from bvae.notes import on_runs
 from bvae.tables import RUN_METRICS, collect_runs, provenance, table1, table2, table_of_runs, write_tables
 from bvae.typeset import to_latex, to_markdown
 
@@ -174,6 +175,16 @@ def test_markdown_has_a_line_a_row():
     assert to_markdown(pd.DataFrame({"a": ["1", "2"], "b": ["x", "y"]})) == (
         "| a | b |\n| --- | --- |\n| 1 | x |\n| 2 | y |\n"
     )
+
+
+@pytest.mark.parametrize("change", [{"device": "GPU"}, {"precision": "bfloat16"}])
+def test_arms_of_a_seed_that_were_not_trained_alike_are_named(change):
+    rows = [run_row(arm, seed) for arm in ("bvae", "vae") for seed in (0, 1)]
+    assert "were not trained" not in on_runs(rows)
+    other = "GPU, float32" if "device" in change else "CPU, bfloat16"
+    text = on_runs([*rows[:-1], rows[-1] | change])
+    assert "1 of 2 seeds have arms that were not trained on the same device in the same precision" in text
+    assert f"trained on {'; '.join(sorted(['CPU, float32', other]))}." in text
 
 
 @pytest.mark.parametrize(

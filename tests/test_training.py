@@ -4,7 +4,12 @@ import csv
 import json
 import logging
 import math
+import signal
 import struct
+import subprocess
+import sys
+import time
+from dataclasses import asdict
 from pathlib import Path
 
 import pytest
@@ -12,7 +17,7 @@ import torch
 from conftest import SHORT_SWEEP, make_dataset
 from safetensors.torch import load_file
 
-from bvae import ARMS, protocol, training
+from bvae import ARMS, data, protocol, training
 from bvae.controls import evaluate_controls, evaluate_untrained
 from bvae.data import Dataset
 from bvae.evaluation import evaluate_run
@@ -207,7 +212,7 @@ def interrupt(run: Run, dataset: Dataset, folder: Path, monkeypatch, *, after_ba
             train_run(run, dataset, folder, device="cpu", resume_interval=0)
 
 
-@pytest.mark.parametrize("after_batches", [6, 14, 23])
+@pytest.mark.parametrize("after_batches", [1, 6, 14, 23])
 @pytest.mark.parametrize("network", NETWORKS)
 def test_a_resumed_run_is_the_uninterrupted_one(fake, tmp_path, monkeypatch, network, after_batches):
     run = make_run(network=NETWORKS[network], likelihood="gaussian")
@@ -215,7 +220,7 @@ def test_a_resumed_run_is_the_uninterrupted_one(fake, tmp_path, monkeypatch, net
     interrupt(run, fake, tmp_path / "cut", monkeypatch, after_batches=after_batches)
     assert names(tmp_path / "cut") == {"resume.pt"}
     seen = seen_by(run, fake, tmp_path / "cut", monkeypatch)
-    assert len(seen) == 24 - 6 * (after_batches // 6)  # it did go on, from the end of an epoch
+    assert len(seen) == 24 - after_batches  # it did go on, after the last whole step
     assert results(tmp_path / "cut") == whole
 
 
@@ -224,6 +229,24 @@ def test_a_run_interrupted_twice_is_the_uninterrupted_one(fake, tmp_path, monkey
     interrupt(make_run(), fake, tmp_path / "cut", monkeypatch, after_batches=8)
     interrupt(make_run(), fake, tmp_path / "cut", monkeypatch, after_batches=8)
     assert train_into(make_run(), fake, tmp_path / "cut") == whole
+
+
+def test_a_run_that_dies_while_its_state_is_saved_goes_on_from_the_state_before(fake, tmp_path, monkeypatch):
+    whole = train_into(make_run(), fake, tmp_path / "whole")
+    save, saves = torch.save, iter(range(1000))
+
+    def dying(state, path):
+        save(state, path)
+        if next(saves) == 8:
+            path.write_bytes(path.read_bytes()[:1000])
+            raise Killed
+
+    with monkeypatch.context() as patch, pytest.raises(Killed):
+        patch.setattr(torch, "save", dying)
+        train_run(make_run(), fake, tmp_path / "cut", device="cpu", resume_interval=0)
+    assert names(tmp_path / "cut") == {"resume.pt"}
+    assert len(seen_by(make_run(), fake, tmp_path / "cut", monkeypatch)) == 24 - 8
+    assert results(tmp_path / "cut") == whole
 
 
 @pytest.mark.parametrize("interval", [0, 1e9])
@@ -275,6 +298,70 @@ def test_a_damaged_state_is_not_used(fake, tmp_path, monkeypatch, caplog, damage
     assert any(record.levelno == logging.WARNING and "resume.pt" in record.message for record in caplog.records)
 
 
+# --- two at once ----------------------------------------------------------------------------------------------------
+
+TRAIN = """\
+import sys, time
+sys.path[:0] = {path!r}
+import torch
+from bvae import data, training
+from bvae.runs import Run, train_run
+torch.set_num_threads(1)
+step = training.to_batch
+def slow(images):
+    time.sleep({pause})
+    return step(images)
+training.to_batch = slow
+train_run(Run(**{run!r}), data.load({data!r}), {folder!r}, device="cpu", resume_interval=0)
+"""
+
+
+def start_trainer(run: Run, dataset: Dataset, folder: Path, *, pause: float = 0.05) -> subprocess.Popen:
+    """Another process that trains a run, slowly; returns when it holds the run's lock and has taken a step."""
+    data.save(dataset, folder.parent / "data.safetensors")
+    names = {"path": sys.path, "pause": pause, "run": asdict(run), "folder": str(folder)}
+    script = TRAIN.format(**names, data=str(folder.parent / "data.safetensors")).replace(
+        repr(str(folder)), f"__import__('pathlib').Path({str(folder)!r})"
+    )
+    process = subprocess.Popen([sys.executable, "-c", script], stderr=subprocess.PIPE, text=True)
+    deadline = time.monotonic() + 120
+    while not (folder / "resume.pt").exists():
+        assert process.poll() is None, process.stderr.read()
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+    return process
+
+
+def test_a_run_that_another_process_trains_is_waited_for_and_not_trained_twice(fake, tmp_path, monkeypatch, caplog):
+    whole = train_into(make_run(), fake, tmp_path / "whole")
+    orphan = start_trainer(make_run(), fake, tmp_path / "run")
+    assert seen_by(make_run(), fake, tmp_path / "run", monkeypatch) == []
+    assert orphan.wait() == 0
+    assert results(tmp_path / "run") == whole
+    assert f"held by process {orphan.pid}; waits" in caplog.text
+    assert names(tmp_path / "run") == {"model.safetensors", "history.csv"}
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
+def test_a_run_whose_trainer_is_killed_goes_on_at_once(fake, tmp_path, monkeypatch, number):
+    whole = train_into(make_run(), fake, tmp_path / "whole")
+    orphan = start_trainer(make_run(), fake, tmp_path / "run")
+    orphan.send_signal(number)
+    orphan.wait()
+    assert "resume.pt" in names(tmp_path / "run")
+    assert 0 < len(seen_by(make_run(), fake, tmp_path / "run", monkeypatch)) < 24
+    assert results(tmp_path / "run") == whole
+    assert "train.lock" not in names(tmp_path / "run")
+
+
+def test_a_run_of_other_settings_is_trained_after_the_wait(fake, tmp_path, monkeypatch):
+    whole = train_into(make_run(seed=1), fake, tmp_path / "whole")
+    orphan = start_trainer(make_run(), fake, tmp_path / "run", pause=0.01)
+    assert len(seen_by(make_run(seed=1), fake, tmp_path / "run", monkeypatch)) == 24
+    assert orphan.wait() == 0
+    assert results(tmp_path / "run") == whole
+
+
 # --- diverged -------------------------------------------------------------------------------------------------------
 
 
@@ -286,7 +373,11 @@ def test_a_diverged_run_is_recorded_and_has_no_metrics(fake, tmp_path, caplog):
     assert 1 <= len(history) <= 4
     assert not math.isfinite(history[-1]["elbo"] + history[-1]["gradient_norm"])
     assert all(math.isfinite(row["elbo"]) for row in history[:-1])
-    assert any(record.levelno == logging.ERROR and "diverged" in record.message for record in caplog.records)
+    where = read_record(tmp_path / "model.safetensors")["diverged_at"]
+    assert where["epoch"] == len(history) and 1 <= where["step"] <= 6
+    assert not math.isfinite(float(where["elbo"]) + float(where["gradient_norm"]))
+    message = f"diverged in epoch {where['epoch']}, step {where['step']}: elbo {where['elbo']}, gradient norm"
+    assert any(record.levelno == logging.ERROR and message in record.message for record in caplog.records)
     row = evaluate_run(tmp_path, fake, [], importance=SHORT_SWEEP, weights=NO_WEIGHTS, device=CPU)
     assert (row["status"], row["arm"], row["seed"]) == ("diverged", "bvae", 0)
     assert row["parameters"] == 64 * 12 + 12 * 4 + (12 * 4 + 4) + (12 + 4) + (12 + 64)

@@ -141,6 +141,20 @@ def test_quick_parameter_counts(quick):
     assert abs(runs["vae_narrow"] / runs["bvae"] - 1) < 0.01
 
 
+def test_quick_gives_the_reference_numbers(quick):
+    """Within the tolerances of the README, on any machine; tests/quick_reference.csv is of a CPU with AVX-512."""
+    place = ["arm", "seed"]
+    wanted = pd.read_csv(ROOT / "tests/quick_reference.csv").set_index(place)
+    found = quick_runs(quick).set_index(place).loc[wanted.index]
+    text = " ".join((ROOT / "README.md").read_text(encoding="utf-8").split())
+    assert "ELBO, its terms, NLL and PSNR within 0.1 %, accuracies within a point, Fréchet distances within 5 %" in text
+    assert len(found) == 12
+    assert (found["parameters"] == wanted["parameters"]).all()
+    for name in wanted.columns.drop("parameters"):
+        near = {"atol": 0.01} if "accuracy" in name else {"rtol": 0.05 if name.startswith("fd_") else 1e-3}
+        np.testing.assert_allclose(found[name], wanted[name], **({"rtol": 0} | near), err_msg=name)
+
+
 def test_verdicts_of_the_quick_study(quick):
     """Three seeds decide nothing; the parameter count needs no seeds."""
     claims = pd.read_csv(quick / "results/studies/quick/claims.csv").set_index("claim")
@@ -239,6 +253,27 @@ def test_changed_setting_retrains_and_new_seed_adds_only_its_runs(quick):
     added = snakemake(quick, "-n", "--configfile", edited_quick(quick, one_more_seed))
     assert planned_jobs(added.stdout)["train"] == 4
     assert "controls" not in planned_jobs(added.stdout)
+
+
+@pytest.mark.parametrize(
+    ("file", "old", "new", "redone"),
+    [
+        ("bvae/__init__.py", "TRAINING_VERSION = ", "TRAINING_VERSION = 9", {"train", "evaluate", "cost"}),
+        ("bvae/__init__.py", "EVALUATION_VERSION = ", "EVALUATION_VERSION = 9", {"evaluate", "controls", "untrained"}),
+        ("bvae/figures/plots.py", "import", "# another look\nimport", set()),
+    ],
+    ids=["training", "evaluation", "figure"],
+)
+def test_a_change_of_the_code_redoes_what_its_version_says(quick, file, old, new, redone):
+    """What alters numbers bumps a version; an edit to a figure trains and evaluates nothing."""
+    text = (quick / file).read_text()
+    (quick / file).write_text(text.replace(old, new, 1))
+    try:
+        planned = planned_jobs(snakemake(quick, "-n", *QUICK).stdout)
+    finally:
+        (quick / file).write_text(text)
+    assert redone <= planned.keys()
+    assert ("train" in planned) == ("train" in redone) and ("evaluate" in planned) == ("evaluate" in redone)
 
 
 def test_table_refuses_runs_of_other_settings(quick, tmp_path):

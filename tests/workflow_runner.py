@@ -1,4 +1,4 @@
-"""A checkout of its own, in a folder with a space in its name, and Snakemake run in it as a user would."""
+"""A checkout of its own, in a folder with spaces and an umlaut in its name, and Snakemake run in it as a user would."""
 
 import os
 import shutil
@@ -11,9 +11,9 @@ PARTS = ("Snakefile", "workflow", "bvae", "config", "profiles", "environment.yml
 
 
 def make_checkout(parent: Path) -> Path:
-    """Copy the workflow and the package into `parent`/"bvae benchmark"."""
-    checkout = parent / "bvae benchmark"
-    checkout.mkdir()
+    """Copy the workflow and the package, without any result, into `parent`/"bvae benchmark ü"."""
+    checkout = parent / "bvae benchmark ü"
+    checkout.mkdir(parents=True)
     for part in PARTS:
         source = ROOT / part
         if source.is_dir():
@@ -23,20 +23,25 @@ def make_checkout(parent: Path) -> Path:
     return checkout
 
 
-def run_in(checkout: Path, *arguments: str, **environment: str) -> subprocess.CompletedProcess:
-    """Run `python ARGUMENTS` in the checkout; stdout and stderr together in `.stdout`."""
+def environment(**more: str) -> dict[str, str]:
+    """The environment of a new shell in which the package's Python is first."""
     path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
     inherited = {key: value for key, value in os.environ.items() if key not in ("BVAE_MIRROR", "PYTHONPATH")}
+    return inherited | {"PATH": path} | more
+
+
+def run_in(checkout: Path, *arguments: str, **more: str) -> subprocess.CompletedProcess:
+    """Run `python ARGUMENTS` in the checkout, `more` in its environment; stdout and stderr together in `.stdout`."""
     return subprocess.run(
         [sys.executable, *arguments],
         cwd=checkout,
-        env=inherited | {"PATH": path} | environment,
+        env=environment(**more),
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
     )
 
 
-def snakemake(checkout: Path, *arguments: str, **environment: str) -> subprocess.CompletedProcess:
+def snakemake(checkout: Path, *arguments: str, **more: str) -> subprocess.CompletedProcess:
     """Run Snakemake in the checkout."""
-    return run_in(checkout, "-m", "snakemake", *arguments, **environment)
+    return run_in(checkout, "-m", "snakemake", *arguments, **more)

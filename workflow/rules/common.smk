@@ -25,6 +25,11 @@ from bvae.config import (
     training_settings,
 )
 from bvae.files import InputError
+from bvae.locks import clear_stale_locks
+
+IS_MODULE = not Path(workflow.main_snakefile).resolve().is_relative_to(ROOT)
+if workflow.is_main_process and not IS_MODULE:  # jobs and other workflows hold no lock
+    SNAKEMAKE_LOCK = clear_stale_locks(Path(".snakemake"))
 
 DATASETS = sorted(
     path.stem for path in (ROOT / "workflow/rules/datasets").glob("*.smk")

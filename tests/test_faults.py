@@ -1,0 +1,235 @@
+"""Faults of the machine: full and read-only disks, no memory, no home, another locale, jumping clocks, other users."""
+
+import contextlib
+import errno
+import os
+import resource
+import subprocess
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import torch
+from conftest import SHORT_SWEEP
+from test_training import CPU, NO_WEIGHTS, make_run, names, train_into
+from workflow_runner import make_checkout, run_in, snakemake
+
+from bvae import __main__ as command_line
+from bvae import locks
+from bvae.batches import in_batches
+from bvae.evaluation import evaluate_run
+from bvae.files import InputError, remove_dead_parts, whole_file, write_json, write_tensors, write_text
+from bvae.locks import held_alone
+from bvae.networks import VAE
+from bvae.runs import train_run
+
+# --- the disk -------------------------------------------------------------------------------------------------------
+
+
+@contextlib.contextmanager
+def files_of_at_most(size: int) -> Iterator[None]:
+    """A limit on the size of files stands for the end of the disk."""
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, limits[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+
+
+WRITERS = {
+    "text": lambda path: write_text(path, "new " * 1000),
+    "json": lambda path: write_json(path, ["new"] * 1000),
+    "tensors": lambda path: write_tensors(path, {"new": torch.zeros(1000)}, form="test", facts={}),
+}
+
+
+@pytest.mark.parametrize("writer", WRITERS)
+def test_a_full_disk_is_named_and_the_old_file_stays(tmp_path, writer):
+    path = tmp_path / "results/table.json"
+    write_text(path, "old")
+    with files_of_at_most(1000), pytest.raises(InputError, match=rf"{path}: cannot be written .*Check the space"):
+        WRITERS[writer](path)
+    assert path.read_text() == "old"
+    assert names(path.parent) == {path.name}
+
+
+@pytest.mark.parametrize("code", [errno.EROFS, errno.EACCES, errno.EDQUOT, errno.EIO, errno.ESTALE])
+@pytest.mark.parametrize("writer", WRITERS)
+def test_a_folder_that_takes_no_file_is_named(tmp_path, monkeypatch, writer, code):
+    def refuse(*args, **kwargs):
+        raise OSError(code, os.strerror(code))
+
+    monkeypatch.setattr(tempfile, "mkstemp", refuse)
+    with pytest.raises(InputError, match=rf"table.json: cannot be written \({os.strerror(code)}\)"):
+        WRITERS[writer](tmp_path / "table.json")
+    assert names(tmp_path) == set()
+
+
+def test_a_disk_that_fails_at_the_last_moment_is_named(tmp_path, monkeypatch):
+    def refuse(source, target):
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    (tmp_path / "table.json").write_text("old")
+    monkeypatch.setattr(os, "replace", refuse)
+    with pytest.raises(InputError, match="cannot be written"):
+        write_text(tmp_path / "table.json", "new")
+    monkeypatch.undo()
+    assert (tmp_path / "table.json").read_text() == "old"
+    assert names(tmp_path) == {"table.json"}
+
+
+def test_results_that_are_a_file_are_refused(tmp_path):
+    (tmp_path / "results").write_text("mine")
+    with pytest.raises(InputError, match="results/tables/table1.csv: cannot be written"):
+        write_text(tmp_path / "results/tables/table1.csv", "new")
+    assert (tmp_path / "results").read_text() == "mine"
+
+
+def test_training_on_a_full_disk_goes_on_without_its_state_and_ends_in_one_message(fake, tmp_path, caplog):
+    with files_of_at_most(500), pytest.raises(InputError, match=r"model.safetensors: cannot be written"):
+        train_run(make_run(), fake, tmp_path / "run", device="cpu", resume_interval=0)
+    assert "resume.pt: the state cannot be saved, training goes on without" in caplog.text
+    assert names(tmp_path / "run") == {"history.csv"}
+    whole = train_into(make_run(), fake, tmp_path / "whole")
+    assert train_into(make_run(), fake, tmp_path / "run") == whole  # with room again
+
+
+def test_parts_that_a_killed_process_left_are_removed_and_those_of_a_living_one_stay(tmp_path):
+    killed = subprocess.Popen(["sleep", "60"])
+    killed.kill()
+    killed.wait()
+    with whole_file(tmp_path / "a.csv") as mine:
+        dead = mine.with_name(mine.name.replace(f"-{os.getpid()}-", f"-{killed.pid}-"))
+        init = mine.with_name(mine.name.replace(f"-{os.getpid()}-", "-1-"))
+        elsewhere = mine.with_name(".a-00000000-1-x.part.csv")  # of another machine that shares the folder
+        for path in (dead, init, elsewhere):
+            path.touch()
+        remove_dead_parts(tmp_path)
+        assert names(tmp_path) == {mine.name, init.name, elsewhere.name}
+
+
+# --- memory ---------------------------------------------------------------------------------------------------------
+
+
+def fails_above(rows: int, compute):
+    """`compute`, on a machine whose memory ends above so many rows."""
+
+    def limited(*tensors):
+        if len(tensors[0]) > rows:
+            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.")
+        return compute(*tensors)
+
+    return limited
+
+
+@pytest.mark.parametrize("room", [1, 3, 7, 100])
+def test_a_batch_that_does_not_fit_is_halved_in_order(room, caplog):
+    x, y = torch.arange(23.0), torch.arange(23.0) ** 2
+    found = in_batches(fails_above(room, lambda a, b: a * b), x, y, size=10)
+    assert torch.equal(torch.cat(found), x * y)
+    assert max(map(len, found)) <= room
+    assert ("does not fit into memory: in two halves" in caplog.text) == (room < 10)
+
+
+def test_a_row_that_does_not_fit_is_no_endless_loop():
+    with pytest.raises(torch.OutOfMemoryError):
+        in_batches(fails_above(0, torch.exp), torch.zeros(5), size=2)
+
+
+def test_an_evaluation_that_does_not_fit_gives_the_same_metrics(fake, tmp_path, monkeypatch, caplog):
+    train_into(make_run(), fake, tmp_path / "run")
+    measure = {"importance": SHORT_SWEEP, "weights": NO_WEIGHTS, "device": CPU}
+    wanted = evaluate_run(tmp_path / "run", fake, [], **measure)
+    encode = VAE.encode
+    monkeypatch.setattr(VAE, "encode", lambda self, images: fails_above(5, lambda x: encode(self, x))(images))
+    monkeypatch.setattr("bvae.evaluation.IMPORTANCE_IMAGES", 5)  # they are encoded together, with many draws each
+    found = evaluate_run(tmp_path / "run", fake, [], **measure)
+    assert "in two halves" in caplog.text
+    for name in ("elbo", "reconstruction", "kl", "psnr", "kl_per_latent", "backward_mse_per_pixel"):
+        assert found[name] == pytest.approx(wanted[name], rel=1e-5)
+
+
+OUT_OF_MEMORY = {
+    "the GPU's": torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.\nMore of it"),
+    "the CPU's, by PyTorch": RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory: you tried to"),
+    "Python's": MemoryError(),
+}
+
+
+@pytest.mark.parametrize("fault", OUT_OF_MEMORY)
+def test_a_step_without_memory_ends_in_one_message(tmp_path, monkeypatch, capsys, fault):
+    def fail(args):
+        raise OUT_OF_MEMORY[fault]
+
+    monkeypatch.setattr(command_line, "_verify", fail)
+    assert command_line.main(["verify", str(tmp_path), "--log", str(tmp_path / "log")]) == 1
+    [line] = capsys.readouterr().err.splitlines()
+    assert line.startswith("error: verify: out of memory (")
+    assert "fewer jobs at once" in line
+
+
+def test_another_error_of_ours_keeps_its_traceback(tmp_path, monkeypatch):
+    def fail(args):
+        raise RuntimeError("shapes differ")
+
+    monkeypatch.setattr(command_line, "_verify", fail)
+    with pytest.raises(RuntimeError, match="shapes differ"):
+        command_line.main(["verify", str(tmp_path)])
+
+
+def test_an_interrupted_step_says_so_without_a_traceback(tmp_path, monkeypatch, caplog):
+    def interrupt(args):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(command_line, "_verify", interrupt)
+    assert command_line.main(["verify", str(tmp_path)]) == 130
+
+
+# --- other users, clocks, homes, locales ----------------------------------------------------------------------------
+
+
+def test_a_lock_of_another_user_is_named(tmp_path, monkeypatch):
+    def refuse(path, flags, mode=0o777):
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+
+    monkeypatch.setattr(locks.os, "open", refuse)
+    message = r"train.lock: cannot be locked \(Permission denied\).*another user's"
+    with pytest.raises(InputError, match=message), held_alone(tmp_path / "train.lock"):
+        pass
+
+
+def test_a_clock_that_jumps_changes_nothing(fake, tmp_path, monkeypatch):
+    whole = train_into(make_run(), fake, tmp_path / "whole")
+    moments = iter(range(10**6, 0, -1000))
+    monkeypatch.setattr(time, "time", lambda: float(next(moments)))
+    assert train_into(make_run(), fake, tmp_path / "run") == whole
+
+
+STRANGE = {
+    "no home": {"HOME": "/dev/null/nobody"},
+    "a locale without UTF-8": {"LC_ALL": "POSIX", "LANG": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"},
+}
+
+
+@pytest.fixture(scope="module")
+def checkout(tmp_path_factory) -> Path:
+    """A checkout in a folder of spaces and umlauts."""
+    return make_checkout(tmp_path_factory.mktemp("faults"))
+
+
+@pytest.mark.parametrize("name", STRANGE)
+def test_a_strange_environment_makes_the_same_files(checkout, name):
+    """A data set, a picture of it and the help text, by Snakemake and by the command itself."""
+    data = "resources/data/digits.safetensors"
+    strange = STRANGE[name] | {"XDG_CACHE_HOME": str(checkout / ".snakemake/cache")}  # as Makefile sets it
+    made = snakemake(checkout, "--workflow-profile", "profiles/quick", "--forceall", "--", data, **strange)
+    assert made.returncode == 0, made.stdout[-3000:]
+    arguments = ("-m", "bvae", "data", "describe", data, "--picture", "Bilder ü/digits.png")
+    shown = run_in(checkout, *arguments, **strange)
+    assert shown.returncode == 0, shown.stdout
+    assert (checkout / "Bilder ü/digits.png").stat().st_size > 1000
+    helped = run_in(checkout, "-m", "bvae", "--help", **strange)
+    assert helped.returncode == 0, helped.stdout
