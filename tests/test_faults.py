@@ -152,6 +152,21 @@ def test_an_evaluation_that_does_not_fit_gives_the_same_metrics(fake, tmp_path, 
         assert found[name] == pytest.approx(wanted[name], rel=1e-5)
 
 
+@pytest.fixture
+def failing_step(monkeypatch, tmp_path):
+    """A function that runs the command of a step that raises an error, and returns its exit status."""
+    monkeypatch.setattr(command_line, "_start_logging", lambda path: None)  # the root logger is other tests', too
+
+    def run(error: BaseException, *arguments: str) -> int:
+        def fail(args):
+            raise error
+
+        monkeypatch.setattr(command_line, "_verify", fail)
+        return command_line.main(["verify", str(tmp_path), *arguments])
+
+    return run
+
+
 OUT_OF_MEMORY = {
     "the GPU's": torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.\nMore of it"),
     "the CPU's, by PyTorch": RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory: you tried to"),
@@ -160,32 +175,21 @@ OUT_OF_MEMORY = {
 
 
 @pytest.mark.parametrize("fault", OUT_OF_MEMORY)
-def test_a_step_without_memory_ends_in_one_message(tmp_path, monkeypatch, capsys, fault):
-    def fail(args):
-        raise OUT_OF_MEMORY[fault]
-
-    monkeypatch.setattr(command_line, "_verify", fail)
-    assert command_line.main(["verify", str(tmp_path), "--log", str(tmp_path / "log")]) == 1
+def test_a_step_without_memory_ends_in_one_message(failing_step, capsys, fault):
+    assert failing_step(OUT_OF_MEMORY[fault], "--log", "step.log") == 1
     [line] = capsys.readouterr().err.splitlines()
     assert line.startswith("error: verify: out of memory (")
     assert "fewer jobs at once" in line
 
 
-def test_another_error_of_ours_keeps_its_traceback(tmp_path, monkeypatch):
-    def fail(args):
-        raise RuntimeError("shapes differ")
-
-    monkeypatch.setattr(command_line, "_verify", fail)
+def test_another_error_of_ours_keeps_its_traceback(failing_step):
     with pytest.raises(RuntimeError, match="shapes differ"):
-        command_line.main(["verify", str(tmp_path)])
+        failing_step(RuntimeError("shapes differ"))
 
 
-def test_an_interrupted_step_says_so_without_a_traceback(tmp_path, monkeypatch, caplog):
-    def interrupt(args):
-        raise KeyboardInterrupt
-
-    monkeypatch.setattr(command_line, "_verify", interrupt)
-    assert command_line.main(["verify", str(tmp_path)]) == 130
+def test_an_interrupted_step_says_so_without_a_traceback(failing_step, caplog):
+    assert failing_step(KeyboardInterrupt()) == 130
+    assert "interrupted. The same command goes on" in caplog.text
 
 
 # --- other users, clocks, homes, locales ----------------------------------------------------------------------------

@@ -301,7 +301,8 @@ def test_a_damaged_state_is_not_used(fake, tmp_path, monkeypatch, caplog, damage
 # --- two at once ----------------------------------------------------------------------------------------------------
 
 TRAIN = """\
-import sys, time
+import signal, sys, time
+signal.signal(signal.SIGINT, signal.default_int_handler)  # which a shell's background jobs ignore
 sys.path[:0] = {path!r}
 import torch
 from bvae import data, training
