@@ -22,18 +22,12 @@ def held_alone(path: str | Path) -> Iterator[bool]:
     """
     path, waited = Path(path), False
     while True:
-        try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            handle = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
-        except OSError as error:
-            remedy = "Is it another user's, or the disk full or read-only? Use a folder of your own."
-            raise InputError(f"{path}: cannot be locked ({error.strerror}). {remedy}") from None
+        handle = _open(path)
         try:
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             if not waited:
-                holder = os.read(handle, 20).decode(errors="replace").strip() or "unknown"
-                log.warning("%s: held by process %s; waits until it ends", path, holder)
+                log.warning("%s: held by process %s; waits until it ends", path, _holder(handle))
             waited = True
             fcntl.flock(handle, fcntl.LOCK_EX)
         except OSError as error:
@@ -44,8 +38,7 @@ def held_alone(path: str | Path) -> Iterator[bool]:
                 break
         os.close(handle)
     try:
-        os.truncate(handle, 0)
-        os.pwrite(handle, f"{os.getpid()}\n".encode(), 0)
+        _sign(handle)
         yield waited
     finally:
         path.unlink(missing_ok=True)
@@ -57,15 +50,14 @@ def clear_stale_locks(folder: Path) -> int | None:
 
     Snakemake's own locks are files without a process id: live and stale look alike. So every Snakemake of this workflow
     holds the kernel's lock of `folder`/bvae.lock, shared, until it ends. One that can have it alone is the only one,
-    and what is locked is stale. Returns the open file, to be kept; None where the file system has no locks.
+    and what is locked is stale. Returns the open file, to be kept; None where the file system has no locks. Raises
+    InputError when `folder` cannot be written.
     """
-    folder.mkdir(parents=True, exist_ok=True)
-    handle = os.open(folder / "bvae.lock", os.O_RDWR | os.O_CREAT, 0o666)
+    handle = _open(folder / "bvae.lock")
     try:
         fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
-        holder = os.pread(handle, 20, 0).decode(errors="replace").strip() or "unknown"
-        log.warning("another snakemake is at work in this folder, process %s: what it makes is locked", holder)
+        log.warning("another snakemake is at work in this folder, process %s: what it makes is locked", _holder(handle))
     except OSError as error:
         log.warning("%s: no locks on this file system (%s); after a kill, run snakemake --unlock", folder, error)
         os.close(handle)
@@ -76,7 +68,25 @@ def clear_stale_locks(folder: Path) -> int | None:
             path.unlink()
         if stale:
             log.warning("the locks that a killed snakemake left in this folder are removed")
-        os.truncate(handle, 0)
-        os.pwrite(handle, f"{os.getpid()}\n".encode(), 0)
+        _sign(handle)
     fcntl.flock(handle, fcntl.LOCK_SH)
     return handle
+
+
+def _open(path: Path) -> int:
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        return os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
+    except OSError as error:
+        remedy = "Is it another user's, or the disk full or read-only? Use a folder of your own."
+        raise InputError(f"{path}: cannot be locked ({error.strerror}). {remedy}") from None
+
+
+def _sign(handle: int) -> None:
+    """Write who holds the lock into its file."""
+    os.truncate(handle, 0)
+    os.pwrite(handle, f"{os.getpid()}\n".encode(), 0)
+
+
+def _holder(handle: int) -> str:
+    return os.pread(handle, 20, 0).decode(errors="replace").strip() or "unknown"

@@ -27,15 +27,18 @@ from bvae.config import (
 from bvae.files import InputError
 from bvae.locks import clear_stale_locks
 
-IS_MODULE = not Path(workflow.main_snakefile).resolve().is_relative_to(ROOT)
-if workflow.is_main_process and not IS_MODULE:  # jobs and other workflows hold no lock
-    SNAKEMAKE_LOCK = clear_stale_locks(Path(".snakemake"))
-
 DATASETS = sorted(
     path.stem for path in (ROOT / "workflow/rules/datasets").glob("*.smk")
 )
 
+# No job of a running Snakemake, and no module of another workflow: these leave its locks alone.
+IN_CHARGE = workflow.is_main_process and Path(
+    workflow.main_snakefile
+).resolve().is_relative_to(ROOT)
+
 try:
+    if IN_CHARGE:
+        SNAKEMAKE_LOCK = clear_stale_locks(Path(".snakemake"))
     STUDY = check_study(
         config,
         schema=load_schema(ROOT / "workflow/schemas/config.schema.yaml"),
