@@ -61,12 +61,11 @@ def remove_dead_parts(folder: str | Path) -> None:
     """Remove the temporary files of `whole_file` in a folder whose processes, of this machine, are no more."""
     for path in Path(folder).glob(f".*-{_host()}-*-*.part*"):
         process = int(re.search(rf"-{_host()}-(\d+)-", path.name)[1])
-        try:
-            os.kill(process, 0)
-        except ProcessLookupError:
-            path.unlink(missing_ok=True)
-        except PermissionError:
-            continue  # another user's, alive
+        with contextlib.suppress(PermissionError):  # another user's: alive, or not ours to remove
+            try:
+                os.kill(process, 0)
+            except ProcessLookupError:
+                path.unlink(missing_ok=True)
 
 
 def _host() -> str:

@@ -21,7 +21,7 @@ from bvae import locks
 from bvae.batches import in_batches
 from bvae.evaluation import evaluate_run
 from bvae.files import InputError, remove_dead_parts, whole_file, write_json, write_tensors, write_text
-from bvae.locks import held_alone
+from bvae.locks import clear_stale_locks, held_alone
 from bvae.networks import VAE
 from bvae.runs import train_run
 
@@ -109,6 +109,23 @@ def test_parts_that_a_killed_process_left_are_removed_and_those_of_a_living_one_
             path.touch()
         remove_dead_parts(tmp_path)
         assert names(tmp_path) == {mine.name, init.name, elsewhere.name}
+
+
+def test_parts_of_another_user_are_left_alone(tmp_path, monkeypatch):
+    """In a folder where each removes his own files only, a dead part of another's is no reason to fail."""
+
+    def refuse(self, missing_ok=False):
+        raise PermissionError(errno.EPERM, os.strerror(errno.EPERM))
+
+    ended = subprocess.Popen(["true"])
+    ended.wait()
+    with whole_file(tmp_path / "a.csv") as mine:
+        dead = mine.with_name(mine.name.replace(f"-{os.getpid()}-", f"-{ended.pid}-"))
+        dead.touch()
+        with monkeypatch.context() as patch:
+            patch.setattr(Path, "unlink", refuse)
+            remove_dead_parts(tmp_path)
+        assert names(tmp_path) == {mine.name, dead.name}
 
 
 # --- memory ---------------------------------------------------------------------------------------------------------
@@ -200,9 +217,11 @@ def test_a_lock_of_another_user_is_named(tmp_path, monkeypatch):
         raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
 
     monkeypatch.setattr(locks.os, "open", refuse)
-    message = r"train.lock: cannot be locked \(Permission denied\).*another user's"
-    with pytest.raises(InputError, match=message), held_alone(tmp_path / "train.lock"):
+    message = r".lock: cannot be locked \(Permission denied\).*another user's"
+    with pytest.raises(InputError, match=f"train{message}"), held_alone(tmp_path / "train.lock"):
         pass
+    with pytest.raises(InputError, match=f"bvae{message}"):
+        clear_stale_locks(tmp_path / ".snakemake")
 
 
 def test_a_clock_that_jumps_changes_nothing(fake, tmp_path, monkeypatch):
@@ -219,21 +238,26 @@ STRANGE = {
 
 
 @pytest.fixture(scope="module")
-def checkout(tmp_path_factory) -> Path:
-    """A checkout in a folder of spaces and umlauts."""
-    return make_checkout(tmp_path_factory.mktemp("faults"))
+def ordinary(tmp_path_factory) -> tuple[Path, list[bytes]]:
+    """A checkout, in a folder of spaces and umlauts, and what an ordinary environment makes there."""
+    checkout = make_checkout(tmp_path_factory.mktemp("faults"))
+    return checkout, make_data_and_picture(checkout)
+
+
+def make_data_and_picture(checkout: Path, **environment: str) -> list[bytes]:
+    """A data set by Snakemake and a picture of it by the command itself: their bytes."""
+    data, picture = "resources/data/digits.safetensors", "Bilder ü/digits.png"
+    made = snakemake(checkout, "--workflow-profile", "profiles/quick", "--forceall", "--", data, **environment)
+    assert made.returncode == 0, made.stdout[-3000:]
+    shown = run_in(checkout, "-m", "bvae", "data", "describe", data, "--picture", picture, **environment)
+    assert shown.returncode == 0, shown.stdout
+    return [(checkout / name).read_bytes() for name in (data, picture)]
 
 
 @pytest.mark.parametrize("name", STRANGE)
-def test_a_strange_environment_makes_the_same_files(checkout, name):
-    """A data set, a picture of it and the help text, by Snakemake and by the command itself."""
-    data = "resources/data/digits.safetensors"
+def test_a_strange_environment_makes_the_same_files(ordinary, name):
+    checkout, wanted = ordinary
     strange = STRANGE[name] | {"XDG_CACHE_HOME": str(checkout / ".snakemake/cache")}  # as Makefile sets it
-    made = snakemake(checkout, "--workflow-profile", "profiles/quick", "--forceall", "--", data, **strange)
-    assert made.returncode == 0, made.stdout[-3000:]
-    arguments = ("-m", "bvae", "data", "describe", data, "--picture", "Bilder ü/digits.png")
-    shown = run_in(checkout, *arguments, **strange)
-    assert shown.returncode == 0, shown.stdout
-    assert (checkout / "Bilder ü/digits.png").stat().st_size > 1000
+    assert make_data_and_picture(checkout, **strange) == wanted
     helped = run_in(checkout, "-m", "bvae", "--help", **strange)
     assert helped.returncode == 0, helped.stdout
