@@ -342,8 +342,6 @@ def _start_logging(path: Path | None) -> None:
 
 def main(arguments: list[str] | None = None) -> int:
     """Run one step; a user's mistake ends in one message and exit status 1."""
-    for stream in (sys.stdout, sys.stderr):
-        stream.reconfigure(errors="backslashreplace")  # what the locale cannot write is no reason to fail
     args = build_parser().parse_args(arguments)
     _start_logging(args.log)
     keep_freed_memory()
@@ -379,4 +377,6 @@ def _memory_message(step: str, error: Exception) -> str | None:
 
 
 if __name__ == "__main__":
+    for stream in (sys.stdout, sys.stderr):
+        stream.reconfigure(errors="backslashreplace")  # what the locale cannot write is no reason to fail
     sys.exit(main())

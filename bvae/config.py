@@ -199,7 +199,7 @@ def _misfits(config: dict) -> Iterator[str]:
                     yield f"recipes.{name}.likelihood: '{key}' belongs to 'gaussian', not to '{likelihood['name']}'"
     used = {recipe for block in config["blocks"] for recipe in block["recipes"]}
     for name in config["recipes"].keys() - used:
-        yield f"recipes.{_plain(name)}: no block uses it; remove it, or name it in a block"
+        yield f"recipes.{name}: no block uses it; remove it, or name it in a block"
 
 
 def _with_defaults(value: object, schema: dict) -> object:

@@ -11,7 +11,7 @@ import pandas as pd
 import pytest
 import yaml
 from scipy import stats
-from test_config import check
+from test_config import STUDIES, check
 from workflow_runner import ROOT, make_checkout, snakemake
 
 from bvae.config import expand_runs, run_folder, training_settings
@@ -117,6 +117,18 @@ def test_pilots_in_the_claims_are_the_published_ones():
         assert sorted(mine["seed"]) == sorted(pilot["seeds"])
         assert set(mine["arm"]) == {"vae"}
         assert pilot["sd"] == pytest.approx(mine[pilot["metric"]].std(ddof=1), abs=0.05)
+
+
+def test_a_pilot_has_the_settings_of_the_studies_that_it_judges():
+    pilots = yaml.safe_load((ROOT / "config/claims.yaml").read_text())["pilots"]
+    studies = [check(read_yaml(path)) for path in STUDIES]
+    found: dict[tuple, set[str]] = {(pilot["dataset"], pilot["recipe"], pilot["latent_dim"]): set() for pilot in pilots}
+    for study in studies:
+        for run in expand_runs(study):
+            place = (run["dataset"], run["recipe"], run["latent_dim"])
+            if run["arm"] == "vae" and place in found:
+                found[place].add(json.dumps(training_settings(study["recipes"][run["recipe"]], "vae")))
+    assert all(len(settings) == 1 for settings in found.values())
 
 
 def test_studies_use_the_learning_rates_that_tuning_chose():

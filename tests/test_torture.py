@@ -30,9 +30,7 @@ def test_five_kills_change_no_byte(tmp_path, study):
 def test_a_second_snakemake_says_who_is_at_work_and_stays_away(tmp_path, study):
     checkout, log = torture.prepare(tmp_path, study), tmp_path / "log"
     first = torture.start(checkout, log)
-    while not list((checkout / "results").rglob("resume.pt")) and first.poll() is None:
-        if list((checkout / "results/runs").rglob("train.lock")):
-            break
+    while first.poll() is None and not list((checkout / "results/runs").rglob("train.lock")):
         time.sleep(0.05)
     second = snakemake(checkout, *PROFILE)
     assert second.returncode == 1

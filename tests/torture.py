@@ -90,9 +90,9 @@ def results(checkout: Path) -> dict[str, str]:
     return {str(path.relative_to(checkout)): sha256_of_file(path) for path in files}
 
 
-def wait(process: subprocess.Popen, log: Path) -> None:
-    """Let Snakemake end; exit with its log when it fails."""
-    if process.wait(PATIENCE) != 0:
+def check(code: int, log: Path) -> None:
+    """Exit with Snakemake's log when its exit status is a failure's."""
+    if code != 0:
         sys.exit(f"snakemake failed:\n{log.read_text()[-4000:]}")
 
 
@@ -118,7 +118,7 @@ def torture(folder: Path, study: dict, kills: int, longest: float, seed: int) ->
     """Run the study in peace, then under `kills` kills; returns how often each victim was hit."""
     dice, log = random.Random(seed), folder / "snakemake.log"
     peaceful = prepare(folder / "undisturbed", study)
-    wait(start(peaceful, log, "--cores", "1"), log)  # and no byte depends on how many jobs run at once
+    check(start(peaceful, log, "--cores", "1").wait(PATIENCE), log)  # and no byte depends on how many jobs run at once
     wanted = results(peaceful)
     print(f"undisturbed: {len(wanted)} files", flush=True)
     disturbed, struck, ends = prepare(folder / "disturbed", study), Counter(), 0
@@ -134,8 +134,7 @@ def torture(folder: Path, study: dict, kills: int, longest: float, seed: int) ->
             print(f"{struck.total()}: after {moment:.1f} s: {hit}", flush=True)
             snakemake.wait(PATIENCE)  # one whose job was killed finishes what it can
             continue
-        if code:
-            sys.exit(f"snakemake failed:\n{log.read_text()[-4000:]}")
+        check(code, log)
         compare(results(disturbed), wanted, disturbed)
         ends += 1
         print(f"ended like the undisturbed study after {struck.total()} kills", flush=True)
