@@ -115,7 +115,7 @@ def test_pilots_in_the_claims_are_the_published_ones():
         place = [pilot[key] for key in ("dataset", "recipe", "latent_dim")]
         mine = runs[(runs[["dataset", "recipe", "latent_dim"]] == place).all(axis=1)]
         assert sorted(mine["seed"]) == sorted(pilot["seeds"])
-        assert set(mine["arm"]) == {"vae"}
+        assert set(zip(mine["arm"], mine["status"], strict=True)) == {("vae", "finished")}
         assert pilot["sd"] == pytest.approx(mine[pilot["metric"]].std(ddof=1), abs=0.05)
 
 
@@ -142,10 +142,13 @@ def test_studies_use_the_learning_rates_that_tuning_chose():
             best[place] = max(best.get(place, (-np.inf, 0)), (line["elbo"], line["learning_rate"]))
     judged = 0
     for study in studies.values():
-        for run in () if study["tuning"] else expand_runs(study):
+        runs = () if study["tuning"] else list(expand_runs(study))
+        for run in (
+            runs if {run["arm"] for run in runs} != {"vae"} else ()
+        ):  # a pilot has the settings of what it judges
             recipe = study["recipes"][run["recipe"]]
             place = (run["dataset"], json.dumps(recipe["network"]), run["arm"])
             if place in best:
                 assert training_settings(recipe, run["arm"])["training"]["learning_rate"] == best[place][1]
                 judged += 1
-    assert judged >= 45
+    assert judged >= 40
