@@ -43,7 +43,7 @@ benchmark: .venv/installed.lock ## speed and memory beside pythae and a plain lo
 reproduction: .venv/installed.lock ## the numbers of docs/reproduction.md and README.md, and the picture of all published studies
 	python -m workflow.scripts.reproduction
 
-torture: .venv/installed.lock ## the quick study, killed 30 times at random moments: the same bytes in the end
+torture: .venv/installed.lock ## the quick study, killed 30 times at random moments, then 12 times in peace with 1 to 4 jobs: the same bytes
 	python tests/torture.py
 
 audit: .venv/installed.lock ## known vulnerabilities of the locked versions

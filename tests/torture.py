@@ -3,7 +3,8 @@
 In copies of the checkout, the study runs once undisturbed, and then again and again while SIGKILL meets a job,
 Snakemake, or all of them at once, at random moments; after each kill the same command is given again. When the study
 has ended and kills are left, its results are deleted and it begins anew. Every end is compared: all results but
-timings, and nothing may be left running or half-written.
+timings, and nothing may be left running or half-written. Then the study runs from nothing, in peace, with 1, 2, 3 and 4
+jobs at once in turn, and must end in one set of bytes.
 """
 
 import argparse
@@ -143,6 +144,19 @@ def torture(folder: Path, study: dict, kills: int, longest: float, seed: int) ->
     return struck
 
 
+def repeat(folder: Path, study: dict, times: int) -> None:
+    """Run the study from nothing, with 1, 2, 3 and 4 jobs at once in turn; exit with what differs from the first."""
+    log, wanted = folder / "snakemake.log", {}
+    for number in range(1, times + 1):
+        cores = (number - 1) % 4 + 1
+        checkout = prepare(folder / f"repeat{number}", study)
+        check(start(checkout, log, "--cores", str(cores)).wait(PATIENCE), log)
+        found = results(checkout)
+        compare(found, wanted := wanted or found, checkout)
+        print(f"run {number} of {times}, --cores {cores}: the same {len(found)} files", flush=True)
+        shutil.rmtree(checkout)
+
+
 def main() -> None:
     """Torture a study."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -150,11 +164,14 @@ def main() -> None:
     parser.add_argument("--kills", type=int, default=30)
     parser.add_argument("--longest", type=float, default=25.0, help="seconds from a start to its kill, at most")
     parser.add_argument("--seed", type=int, default=0, help="of the moments and the victims")
+    parser.add_argument("--repeats", type=int, default=12, help="runs in peace afterwards, each from nothing")
     args = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="bvae-torture-") as folder:
-        struck = torture(Path(folder).resolve(), read_yaml(args.config), args.kills, args.longest, args.seed)
-    counts = ", ".join(f"{count} of {victim}" for victim, count in struck.items())
-    print(f"{struck.total()} kills ({counts}): the same bytes every time")
+        folder, study = Path(folder).resolve(), read_yaml(args.config)
+        struck = torture(folder, study, args.kills, args.longest, args.seed)
+        counts = ", ".join(f"{count} of {victim}" for victim, count in struck.items())
+        print(f"{struck.total()} kills ({counts}): the same bytes every time")
+        repeat(folder, study, args.repeats)
 
 
 if __name__ == "__main__":
