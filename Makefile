@@ -8,7 +8,7 @@ ifneq ($(shell test -w "$$HOME" && echo yes),yes) # Snakemake caches there
 export XDG_CACHE_HOME ?= $(CURDIR)/.snakemake/cache
 endif
 
-.PHONY: quick mnist test lint lock benchmark torture audit reproduction clean
+.PHONY: quick mnist test lint lock benchmark torture audit docs reproduction clean
 .DEFAULT_GOAL := quick
 
 # The stamp holds the lock that was installed: an unchanged lock is not installed again.
@@ -39,6 +39,9 @@ benchmark: .venv/installed.lock ## speed and memory beside pythae and a plain lo
 	  $$(python -c 'import tomllib; print(*tomllib.load(open("pyproject.toml", "rb"))["project"]["optional-dependencies"]["benchmark"])')
 	python -m snakemake -q all -- resources/data/mnist.safetensors
 	python workflow/scripts/performance.py
+
+docs: .venv/installed.lock ## the tables of config/README.md, from the schema of a study
+	python -m workflow.scripts.config_page
 
 reproduction: .venv/installed.lock ## the numbers of docs/reproduction.md and README.md, and the picture of all published studies
 	python -m workflow.scripts.reproduction
