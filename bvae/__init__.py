@@ -1,4 +1,18 @@
-"""Bidirectional variational autoencoders, benchmarked against ordinary ones."""
+"""Bidirectional variational autoencoders, benchmarked against ordinary ones.
+
+As a library: `from bvae import BVAE, VAE, plan, Bernoulli, Gaussian, train, load_run`.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from bvae.networks import BVAE, VAE, plan
+    from bvae.objective import Bernoulli, Gaussian
+    from bvae.runs import load_run
+    from bvae.training import train
+
+__all__ = ["BVAE", "VAE", "Bernoulli", "Gaussian", "load_run", "plan", "train"]
 
 __version__ = "0.1.0"
 
@@ -22,3 +36,20 @@ FIGURES = (  # drawn by bvae.figures
     "rate_distortion",
     "latent_variances",
 )
+
+_HOMES = {
+    "BVAE": "networks",
+    "VAE": "networks",
+    "plan": "networks",
+    "Bernoulli": "objective",
+    "Gaussian": "objective",
+    "train": "training",
+    "load_run": "runs",
+}
+
+
+def __getattr__(name: str) -> object:
+    """Import a name of `__all__` when it is first asked for: Snakemake and `--help` do without torch."""
+    if name not in _HOMES:
+        raise AttributeError(f"module 'bvae' has no attribute '{name}'")
+    return getattr(import_module(f"bvae.{_HOMES[name]}"), name)

@@ -312,6 +312,22 @@ class VAE(nn.Module):
         """(n, latent_dim) -> (n, c, h, w): the mean image of p(x|z)."""
         return self.likelihood.mean(self.decode(z))
 
+    @torch.no_grad()
+    def sample(self, count: int, *, generator: torch.Generator | None = None) -> Tensor:
+        """(count, c, h, w): mean images of z drawn from the prior N(0, I); a `generator` is one of the CPU."""
+        z = torch.randn(count, self.layout.latent_dim, generator=generator)
+        return self.decode_mean(z.to(self.decoder.image_bias.device))
+
+    @torch.no_grad()
+    def interpolate(self, first: Tensor, second: Tensor, *, steps: int) -> Tensor:
+        """Images (n, c, h, w) and others -> (n, steps, c, h, w), from the one's reconstruction to the other's.
+
+        Decoded from evenly spaced points of the straight line between the posterior means.
+        """
+        start, end = self.encode(first)[0], self.encode(second)[0]
+        ways = [self.decode_mean(torch.lerp(start, end, share)) for share in torch.linspace(0, 1, steps).tolist()]
+        return torch.stack(ways, dim=1)
+
 
 class BVAE(VAE):
     """A bidirectional variational autoencoder: one set of weights, encoding forward and decoding backward."""
