@@ -192,6 +192,12 @@ def _verify(args: argparse.Namespace) -> None:
         )
 
 
+def _status(args: argparse.Namespace) -> None:
+    from bvae.status import show
+
+    show(args.config, args.watch)
+
+
 def _json_object(text: str, option: str) -> dict:
     try:
         value = json.loads(text)
@@ -327,6 +333,11 @@ def build_parser() -> argparse.ArgumentParser:
     step = steps.add_parser("verify", parents=[common], help="compare runs made here with those of a published study")
     step.add_argument("published", type=Path, help="folder, for example results/published/mnist")
     step.set_defaults(run=_verify)
+
+    step = steps.add_parser("status", parents=[common], help="how far a study is: its runs done, at work and to come")
+    step.add_argument("config", type=Path, help="the study's file, for example config/quick.yaml")
+    step.add_argument("--watch", type=float, nargs="?", const=10.0, metavar="SECONDS", help="again, every 10 seconds")
+    step.set_defaults(run=_status)
     return parser
 
 

@@ -45,6 +45,18 @@ def held_alone(path: str | Path) -> Iterator[bool]:
         os.close(handle)
 
 
+def is_held(path: str | Path) -> bool:
+    """Whether a living process holds the lock file `path`; False where the file system has no locks."""
+    try:
+        with open(path, encoding="utf-8") as handle:
+            fcntl.flock(handle, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    except OSError:
+        return False
+    return False
+
+
 def clear_stale_locks(folder: Path) -> int | None:
     """Remove the locks that killed Snakemakes left in `folder`, its `.snakemake`, when no other is at work there.
 

@@ -1,0 +1,107 @@
+"""`python -m bvae status`: what it says of a study is what its runs' files say."""
+
+import itertools
+import os
+
+import pytest
+import yaml
+from conftest import SETTINGS
+from workflow_runner import ROOT, run_in
+
+from bvae import status
+from bvae.config import run_folder
+from bvae.data import save
+from bvae.files import InputError, write_json, write_text
+from bvae.locks import held_alone, is_held
+from bvae.runs import Run, train_run
+
+STUDY = {
+    "study": "watched",
+    "blocks": [{"datasets": ["digits"], "recipes": ["mlp"], "latent_dims": [4], "seeds": [0, 1]}],
+    "recipes": {"mlp": SETTINGS},
+}
+RUNS = [
+    run_folder("mlp", "digits", arm, 4, seed)
+    for arm, seed in itertools.product(("bvae", "bvae_gain", "vae", "vae_narrow"), (0, 1))
+]
+
+
+@pytest.fixture
+def folder(tmp_path, monkeypatch):
+    """A working directory with the study, and a run in each state."""
+    monkeypatch.chdir(tmp_path)
+    write_text(tmp_path / "watched.yaml", yaml.safe_dump(STUDY))
+    write_json(tmp_path / RUNS[0] / "metrics.json", {"status": "finished"})
+    write_json(tmp_path / RUNS[1] / "metrics.json", {"status": "diverged"})
+    write_text(tmp_path / RUNS[2] / "model.safetensors", "")
+    write_text(tmp_path / RUNS[4] / "train.lock", "1\n")  # its process is no more
+    write_text(tmp_path / "logs/train/mlp/digits/vae-z4-seed0.log", "12:00:00 error: no space left\n")
+    return tmp_path
+
+
+def test_each_state_is_what_the_files_say(folder):
+    with held_alone(folder / RUNS[3] / "train.lock"):
+        study, runs = status.read_status("watched.yaml")
+    assert [run.run for run in runs] == RUNS
+    assert [run.state for run in runs] == [
+        *("done", "diverged", "trained", "training", "stopped", "waiting", "waiting", "waiting")
+    ]
+    assert status.describe(study, runs).splitlines() == [
+        "watched: 8 runs: 1 done, 1 diverged, 1 trained, 1 training, 1 stopped, 3 waiting",
+        f"{RUNS[1]}       diverged",
+        f"{RUNS[3]}  training  in its first epoch",
+        f"{RUNS[4]}        stopped   12:00:00 error: no space left",
+    ]
+
+
+def test_a_training_says_its_epoch_its_speed_and_what_is_left(folder, fake, digits, caplog):
+    """The line is one that training itself logs; 1,437 images at 500 a second are 2.9 seconds an epoch."""
+    (folder / "resources/data").mkdir(parents=True)
+    save(digits, folder / "resources/data/digits.safetensors")
+    with caplog.at_level("INFO"):
+        train_run(Run("mlp", SETTINGS, fake.name, "bvae", 3, 0), fake, folder / "elsewhere")
+    [first, _] = [record.getMessage() for record in caplog.records if record.getMessage().startswith("epoch")]
+    assert status.EPOCH.search(first)["epoch"] == "1"
+    elbo = float(status.EPOCH.search(first)["elbo"])
+    line = first.replace("epoch 1/2", "epoch 1/31").rsplit("  ", 1)[0] + "  500 images/s"
+    write_text(folder / "logs/train/mlp/digits/vae-z4-seed1.log", f"12:00:00 {line}\n12:00:01 something else\n")
+    with held_alone(folder / RUNS[5] / "train.lock"):
+        detail = status.read_status("watched.yaml")[1][5].detail
+    assert detail == f"epoch 1/31  ELBO {elbo:.3f}  500 images/s  0:01:26 left"
+
+
+def test_watching_ends_with_the_study(folder, monkeypatch, capsys):
+    def finish(seconds: float) -> None:
+        assert seconds == 5
+        for run in RUNS:
+            write_json(folder / run / "metrics.json", {"status": "finished"})
+
+    monkeypatch.setattr(status.time, "sleep", finish)
+    status.show("watched.yaml", 5)
+    shown = capsys.readouterr().out.split(status.CLEAR)[1:]
+    assert [text.splitlines()[0] for text in shown] == [
+        "watched: 8 runs: 1 done, 1 diverged, 1 trained, 1 stopped, 4 waiting",
+        "watched: 8 runs: 8 done",
+    ]
+
+
+def test_a_lock_is_held_while_its_process_lives(tmp_path):
+    path = tmp_path / "a.lock"
+    assert not is_held(path)
+    with held_alone(path):
+        assert is_held(path)
+        assert path.read_text() == f"{os.getpid()}\n"
+    assert not is_held(path)
+    assert not path.exists()
+
+
+def test_a_faulty_study_is_one_message(folder):
+    done = run_in(ROOT, "-m", "bvae", "status", str(folder / "missing.yaml"))
+    assert (done.returncode, done.stdout.count("\n")) == (1, 1)
+    assert "missing.yaml: no such file" in done.stdout
+
+
+def test_without_the_workflow_it_says_so(folder, monkeypatch):
+    monkeypatch.setattr(status, "WORKFLOW", folder / "workflow")
+    with pytest.raises(InputError, match=r"workflow: no such folder. .* use a checkout"):
+        status.read_status("watched.yaml")
