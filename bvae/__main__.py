@@ -15,7 +15,7 @@ from bvae.protocol import INCEPTION_WEIGHTS
 
 # Steps import what they need when they run: `--help` and a bad argument answer at once.
 
-FETCH_EXAMPLES = """\
+FETCH_SOURCES = """\
 sources, each as it is given:
   sklearn:digits            torchvision:MNIST         torchvision:FashionMNIST
   torchvision:KMNIST        torchvision:EMNIST        torchvision:SVHN
@@ -27,9 +27,34 @@ and your own images and arrays:
   folder:~/birds --labels labels.csv      with classes by a file of rows name,label
   npz:birds.npz                           arrays train_images, test_images [, train_labels, test_labels], uint8
   idx:~/birds                             train-images-idx3-ubyte, ... as MNIST is published, plain or .gz
-example:
-  python -m bvae fetch folder:~/birds --size 64 --name birds --output resources/data/birds.safetensors
+
 """
+RUN = "results/runs/mlp-quick/digits/bvae-z16-seed0"
+DIGITS = "resources/data/digits.safetensors"
+ONE_RUN = f'--data {DIGITS} --recipe mlp-quick --settings "$SETTINGS" --latent-dim 16 --seed 0'
+EXAMPLES = {  # $SETTINGS, $IMPORTANCE and $STUDY are JSON: `snakemake -np` shows every command with its own
+    "fetch": "folder:~/birds --size 64 --name birds --output resources/data/birds.safetensors",
+    "data describe": f"{DIGITS} --picture digits.png",
+    "train": f"{ONE_RUN} --arm bvae --output {RUN}",
+    "reference": f"--data {DIGITS} --extractor classifier --output results/references/digits-classifier.safetensors",
+    "evaluate": f"{RUN} --data {DIGITS} --reference results/references/digits-classifier.safetensors"
+    ' --importance "$IMPORTANCE"',
+    "validate": "results/runs/mlp-40/mnist_validation/bvae-z128-seed0"
+    " --data resources/data/mnist_validation.safetensors",
+    "controls": f"--data {DIGITS} --output results/controls/digits.json",
+    "pca": f"--data {DIGITS} --latent-dim 16 --output results/controls/digits-pca16.json",
+    "untrained": f"{ONE_RUN} --output results/controls/mlp-quick/digits-z16-seed0.json",
+    "cost": f"{ONE_RUN} --output results/costs/mlp-quick/digits-z16/cost.json",
+    "weights": f"--output {INCEPTION_WEIGHTS}",
+    "table": '--study "$STUDY" --output results/studies/quick/tables',
+    "claims": '--study "$STUDY" --claims config/claims.yaml --output results/studies/quick',
+    "tuning": '--study "$STUDY" --output results/studies/tuning_mlp',
+    "figure": f'reconstructions samples --study "$STUDY" --data {DIGITS} --recipe mlp-quick --latent-dim 16'
+    " --output results/studies/quick/figures",
+    "publish": '--study "$STUDY" --output results/published/quick',
+    "verify": "results/published/mnist_mlp",
+    "status": "config/quick.yaml --watch",
+}
 
 
 def _fetch(args: argparse.Namespace) -> None:
@@ -210,20 +235,25 @@ def _json_object(text: str, option: str) -> dict:
 
 def build_parser() -> argparse.ArgumentParser:
     """The parser of all steps."""
-    parser = argparse.ArgumentParser(prog="python -m bvae", description=bvae.__doc__)
+    parser = argparse.ArgumentParser(prog="python -m bvae", description=bvae.__doc__.partition("\n")[0])
     parser.add_argument("--version", action="version", version=f"bvae {bvae.__version__}")
     parser.add_argument("--verbose", action="store_true", help="show a traceback for every error")
     common = argparse.ArgumentParser(add_help=False)
     common.add_argument("--log", type=Path, help="write the log here, and one short line of it on the terminal")
     steps = parser.add_subparsers(dest="step", required=True, metavar="STEP")
 
-    step = steps.add_parser(
-        "fetch",
-        parents=[common],
-        help="make a data set file",
-        epilog=FETCH_EXAMPLES,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    def add(name: str, parents: list[argparse.ArgumentParser], help: str, more: str = "") -> argparse.ArgumentParser:
+        *above, last = name.split()
+        return (looks if above else steps).add_parser(
+            last,
+            parents=parents,
+            help=help,
+            description=f"{help[0].upper()}{help[1:]}.",
+            epilog=f"{more}example:\n  python -m bvae {name} {EXAMPLES[name]}",
+            formatter_class=argparse.RawDescriptionHelpFormatter,
+        )
+
+    step = add("fetch", [common], "make a data set file", FETCH_SOURCES)
     step.add_argument("source", help="for example torchvision:MNIST; all of them are below")
     step.add_argument("--name", required=True, help="the data set's name")
     step.add_argument("--output", type=Path, required=True, help="resources/data/<name>.safetensors")
@@ -245,7 +275,7 @@ def build_parser() -> argparse.ArgumentParser:
 
     step = steps.add_parser("data", help="look into a data set file")
     looks = step.add_subparsers(dest="look", required=True, metavar="LOOK")
-    step = looks.add_parser("describe", parents=[common], help="its counts, classes, pixels, source, licence and hash")
+    step = add("data describe", [common], "its counts, classes, pixels, source, licence and hash")
     step.add_argument("file", type=Path, help="resources/data/<name>.safetensors")
     step.add_argument("--picture", type=Path, help="draw its first images, a row a class, as a PNG")
     step.set_defaults(run=_describe)
@@ -263,78 +293,78 @@ def build_parser() -> argparse.ArgumentParser:
     recipe.add_argument("--latent-dim", type=int, required=True)
     recipe.add_argument("--seed", type=int, required=True)
 
-    step = steps.add_parser("train", parents=[recipe], help="train one run")
+    step = add("train", [recipe], "train one run")
     step.add_argument("--arm", required=True, choices=ARMS)
     step.add_argument("--output", type=Path, required=True, help="folder for model.safetensors and history.csv")
     step.set_defaults(run=_train)
 
-    step = steps.add_parser("reference", parents=[weights], help="the real side of a Fréchet distance")
+    step = add("reference", [weights], "the real side of a Fréchet distance")
     step.add_argument("--extractor", required=True, choices=("inception", "classifier"))
     step.add_argument("--output", type=Path, required=True)
     step.set_defaults(run=_reference)
 
-    step = steps.add_parser("evaluate", parents=[weights], help="a trained run to metrics.json")
+    step = add("evaluate", [weights], "a trained run to metrics.json")
     step.add_argument("run_folder", type=Path, help="folder of the run")
     step.add_argument("--reference", type=Path, nargs="*", default=[], help="files made by the step reference")
     step.add_argument("--importance", required=True, help="samples and images of the NLL sweep as JSON, as a recipe's")
     step.set_defaults(run=_evaluate)
 
-    step = steps.add_parser("validate", parents=[device], help="a trained run to validation.json: its ELBO alone")
+    step = add("validate", [device], "a trained run to validation.json: its ELBO alone")
     step.add_argument("run_folder", type=Path, help="folder of the run, trained on a data set with --validation")
     step.set_defaults(run=_validate)
 
-    step = steps.add_parser("controls", parents=[data], help="what a data set gives without an autoencoder")
+    step = add("controls", [data], "what a data set gives without an autoencoder")
     step.add_argument("--output", type=Path, required=True)
     step.set_defaults(run=_controls)
 
-    step = steps.add_parser("pca", parents=[data], help="what principal components give")
+    step = add("pca", [data], "what principal components give")
     step.add_argument("--latent-dim", type=int, required=True)
     step.add_argument("--output", type=Path, required=True)
     step.set_defaults(run=_pca)
 
-    step = steps.add_parser("untrained", parents=[recipe], help="the probe on an encoder before training")
+    step = add("untrained", [recipe], "the probe on an encoder before training")
     step.add_argument("--output", type=Path, required=True)
     step.set_defaults(run=_untrained)
 
-    step = steps.add_parser("cost", parents=[recipe], help="parameters, memory and speed of every arm")
+    step = add("cost", [recipe], "parameters, memory and speed of every arm")
     step.add_argument("--output", type=Path, required=True)
     step.set_defaults(run=_cost)
 
-    step = steps.add_parser("weights", parents=[common], help="fetch Inception's weights, for fid")
+    step = add("weights", [common], "fetch Inception's weights, for fid")
     step.add_argument("--output", type=Path, default=inception)
     step.set_defaults(run=_weights)
 
     study = argparse.ArgumentParser(add_help=False)
     study.add_argument("--study", required=True, help="the checked study as JSON")
-    step = steps.add_parser("table", parents=[common, study], help="the tables of a study")
+    step = add("table", [common, study], "the tables of a study")
     step.add_argument("--output", type=Path, required=True, help="folder for table1.*, table2.*, table3.* and runs.*")
     step.set_defaults(run=_table)
 
-    step = steps.add_parser("claims", parents=[common, study], help="the verdicts of a study")
+    step = add("claims", [common, study], "the verdicts of a study")
     step.add_argument("--claims", type=Path, required=True, help="config/claims.yaml")
     step.add_argument("--output", type=Path, required=True, help="the study's folder, for claims.* and tables/table4.*")
     step.set_defaults(run=_claims)
 
-    step = steps.add_parser("tuning", parents=[common, study], help="the table and picture of a study that tunes")
+    step = add("tuning", [common, study], "the table and picture of a study that tunes")
     step.add_argument("--output", type=Path, required=True, help="the study's folder, for tuning.*")
     step.set_defaults(run=_tuning)
 
-    step = steps.add_parser("figure", parents=[data, study], help="figures of a study")
+    step = add("figure", [data, study], "figures of a study")
     step.add_argument("kinds", nargs="+", choices=FIGURES, metavar="KIND", help=f"of {', '.join(FIGURES)}")
     step.add_argument("--recipe", required=True)
     step.add_argument("--latent-dim", type=int, required=True)
     step.add_argument("--output", type=Path, required=True, help="folder for <kind>-<recipe>-<data>-z<latent dim>.*")
     step.set_defaults(run=_figure)
 
-    step = steps.add_parser("publish", parents=[common, study], help="copy a finished study's results for citation")
+    step = add("publish", [common, study], "copy a finished study's results for citation")
     step.add_argument("--output", type=Path, required=True, help="folder, for example results/published/mnist")
     step.set_defaults(run=_publish)
 
-    step = steps.add_parser("verify", parents=[common], help="compare runs made here with those of a published study")
+    step = add("verify", [common], "compare runs made here with those of a published study")
     step.add_argument("published", type=Path, help="folder, for example results/published/mnist")
     step.set_defaults(run=_verify)
 
-    step = steps.add_parser("status", parents=[common], help="how far a study is: its runs done, at work and to come")
+    step = add("status", [common], "how far a study is: its runs done, at work and to come")
     step.add_argument("config", type=Path, help="the study's file, for example config/quick.yaml")
     step.add_argument("--watch", type=float, nargs="?", const=10.0, metavar="SECONDS", help="again, every 10 seconds")
     step.set_defaults(run=_status)

@@ -1,6 +1,7 @@
 """The package as a library: what the README shows, without Snakemake."""
 
 import re
+import shlex
 import subprocess
 import sys
 
@@ -9,6 +10,7 @@ import torch
 from workflow_runner import ROOT
 
 import bvae
+from bvae.__main__ import build_parser
 
 MLP = {"architecture": "mlp", "hidden": [12]}
 
@@ -63,3 +65,25 @@ def test_the_lines_of_the_readme_train_a_bvae():
     digits, pictures = found["digits"], found["pictures"]
     errors = [(digits - shown).square().mean().item() for shown in (pictures, digits.mean(0))]
     assert errors[0] < 0.5 * errors[1]
+
+
+def steps() -> list[list[str]]:
+    """Every step of the command line, those of `data` among them."""
+    names = []
+    for name in re.findall(r"^    (\w+)(?:  |$)", build_parser().format_help(), re.MULTILINE):
+        names += [["data", "describe"]] if name == "data" else [[name]]
+    return names
+
+
+@pytest.mark.parametrize("step", steps(), ids=" ".join)
+def test_the_help_of_a_step_ends_in_an_example_that_it_takes(step, capsys):
+    with pytest.raises(SystemExit):
+        build_parser().parse_args([*step, "--help"])
+    [example] = re.findall(r"^example:\n  python -m bvae (.*)$", capsys.readouterr().out, re.MULTILINE)
+    args = shlex.split(example)
+    assert args[: len(step)] == step
+    assert callable(build_parser().parse_args(args).run)
+
+
+def test_every_step_is_found():
+    assert len(steps()) >= 18
