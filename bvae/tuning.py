@@ -48,6 +48,7 @@ def compare(rows: list[dict]) -> pd.DataFrame:
         row["family"] = families.setdefault(json.dumps(rest, sort_keys=True), name)
         row["learning_rate"] = row["settings"]["training"]["learning_rate"]
     frame = summarise(rows, ELBO, ["family", *GROUP, "learning_rate", "arm"])
+    frame = frame.reindex(columns=list(dict.fromkeys([*frame, "elbo", "elbo_sd"])))  # absent where every run diverged
     frame["sound"] = frame["elbo"].where(frame["diverged"] == 0)
     highest = frame.groupby(["family", "dataset", "latent_dim", "arm"])["sound"].transform("max")
     return frame.assign(best=frame.pop("sound") == highest)
@@ -68,23 +69,38 @@ def printed(frame: pd.DataFrame) -> pd.DataFrame:
 
 
 def draw(frame: pd.DataFrame) -> Figure:
-    """ELBO against the learning rate, a panel a family, a line an arm; a cross at the foot where every run diverged."""
+    """ELBO against the learning rate, a panel a family, a line an arm.
+
+    The axis spans the rates at which every run of an arm was sound, that none of them is flattened by one that failed;
+    what lies below it is a number at the foot, and a rate at which a run diverged has a cross there.
+    """
     families = list(frame.groupby(["family", "dataset", "latent_dim"], sort=False))
     columns = min(2, len(families))
     lines = -(-len(families) // columns)
-    figure = Figure((PANEL[0] * columns, PANEL[1] * lines + 0.4), dpi=DPI, layout="constrained")
+    figure = Figure((max(PANEL[0] * columns, 5), PANEL[1] * lines + 0.4), dpi=DPI, layout="constrained")
     grid = figure.subplots(lines, columns, sharey=True, squeeze=False).flat
+    floor = _floor(frame)
     for axes, ((family, dataset, latent_dim), found) in zip(grid, families, strict=False):
-        _panel(axes, found)
+        _panel(axes, found, floor)
         axes.set_title(f"{family}\n{dataset}, latent dimension = {latent_dim}", fontsize=8, loc="left")
     for axes in list(grid)[len(families) :]:
         axes.set_axis_off()
+    if pd.notna(floor):
+        highest = frame["elbo"].max()
+        figure.axes[0].set_ylim(floor, highest + 0.1 * (highest - floor))
     handles, labels = figure.axes[0].get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside lower center", ncols=4, frameon=False)
     return figure
 
 
-def _panel(axes, found: pd.DataFrame) -> None:
+def _floor(frame: pd.DataFrame) -> float:
+    """The foot of the ELBO's axis, some way below every mean over runs of which none diverged; NaN without any mean."""
+    means, highest = frame["elbo"].where(frame["diverged"] == 0), frame["elbo"].max()
+    lowest = means.min() if means.notna().any() else highest
+    return lowest - 0.35 * max(highest - lowest, 1)
+
+
+def _panel(axes, found: pd.DataFrame, floor: float) -> None:
     rates = sorted(found["learning_rate"].unique())
     arms = [arm for arm in ARMS if arm in set(found["arm"])]
     for index, arm in enumerate(arms):
@@ -92,14 +108,18 @@ def _panel(axes, found: pd.DataFrame) -> None:
         look = {"color": ARM_COLOURS[arm], "linestyle": ARM_DASHES[arm], "marker": ARM_MARKERS[arm], "markersize": 4}
         spread = mine["elbo_sd"] if mine["elbo_sd"].notna().any() else None
         axes.errorbar(mine["learning_rate"], mine["elbo"], yerr=spread, label=ARM_NAMES[arm], capsize=2, **look)
-        for rate in mine[mine["elbo"].isna()]["learning_rate"]:
-            aside = ScaledTranslation((index - (len(arms) - 1) / 2) * 6 / 72, 4 / 72, axes.figure.dpi_scale_trans)
+        for row in mine.to_dict("records"):
+            aside = ScaledTranslation((index - (len(arms) - 1) / 2) * 7 / 72, 4 / 72, axes.figure.dpi_scale_trans)
             foot = axes.get_xaxis_transform() + aside
-            axes.plot(rate, 0, marker="x", color=ARM_COLOURS[arm], markersize=4, transform=foot)
+            if row["diverged"]:
+                axes.plot(row["learning_rate"], 0, marker="x", color=ARM_COLOURS[arm], markersize=4, transform=foot)
+            if row["elbo"] < floor:
+                text = {"rotation": 90, "ha": "center", "va": "bottom", "fontsize": 6, "color": ARM_COLOURS[arm]}
+                axes.text(row["learning_rate"], 0.04, f"{row['elbo']:.0f}", transform=foot, **text)
     axes.set_xscale("log")
     axes.set_xticks(rates, [f"{rate:g}" for rate in rates])
     axes.minorticks_off()
-    axes.set(xlabel="learning rate (peak); ×: diverged")
+    axes.set(xlabel="learning rate (peak); ×: a run diverged")
     if axes.get_subplotspec().is_first_col():
         axes.set_ylabel("ELBO on held-out images, nats")
     axes.spines[["top", "right"]].set_visible(False)

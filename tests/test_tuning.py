@@ -12,7 +12,7 @@ from bvae.evaluation import evaluate_run, validate_run
 from bvae.files import InputError, read_json, write_json
 from bvae.publish import publish
 from bvae.runs import Run, train_run
-from bvae.tuning import compare, write_tuning
+from bvae.tuning import compare, draw, write_tuning
 
 CPU = torch.device("cpu")
 
@@ -51,6 +51,23 @@ def test_the_best_rate_has_the_highest_mean_and_no_run_that_diverged():
     assert frame["best"][frame["best"]].index.tolist() == [("mlp-10", "vae"), ("mlp-20", "bvae"), ("relu-20", "bvae")]
     assert frame.loc[("mlp-20", "vae"), ["n", "diverged"]].tolist() == [1, 1]
     assert frame["family"].tolist() == ["mlp"] * 4 + ["relu"]
+
+
+def test_the_picture_spans_the_sound_rates_and_says_what_lies_below():
+    """A collapse beside a diverged seed flattens nothing: it is a number at the foot, by the cross of the other."""
+    rows = [*ROWS[:4], result("mlp-80", "bvae", 0.008, -384.2), result("mlp-80", "bvae", 0.008, None, seed=1)]
+    axes = draw(compare(rows)).axes[0]
+    low, high = axes.get_ylim()
+    assert low == pytest.approx(-104 - 0.35 * 3.5)  # sound are the means -104.0 and -100.5
+    assert -100.5 < high < -99
+    assert [text.get_text() for text in axes.texts] == ["-384"]
+    crosses = [line.get_xdata()[0] for line in axes.lines if line.get_marker() == "x"]
+    assert crosses == [0.008]
+
+
+def test_the_picture_is_drawn_where_every_run_diverged():
+    axes = draw(compare([result("mlp-10", arm, 0.001, None) for arm in ("bvae", "vae")])).axes[0]
+    assert [line.get_marker() for line in axes.lines].count("x") == 2
 
 
 @pytest.fixture
