@@ -8,7 +8,7 @@ ifneq ($(shell test -w "$$HOME" && echo yes),yes) # Snakemake caches there
 export XDG_CACHE_HOME ?= $(CURDIR)/.snakemake/cache
 endif
 
-.PHONY: quick mnist test lint lock benchmark torture audit docs reproduction clean
+.PHONY: quick mnist test lint lock benchmark torture slurm audit docs reproduction clean
 .DEFAULT_GOAL := quick
 
 # The stamp holds the lock that was installed: an unchanged lock is not installed again.
@@ -47,7 +47,12 @@ reproduction: .venv/installed.lock ## the numbers of docs/reproduction.md and RE
 	python -m workflow.scripts.reproduction
 
 torture: .venv/installed.lock ## the quick study, killed 30 times at random moments, then 12 times in peace with 1 to 4 jobs: the same bytes
-	python tests/torture.py
+	PYTHONPATH=. python tests/torture.py
+
+slurm: .venv/installed.lock ## the quick study through a SLURM of one node, as root with Debian's slurm-wlm and munge
+	python -m pip install --disable-pip-version-check -q -c requirements.lock \
+	  $$(python -c 'import tomllib; print(*tomllib.load(open("pyproject.toml", "rb"))["project"]["optional-dependencies"]["slurm"])')
+	PYTHONPATH=. python tests/slurm.py
 
 audit: .venv/installed.lock ## known vulnerabilities of the locked versions
 	test -x .venv/audit/bin/pip-audit || { python -m venv .venv/audit && .venv/audit/bin/python -m pip install --disable-pip-version-check -q pip-audit==2.10.1; }
