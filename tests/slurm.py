@@ -50,7 +50,7 @@ NodeName={host} NodeAddr=127.0.0.1 CPUs={cores} RealMemory=16000
 PartitionName=main Nodes={host} Default=YES MaxTime=INFINITE State=UP
 """
 INSTALLED = Path("/etc/slurm/slurm.conf")
-OPTIONS = ["--workflow-profile", "profiles/slurm", "--resources", "gpu=0"]
+OPTIONS = ["--workflow-profile", "profiles/slurm", "--cores", "2", "--resources", "gpu=0"]
 OPTIONS += ["--default-resources", "slurm_account=root", "slurm_partition=main", "mem_mb=3000", "runtime=30"]
 OPTIONS += ["--slurm-status-command", "squeue", "--slurm-init-seconds-before-status-checks", "5"]  # no accounting here
 

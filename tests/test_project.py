@@ -31,6 +31,14 @@ def test_environment_yml_is_built_on_the_lock():
     assert pip == lock_lines()
 
 
+def test_the_image_is_built_on_the_lock_and_the_python_of_environment_yml():
+    environment = yaml.safe_load((ROOT / "environment.yml").read_text())
+    [python] = [entry for entry in environment["dependencies"] if str(entry).startswith("python=")]
+    dockerfile = (ROOT / "Dockerfile").read_text()
+    assert re.findall(r"^FROM python:(\S+)-slim$", dockerfile, re.MULTILINE) == [python.removeprefix("python=")]
+    assert re.findall(r"pip install (.*)$", dockerfile, re.MULTILINE) == ["--no-cache-dir -r requirements.lock"]
+
+
 def test_lock_pins_every_dependency_exactly():
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     extras = project["optional-dependencies"]

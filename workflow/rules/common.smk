@@ -86,6 +86,19 @@ def threads_of(wildcards):
     return recipe_of(wildcards)["threads"]
 
 
+# What a job asks of a cluster; measured for MNIST on a CPU are 0.8 GB in training, 1.6 GB in evaluation, 2.4 GB for the
+# controls, CUDA takes some more. A second attempt asks for twice as much.
+def memory(megabytes, copies):
+    """So much for the program, and so many copies of its data set."""
+    return lambda wildcards, input, attempt: attempt * (
+        megabytes + copies * int(input.size_mb)
+    )
+
+
+def minutes(count):
+    return lambda wildcards, attempt: attempt * count
+
+
 def results_of(runs):
     return [f"{run_folder(**run)}/{results_name(STUDY)}" for run in runs]
 

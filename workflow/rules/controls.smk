@@ -16,8 +16,8 @@ rule reference:
     threads: 1
     resources:
         gpu=1,
-        mem_mb=8000,
-        runtime=120,
+        mem_mb=memory(4000, copies=4),
+        runtime=minutes(120),
     params:
         version=bvae.EVALUATION_VERSION,
     shell:
@@ -38,8 +38,8 @@ rule controls:
         "../../environment.yml"
     threads: 1
     resources:
-        mem_mb=16000,
-        runtime=240,
+        mem_mb=memory(6000, copies=8),
+        runtime=minutes(240),
     params:
         version=bvae.EVALUATION_VERSION,
     shell:
@@ -59,8 +59,8 @@ rule pca:
         "../../environment.yml"
     threads: 1
     resources:
-        mem_mb=16000,
-        runtime=240,
+        mem_mb=memory(6000, copies=8),
+        runtime=minutes(240),
     params:
         version=bvae.EVALUATION_VERSION,
     shell:
@@ -81,8 +81,8 @@ rule untrained:
     threads: threads_of
     resources:
         gpu=1,
-        mem_mb=8000,
-        runtime=120,
+        mem_mb=memory(4000, copies=4),
+        runtime=minutes(120),
     params:
         settings=settings_of,
         version=bvae.EVALUATION_VERSION,

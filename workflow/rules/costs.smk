@@ -13,8 +13,8 @@ rule cost:
     threads: workflow.cores
     resources:
         gpu=1,
-        mem_mb=8000,
-        runtime=60,
+        mem_mb=memory(4000, copies=4),
+        runtime=minutes(60),
     params:
         settings=settings_of,
         version=bvae.TRAINING_VERSION,

@@ -14,8 +14,8 @@ rule train:
     threads: threads_of
     resources:
         gpu=1,
-        mem_mb=8000,
-        runtime=720,
+        mem_mb=memory(4000, copies=4),
+        runtime=minutes(720),
     params:
         settings=settings_of,
         folder=subpath(output[0], parent=True),
@@ -41,8 +41,8 @@ rule validate:
     threads: threads_of
     resources:
         gpu=1,
-        mem_mb=8000,
-        runtime=60,
+        mem_mb=memory(4000, copies=4),
+        runtime=minutes(60),
     params:
         folder=subpath(output[0], parent=True),
         version=bvae.EVALUATION_VERSION,
@@ -70,8 +70,8 @@ rule evaluate:
     threads: threads_of
     resources:
         gpu=1,
-        mem_mb=8000,
-        runtime=240,
+        mem_mb=memory(4000, copies=4),
+        runtime=minutes(240),
     params:
         importance=importance_of,
         folder=subpath(output[0], parent=True),
