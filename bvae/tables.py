@@ -285,10 +285,15 @@ def _caption(study: dict, text: str) -> str:
 
 
 def provenance(study: dict, rows: list[dict]) -> dict:
-    """Where the numbers come from: code, config, data, versions, devices, seeds, protocol."""
+    """Where the numbers come from: code, config, data, versions, devices, seeds, protocol.
+
+    The `id` is the study's name and a hash of all results of its runs: equal ids, equal numbers.
+    """
     constants = {name.lower(): value for name, value in vars(protocol).items() if name.isupper()}
+    results = sorted(json.dumps(row, sort_keys=True) for row in rows)
     return {
         "study": study["study"],
+        "id": f"{study['study']}-{hashlib.sha256(json.dumps(results).encode()).hexdigest()[:12]}",
         "commit": _git("rev-parse", "HEAD"),
         "uncommitted_changes": bool(_git("status", "--porcelain", "--", ":/", ":(exclude,top)results")),
         "config": study,

@@ -41,6 +41,7 @@ def compare(rows: list[dict]) -> pd.DataFrame:
     arm has one best rate: that of the highest mean where no run diverged.
     """
     families: dict[str, str] = {}
+    rows = [dict(row) for row in rows]
     for row in rows:
         training = {key: value for key, value in row["settings"]["training"].items() if key != "learning_rate"}
         rest = [row[key] for key in ("dataset", "latent_dim")] + [row["settings"] | {"training": training}]

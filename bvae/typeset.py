@@ -54,7 +54,7 @@ def to_latex(table: Table, facts: dict) -> str:
         shown["Data set"] = shown["Data set"].mask(shown["Data set"].duplicated(), "")
     columns = "l" * table.words + "r" * (len(shown.columns) - table.words)
     body = shown.style.hide(axis="index").to_latex(hrules=True, column_format=columns)
-    head = f"% bvae {bvae.__version__}, commit {facts['commit']}, config {facts['config_sha256'][:12]}"
+    head = f"% {facts['id']}: bvae {bvae.__version__}, commit {facts['commit']}, config {facts['config_sha256'][:12]}"
     foot = "".join(f"% {note}\n" for note in table.notes)
     return f"{head}\n% \\usepackage{{booktabs}}. Caption: {table.caption}\n{body}{foot}"
 
@@ -69,7 +69,7 @@ def to_html(table: Table, facts: dict) -> str:
         .set_table_styles(dict.fromkeys(table.text.columns[table.words :], NUMBER), overwrite=False)
         .to_html(doctype_html=True, escape="html")
     )
-    listed = "".join(f"<p>{note}</p>" for note in table.notes)
+    listed = "".join(f"<p>{note}</p>" for note in [*table.notes, f"To cite: {table.name} of {facts['id']}."])
     foot = f'<div style="font: 12px sans-serif; max-width: 60em; color: #333">{listed}</div>'
     return style.replace("</body>", f"{foot}\n</body>")
 

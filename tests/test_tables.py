@@ -1,6 +1,7 @@
 """Tables: means and spreads by hand, what stands below them, and what their files say."""
 
 import json
+import math
 import re
 
 import pandas as pd
@@ -161,6 +162,18 @@ def test_every_file_is_written_and_says_the_same(written, tmp_path):
     cut = pd.read_csv(tmp_path / "tables/table3.csv").set_index("arm")["cut"]
     assert cut["bvae"] == pytest.approx(0.48) and cut["vae"] == 0
     assert "48.0" in (tmp_path / "tables/table3.tex").read_text()
+
+
+def test_a_table_is_cited_by_an_id_that_is_its_numbers(written, tmp_path):
+    """The same whatever the order of the runs; another as soon as one result is; on every page and in the LaTeX."""
+    facts = provenance(study_of(ROWS), ROWS)
+    assert re.fullmatch(r"s-[0-9a-f]{12}", facts["id"])
+    assert provenance(study_of(ROWS), ROWS[::-1])["id"] == facts["id"]
+    others = [[*ROWS[:-1], ROWS[-1] | {"elbo": math.nextafter(ROWS[-1]["elbo"], 0)}], ROWS[:-1]]
+    assert len({provenance(study_of(rows), rows)["id"] for rows in others} | {facts["id"]}) == 3
+    write_tables(written(ROWS), tmp_path / "tables", tmp_path)
+    assert f"<p>To cite: table2 of {facts['id']}.</p>" in (tmp_path / "tables/table2.html").read_text()
+    assert (tmp_path / "tables/table2.tex").read_text().startswith(f"% {facts['id']}: bvae ")
 
 
 def test_signs_of_latex_are_escaped(written, tmp_path):
