@@ -8,7 +8,7 @@ ifneq ($(shell test -w "$$HOME" && echo yes),yes) # Snakemake caches there
 export XDG_CACHE_HOME ?= $(CURDIR)/.snakemake/cache
 endif
 
-.PHONY: quick mnist test lint lock benchmark torture slurm audit docs reproduction clean
+.PHONY: quick mnist report test lint lock benchmark torture slurm audit docs reproduction clean
 .DEFAULT_GOAL := quick
 
 # The stamp holds the lock that was installed: an unchanged lock is not installed again.
@@ -24,6 +24,11 @@ quick: .venv/installed.lock ## the whole benchmark on scikit-learn's digits
 
 mnist: .venv/installed.lock ## the study of real MNIST that a CPU finishes
 	python -m snakemake --configfile config/mnist.yaml -q progress rules host reason
+
+STUDY ?= quick
+report: .venv/installed.lock ## a study as one page: make report STUDY=mnist makes results/studies/mnist/report.html
+	python -m snakemake --configfile config/$(STUDY).yaml -q progress rules host reason
+	python -m snakemake --configfile config/$(STUDY).yaml --report results/studies/$(STUDY)/report.html
 
 test: .venv/installed.lock
 	python -m pytest

@@ -104,18 +104,46 @@ def results_of(runs):
 
 
 FIGURE = "{recipe}-{dataset}-z{latent_dim}"
+# Categories of the report, which lists them by name.
+CATEGORIES = {
+    "claims": "1 Claims",
+    "quality": "1 Claims",
+    "reconstructions": "2 Reconstruction",
+    "rate_distortion": "2 Reconstruction",
+    "backward": "2 Reconstruction",
+    "tsne": "3 Classification",
+    "interpolations": "4 Interpolation",
+    "samples": "5 Generation",
+}
 
 
-def figure_file(kind, suffix):
+def in_report(path, name, caption, otherwise, labels):
+    """A file that the report shows. A label of two values becomes a toggle there."""
+    category = CATEGORIES.get(name, otherwise)
+    labels = {"result": name} | labels
     return report(
-        f"{STUDY_FOLDER}/figures/{kind}-{FIGURE}.{suffix}",
-        caption="../report/figure.rst",
-        category="Figures",
-        subcategory="{dataset}",
-        labels={"figure": kind, "latent dim": "{latent_dim}", "format": suffix},
+        path, caption=f"../report/{caption}.rst", category=category, labels=labels
     )
 
 
+def table_file(path, caption=None):
+    """A file of a table. The report shows html and has csv and tex to download."""
+    name, suffix = Path(path).stem, Path(path).suffix[1:]
+    if suffix in ("json", "md"):
+        return path
+    return in_report(path, name, caption or name, "7 Tables", {"format": suffix})
+
+
 def figures_of(kinds):
-    """The files of some kinds of figures of a recipe, data set and latent dimension."""
-    return [figure_file(kind, suffix) for kind in kinds for suffix in ["svg", "png"]]
+    """The files of some kinds of figures. The report shows the svg."""
+    names = {kind: f"{STUDY_FOLDER}/figures/{kind}-{FIGURE}" for kind in kinds}
+    place = {
+        "data set": "{dataset}",
+        "latent dim": "{latent_dim}",
+        "recipe": "{recipe}",
+    }
+    shown = [
+        in_report(f"{name}.svg", kind, kind, "6 Networks and training", place)
+        for kind, name in names.items()
+    ]
+    return [*shown, *(f"{name}.png" for name in names.values())]

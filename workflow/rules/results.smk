@@ -39,15 +39,7 @@ rule table:
             for control in ("untrained", "pca", "controls", "cost")
         ],
     output:
-        [
-            report(
-                path,
-                caption=f"../report/{Path(path).stem}.rst",
-                category="Tables",
-                labels={"table": Path(path).stem, "format": Path(path).suffix[1:]},
-            )
-            for path in TABLES
-        ],
+        [table_file(path) for path in TABLES],
     log:
         f"{STUDY_LOGS}/tables.log",
     benchmark:
@@ -67,7 +59,7 @@ rule claims:
         [group["controls"] for group in GROUPS],
         claims=ROOT / "config/claims.yaml",
     output:
-        report(CLAIMS, caption="../report/claims.rst", category="Claims"),
+        [table_file(path, caption="claims") for path in CLAIMS],
     log:
         f"{STUDY_LOGS}/claims.log",
     benchmark:
@@ -129,7 +121,7 @@ rule tuning:
     input:
         results_of(RUNS),
     output:
-        report(TUNING, caption="../report/tuning.rst", category="Tuning"),
+        [table_file(path) for path in TUNING],
     log:
         f"{STUDY_LOGS}/tuning.log",
     benchmark:
