@@ -9,6 +9,7 @@ import zipfile
 from pathlib import Path
 from unittest import mock
 
+import browser
 import fake_data
 import numpy as np
 import pandas as pd
@@ -184,6 +185,28 @@ def test_provenance(quick):
     pinned = re.search(r'sha256="(\w{64})"', (ROOT / "workflow/rules/datasets/digits.smk").read_text()).group(1)
     assert facts["data_sha256"] == {"digits": pinned}
     assert facts["protocol"]["frechet_images"] == 10_000
+
+
+@pytest.mark.skipif(browser.CHROMEDRIVER is None, reason="no Chromium: apt install chromium chromium-driver")
+def test_every_result_of_the_report_is_shown_in_a_browser(quick):
+    """Claims first; every table as a page, every figure as a whole picture; nothing comes from a network."""
+    page = quick / "results/studies/quick/report.html"
+    done = snakemake(quick, *QUICK, "--report", str(page))
+    assert done.returncode == 0, done.stdout[-3000:]
+    shown = {}
+    with browser.opened(page) as driver:
+        tasks = ["2 Reconstruction", "3 Classification", "4 Interpolation", "5 Generation"]
+        categories = browser.entries(driver)
+        assert categories == ["1 Claims", *tasks, "6 Networks and training", "7 Tables"]
+        for category in categories:
+            assert browser.entries(driver) == categories
+            for index, cells in enumerate(browser.open_category(driver, category)):
+                if not {"csv", "tex"} & {*cells}:  # those are for download
+                    shown[cells[0]] = browser.show(driver, index, cells[0])
+            driver.refresh()
+        assert browser.complaints(driver) == []
+    tables = ("claims", "table1", "table2", "table3", "table4", "runs")
+    assert shown == dict.fromkeys(bvae.FIGURES, "picture") | dict.fromkeys(tables, "page")
 
 
 def test_publish_copies_with_a_manifest_that_holds(quick):
