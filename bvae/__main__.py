@@ -84,6 +84,7 @@ def _describe(args: argparse.Namespace) -> None:
 
 
 def _train(args: argparse.Namespace) -> None:
+    from bvae.cards import write_card
     from bvae.data import load
     from bvae.runs import Run, train_run
 
@@ -91,6 +92,10 @@ def _train(args: argparse.Namespace) -> None:
     settings = _json_object(args.settings, "--settings")
     run = Run(args.recipe, settings, dataset.name, args.arm, args.latent_dim, args.seed)
     train_run(run, dataset, args.output, device=args.device, progress=args.log is None)
+    try:
+        write_card(args.output, dataset)
+    except InputError as error:  # hours of training are not lost for it
+        logging.warning("no model card: %s", error)
 
 
 def _reference(args: argparse.Namespace) -> None:
@@ -103,6 +108,7 @@ def _reference(args: argparse.Namespace) -> None:
 
 
 def _evaluate(args: argparse.Namespace) -> None:
+    from bvae.cards import write_card
     from bvae.data import load
     from bvae.evaluation import evaluate_run
     from bvae.features import load_reference
@@ -110,11 +116,10 @@ def _evaluate(args: argparse.Namespace) -> None:
     from bvae.training import pick_device
 
     references = [load_reference(path) for path in args.reference]
-    device = pick_device(args.device)
+    device, dataset = pick_device(args.device), load(args.data)
     importance = _json_object(args.importance, "--importance")
-    row = evaluate_run(
-        args.run_folder, load(args.data), references, importance=importance, weights=args.weights, device=device
-    )
+    row = evaluate_run(args.run_folder, dataset, references, importance=importance, weights=args.weights, device=device)
+    write_card(args.run_folder, dataset, row)
     write_json(args.run_folder / "metrics.json", row)
 
 

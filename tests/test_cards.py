@@ -1,0 +1,70 @@
+"""A model card says what its run's files say, and its lines load the model."""
+
+import json
+import re
+import textwrap
+
+import pytest
+from conftest import SETTINGS, SHORT_SWEEP
+
+from bvae.__main__ import main
+from bvae.arms import BUILDERS
+from bvae.data import save
+from bvae.files import read_json
+
+FOLDER = "results/runs/small/fake/vae_narrow-z3-seed1"
+
+
+@pytest.fixture
+def trained(fake, tmp_path, monkeypatch) -> str:
+    """A working directory in which the command line has trained a run."""
+    monkeypatch.chdir(tmp_path)
+    save(fake, tmp_path / "fake.safetensors")
+    run = ["--recipe", "small", "--settings", json.dumps(SETTINGS), "--latent-dim", "3", "--seed", "1"]
+    assert main(["train", "--data", "fake.safetensors", *run, "--arm", "vae_narrow", "--output", FOLDER]) == 0
+    return (tmp_path / FOLDER / "model_card.md").read_text()
+
+
+def test_a_card_says_what_was_trained_on_what(trained, fake):
+    assert "# vae_narrow of fake, 3 latents, seed 1" in trained
+    assert "120 training images of 8x8 pixels, grey; source here" in trained
+    assert f"| SHA-256 of the data | `{fake.sha256}` |" in trained
+    assert "| licence of the data | none |" in trained
+    assert json.loads(re.search(r"\| settings \| `(.*)` \|", trained)[1]) == SETTINGS
+    assert "Training ended as planned." in trained
+    assert "Not evaluated yet." in trained
+
+
+def test_the_lines_of_a_card_load_the_model_and_sample_from_it(trained):
+    found: dict = {}
+    exec(textwrap.dedent("".join(re.findall(r"^    .*\n", trained, re.MULTILINE))), found)
+    assert found["record"]["run"]["arm"] == "vae_narrow"
+    assert found["pictures"].shape == (16, 1, 8, 8)
+
+
+def test_an_evaluation_adds_its_numbers(trained, tmp_path):
+    options = ["--data", "fake.safetensors", "--importance", json.dumps(SHORT_SWEEP)]
+    assert main(["evaluate", FOLDER, *options]) == 0
+    card, row = (tmp_path / FOLDER / "model_card.md").read_text(), read_json(tmp_path / FOLDER / "metrics.json")
+    header, _, cells = (line.strip("| ").split(" | ") for line in card.split("n = 1:\n\n")[1].splitlines()[:3])
+    shown = dict(zip(header, cells, strict=True))
+    assert shown["Parameters"] == f"{row['parameters']:,}"
+    assert shown["ELBO ↑"] == f"{row['elbo']:.2f}"
+    assert shown["Probe % ↑"] == f"{100 * row['probe_accuracy']:.2f}"
+    assert "SSIM ↑" not in shown  # images of 8 pixels have none
+    assert "Not evaluated" not in card
+
+
+def test_a_run_that_diverged_says_so(fake, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    save(fake, tmp_path / "fake.safetensors")
+    settings = SETTINGS | {"training": SETTINGS["training"] | {"learning_rate": 1e30}}
+    run = ["--recipe", "small", "--settings", json.dumps(settings), "--latent-dim", "3", "--seed", "1"]
+    assert main(["train", "--data", "fake.safetensors", *run, "--arm", "bvae", "--output", "run"]) == 0
+    assert "**Training diverged.**" in (tmp_path / "run/model_card.md").read_text()
+
+
+def test_every_arm_has_its_words():
+    from bvae.cards import KINDS
+
+    assert KINDS.keys() == BUILDERS.keys()
