@@ -1,16 +1,19 @@
 """A model card says what its run's files say, and its lines load the model."""
 
 import json
+import logging
 import re
 import textwrap
 
 import pytest
 from conftest import SETTINGS, SHORT_SWEEP
 
+from bvae import cards
 from bvae.__main__ import main
 from bvae.arms import BUILDERS
 from bvae.data import save
-from bvae.files import read_json
+from bvae.files import InputError, read_json
+from bvae.runs import read_record
 
 FOLDER = "results/runs/small/fake/vae_narrow-z3-seed1"
 
@@ -64,7 +67,19 @@ def test_a_run_that_diverged_says_so(fake, tmp_path, monkeypatch):
     assert "**Training diverged.**" in (tmp_path / "run/model_card.md").read_text()
 
 
-def test_every_arm_has_its_words():
-    from bvae.cards import KINDS
+def test_a_card_that_cannot_be_written_loses_no_run(fake, tmp_path, monkeypatch, caplog):
+    def refuse(folder, dataset):
+        raise InputError("the disk is full")
 
-    assert KINDS.keys() == BUILDERS.keys()
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(cards, "write_card", refuse)
+    save(fake, tmp_path / "fake.safetensors")
+    run = ["--recipe", "small", "--settings", json.dumps(SETTINGS), "--latent-dim", "3", "--seed", "1"]
+    monkeypatch.setattr(logging, "basicConfig", lambda **_: None)  # the root logger stays pytest's
+    assert main(["train", "--data", "fake.safetensors", *run, "--arm", "bvae", "--output", "run"]) == 0
+    assert "no model card: the disk is full" in caplog.text
+    assert read_record(tmp_path / "run/model.safetensors")["status"] == "finished"
+
+
+def test_every_arm_has_its_words():
+    assert cards.KINDS.keys() == BUILDERS.keys()
