@@ -36,6 +36,7 @@ test: .venv/installed.lock
 lint: .venv/installed.lock
 	python -m ruff check .
 	python -m ruff format --check .
+	python -m mypy
 	python -m snakefmt --check Snakefile workflow
 	python -m snakemake --lint
 

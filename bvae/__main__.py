@@ -1,6 +1,7 @@
 """The command line: `python -m bvae STEP`, one step of the benchmark at a time, without Snakemake."""
 
 import argparse
+import io
 import json
 import logging
 import signal
@@ -424,5 +425,6 @@ def _memory_message(step: str, error: Exception) -> str | None:
 
 if __name__ == "__main__":
     for stream in (sys.stdout, sys.stderr):
-        stream.reconfigure(errors="backslashreplace")  # what the locale cannot write is no reason to fail
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")  # what the locale cannot write is no reason to fail
     sys.exit(main())

@@ -8,6 +8,7 @@ import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -53,15 +54,15 @@ def paired_difference(first: Sequence[float], second: Sequence[float], *, better
         return Difference(n, mean, nothing, nothing, None, math.nan, math.nan)
     error = float(worse.std(ddof=1) / math.sqrt(n))
     if error == 0:  # the same difference at every seed
-        surely = [0.0 if holds else 1.0 for holds in (mean != 0, mean < margin)]
-        return Difference(n, mean, (mean, mean), (mean, mean), None, *surely)
+        better_surely, margin_surely = (0.0 if holds else 1.0 for holds in (mean != 0, mean < margin))
+        return Difference(n, mean, (mean, mean), (mean, mean), None, better_surely, margin_surely)
     from scipy import stats
 
     student = stats.t(n - 1)
     intervals = [(mean - error * float(student.ppf(q)), mean + error * float(student.ppf(q))) for q in (0.95, 0.975)]
     p_better = 2 * float(student.sf(abs(mean) / error))
     p_margin = float(student.cdf((mean - margin) / error))
-    return Difference(n, mean, *intervals, _bootstrap(worse), p_better, p_margin)
+    return Difference(n, mean, intervals[0], intervals[1], _bootstrap(worse), p_better, p_margin)
 
 
 def _bootstrap(values: np.ndarray) -> tuple[float, float] | None:
@@ -133,6 +134,8 @@ TESTS = {  # what a claim of each test must say, besides id, text, test and arms
 def load_claims(path: str | Path) -> tuple[list[dict], list[dict]]:
     """Read and check the claims and the pilots; InputError names every fault at once, before any run."""
     document = read_yaml(path)
+    claims: Any
+    pilots: Any
     claims, pilots = (document.get(key, []) if isinstance(document, dict) else None for key in ("claims", "pilots"))
     for key, entries in (("claims", claims), ("pilots", pilots)):
         if not isinstance(entries, list) or not all(isinstance(entry, dict) for entry in entries):

@@ -6,6 +6,7 @@ import sys
 from collections.abc import Collection, Iterator
 from copy import deepcopy
 from pathlib import Path
+from typing import Any
 
 import jsonschema
 
@@ -34,7 +35,7 @@ def load_schema(path: str | Path) -> dict:
     return read_yaml(path)
 
 
-def check_study(config: object, *, schema: dict, datasets: Collection[str]) -> dict:
+def check_study(config: Any, *, schema: dict, datasets: Collection[str]) -> dict:
     """Return a copy of `config` with defaults filled in, or raise ConfigError that names every fault at once."""
     faults = [fault for error in VALIDATOR(schema).iter_errors(config) for fault in _explain(error)]
     faults += list(_unknown_names(config, datasets))
@@ -202,7 +203,7 @@ def _misfits(config: dict) -> Iterator[str]:
         yield f"recipes.{name}: no block uses it; remove it, or name it in a block"
 
 
-def _with_defaults(value: object, schema: dict) -> object:
+def _with_defaults(value: Any, schema: dict) -> Any:
     """Fill in the defaults of a schema's properties, nested ones too."""
     if isinstance(value, dict):
         for key, sub in schema.get("properties", {}).items():

@@ -2,6 +2,7 @@
 
 import math
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import torch
@@ -23,7 +24,9 @@ def _for_controls(dataset: Dataset) -> Dataset:
         return dataset
     generator = torch.Generator().manual_seed(derive_seed(dataset.name, "control images"))
     index = torch.randperm(count, generator=generator)[: protocol.CONTROL_IMAGES]
-    train = {name: tensor[index] for name, tensor in dataset.tensors().items() if name.startswith("train_")}
+    train: dict[str, Any] = {
+        name: tensor[index] for name, tensor in dataset.tensors().items() if name.startswith("train_")
+    }
     return replace(dataset, **train)
 
 

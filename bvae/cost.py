@@ -4,6 +4,7 @@ import math
 import time
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 
 import numpy as np
 import safetensors.torch
@@ -29,7 +30,8 @@ def measure_costs(run: Run, dataset: Dataset, device: torch.device) -> dict:
     """
     torch.set_num_threads(run.settings["threads"])
     precision = pick_precision(run.settings["precision"], device)
-    arms, timed = {}, {}
+    arms: dict[str, dict] = {}
+    timed: dict[str, dict[str, tuple[Callable[[], object], int]]] = {}
     for arm in BUILDERS:
         model, _ = build_model(replace(run, arm=arm), channels=dataset.channels, size=dataset.size)
         model = model.to(device)
@@ -44,8 +46,8 @@ def measure_costs(run: Run, dataset: Dataset, device: torch.device) -> dict:
         }
         timed[arm] = {
             "training": (take_step, batch_size),
-            "encoding": (lambda model=model, images=images: model.encode(images), len(images)),
-            "decoding": (lambda model=model, z=z: model.decode_mean(z), len(z)),
+            "encoding": (partial(model.encode, images), len(images)),
+            "decoding": (partial(model.decode_mean, z), len(z)),
         }
     for what in ("training", "encoding", "decoding"):
         speeds: dict[str, list[float]] = {arm: [] for arm in timed}

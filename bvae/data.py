@@ -4,6 +4,7 @@ import hashlib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -43,7 +44,8 @@ class Dataset:
     @property
     def shape(self) -> tuple[int, int, int]:
         """(channels, height, width) of one image."""
-        return tuple(self.train_images.shape[1:])
+        channels, height, width = self.train_images.shape[1:]
+        return channels, height, width
 
     @property
     def channels(self) -> int:
@@ -112,7 +114,7 @@ def load(path: str | Path) -> Dataset:
         raise InputError(f"{path}: found an unknown tensor {unknown[0]}, wanted only {', '.join(TENSORS)}. {remedy}")
     classes, attributes = (tuple(facts.get(key, ())) for key in ("classes", "attributes"))
     texts = {key: facts[key] for key in TEXT_FIELDS}
-    arrays = {name: tensors.get(name) for name in TENSORS}
+    arrays: dict[str, Any] = {name: tensors.get(name) for name in TENSORS}
     dataset = Dataset(**arrays, **texts, classes=classes, attribute_names=attributes)
     validate(dataset, path, remedy=remedy)
     return dataset
@@ -159,7 +161,7 @@ def _problems(dataset: Dataset) -> Iterator[tuple[str, str]]:
         if not 0 <= int(tensor.min()) <= int(tensor.max()) <= highest:
             yield f"{name} from {int(tensor.min())} to {int(tensor.max())}", f"0 to {highest}"
     for label, name in enumerate(dataset.classes):
-        if not (dataset.train_labels == label).any():
+        if dataset.train_labels is None or not (dataset.train_labels == label).any():
             yield f"no training image of class {name!r}", "at least one"
     if (sha256 := arrays_sha256(dataset.tensors())) != dataset.sha256:
         yield f"arrays of SHA-256 {sha256}", f"{dataset.sha256}, as its metadata say"

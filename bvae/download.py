@@ -50,9 +50,10 @@ def find(source: str, files: Sequence[PublishedFile]) -> list[Path]:
             paths[files.index(file)] = _download_from_any(file)
         except OSError as error:
             raise InputError(_missing_message(source, missing, mirror, error)) from None
-    for path in paths:
+    found = [path for path in paths if path is not None]
+    for path in found:
         log.info("%s: reading %s", source, path)
-    return paths
+    return found
 
 
 def _in_mirror(mirror: str, file: PublishedFile) -> Path | None:

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -194,7 +195,8 @@ def _reconstruction(model: VAE, dataset: Dataset, run: Run, means: Tensor, devic
     with torch.inference_mode():
         found = in_batches(measure, dataset.test_images, means, noise, size=BATCH)
     table = {name: torch.cat([part[name] for part in found]) for name in found[0]}
-    draws, kl_per_latent = table.pop("log_likelihood"), sum(table.pop("kl_per_latent"))
+    kl_per_latent: Any = sum(table.pop("kl_per_latent"))
+    draws = table.pop("log_likelihood")
     row = {name: float(column.mean()) for name, column in table.items()}
     elbos = draws.mean(1) - table["kl"]
     pixels = dataset.channels * dataset.size**2
@@ -247,9 +249,9 @@ def fixed_draw(dataset: Dataset, purpose: str, count: int) -> tuple[Tensor, Tens
 
 def labels_of(dataset: Dataset) -> tuple[NDArray, NDArray] | None:
     """Class labels (n,) or attributes (n, k) of the training and of the test images; None where there are none."""
-    if dataset.train_attributes is not None:
+    if dataset.train_attributes is not None and dataset.test_attributes is not None:
         return dataset.train_attributes.numpy(), dataset.test_attributes.numpy()
-    if dataset.train_labels is not None:
+    if dataset.train_labels is not None and dataset.test_labels is not None:
         return dataset.train_labels.numpy(), dataset.test_labels.numpy()
     return None
 
@@ -297,7 +299,7 @@ def slerp(first: Tensor, second: Tensor, t: float) -> Tensor:
     angle = torch.acos((unit_a * unit_b).sum(1, keepdim=True).clamp(-1, 1))
     sine = torch.sin(angle)
     direction = (torch.sin((1 - t) * angle) * unit_a + torch.sin(t * angle) * unit_b) / sine.clamp_min(1e-6)
-    return torch.where(sine < 1e-6, lerp(a, b, t), direction * lerp(*norms, t)).to(first.dtype)
+    return torch.where(sine < 1e-6, lerp(a, b, t), direction * lerp(norms[0], norms[1], t)).to(first.dtype)
 
 
 def mixture_samples(run: Run, train: Tensor, count: int) -> Tensor:
@@ -352,7 +354,7 @@ def _distances(
         classifier = reference.classifier
         network = classifier.to(device) if classifier is not None else load_inception(weights, device)
         features = [extract(network, decoded, device) for decoded in images.values()]
-        compared = side_by_side(lambda generated, real=reference.features: compare(generated, real), features)
+        compared = side_by_side(partial(compare, real=reference.features), features)
         for what, found in zip(images, compared, strict=True):
             row |= {f"{metric_name(name, extractor)}_{what}": value for name, value in found.items()}
         if "kid" not in found:

@@ -7,7 +7,7 @@ its distances rank models of one data set and can be compared with nothing outsi
 import logging
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -56,7 +56,9 @@ def train_classifier(dataset: Dataset, features: int, device: torch.device) -> t
     Adam with a one-cycle rate for CLASSIFIER_STEPS batches of 128; every random number derives from the data set.
     """
     attributes = dataset.train_attributes is not None
-    labels = dataset.train_attributes.float() if attributes else dataset.train_labels
+    train: Any = dataset.train_attributes if attributes else dataset.train_labels
+    test: Any = dataset.test_attributes if attributes else dataset.test_labels
+    labels = train.float() if attributes else train
     outputs = labels.shape[1] if attributes else len(dataset.classes)
     loss_of = F.binary_cross_entropy_with_logits if attributes else F.cross_entropy
     with torch.random.fork_rng(devices=[]):
@@ -77,7 +79,7 @@ def train_classifier(dataset: Dataset, features: int, device: torch.device) -> t
     model.eval()
     with torch.inference_mode():
         logits = torch.cat([model(batch.to(device)).cpu() for batch in dataset.test_images.split(BATCH)])
-    right = (logits > 0) == dataset.test_attributes.bool() if attributes else logits.argmax(1) == dataset.test_labels
+    right = (logits > 0) == test.bool() if attributes else logits.argmax(1) == test
     return model, float(right.float().mean())
 
 
@@ -116,8 +118,8 @@ class RealFeatures(NamedTuple):
 
 def real_features(values: Tensor) -> RealFeatures:
     """Features (n, d) with their statistics."""
-    statistics = (torch.from_numpy(array) for array in gaussian_statistics(values))
-    return RealFeatures(values, *statistics, ball_radii(values.float()))
+    mean, covariance = (torch.from_numpy(array) for array in gaussian_statistics(values))
+    return RealFeatures(values, mean, covariance, ball_radii(values.float()))
 
 
 @dataclass(frozen=True)
@@ -140,14 +142,15 @@ class Reference:
 
 def extract(network: nn.Module, images: Tensor, device: torch.device) -> Tensor:
     """Features (n, d) of uint8 images (n, c, h, w); Inception is shown grey images as three equal channels."""
-    small = isinstance(network, SmallClassifier)
 
     def features_of(batch: Tensor) -> Tensor:
         batch = batch.to(device)
-        return (network.extract(batch) if small else network(batch.expand(-1, 3, -1, -1).contiguous())[0]).cpu()
+        if isinstance(network, SmallClassifier):
+            return network.extract(batch).cpu()
+        return network(batch.expand(-1, 3, -1, -1).contiguous())[0].cpu()
 
     with torch.inference_mode():
-        return torch.cat(in_batches(features_of, images, size=BATCH if small else 50))
+        return torch.cat(in_batches(features_of, images, size=BATCH if isinstance(network, SmallClassifier) else 50))
 
 
 def reference_test_images(dataset: Dataset) -> Tensor:

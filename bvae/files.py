@@ -6,7 +6,6 @@ import hashlib
 import json
 import os
 import platform
-import re
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -60,7 +59,7 @@ def _unwritable(path: Path, error: Exception) -> InputError:
 def remove_dead_parts(folder: str | Path) -> None:
     """Remove the temporary files of `whole_file` in a folder whose processes, of this machine, are no more."""
     for path in Path(folder).glob(f".*-{_host()}-*-*.part*"):
-        process = int(re.search(rf"-{_host()}-(\d+)-", path.name)[1])
+        process = int(path.name.rpartition(f"-{_host()}-")[2].partition("-")[0])
         with contextlib.suppress(PermissionError):  # another user's: alive, or not ours to remove
             try:
                 os.kill(process, 0)

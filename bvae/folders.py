@@ -72,9 +72,9 @@ def _by_folders(files: ImageFiles) -> list[Placed]:
     else:
         top, chosen = _common_folder({image[:-1] for image in parts.values()} | empty), parts
     short = {name: image[len(top) :] for name, image in chosen.items()}
-    if not tops and (found := {image[0] for image in short.values()}) <= SPLIT_LIKE:
-        wanted = f"both train and test. To draw the test images, give the folder {min(found)} itself"
-        raise InputError(f"{files.path}: found the folders {', '.join(sorted(found))} alone, wanted {wanted}.")
+    if not tops and (alone := {image[0] for image in short.values()}) <= SPLIT_LIKE:
+        wanted = f"both train and test. To draw the test images, give the folder {min(alone)} itself"
+        raise InputError(f"{files.path}: found the folders {', '.join(sorted(alone))} alone, wanted {wanted}.")
 
     n_splits = len(tops)  # levels of folders: 1 or 0
     n_classes = {len(image) - 1 - n_splits: "/".join(image) for image in short.values()}
@@ -83,8 +83,8 @@ def _by_folders(files: ImageFiles) -> list[Placed]:
         raise InputError(f"{files.path}: found {found}, wanted every image in one of the layouts {LAYOUTS}.")
     labelled = 1 in n_classes
     for folder in sorted(empty):
-        below = folder[len(top) :]
-        if labelled and folder[: len(top)] == top and len(below) == n_splits + 1 and (not tops or below[0] in SPLITS):
+        rest = folder[len(top) :]
+        if labelled and folder[: len(top)] == top and len(rest) == n_splits + 1 and (not tops or rest[0] in SPLITS):
             name = "/".join(folder)
             raise InputError(f"{files.path}: found no image of class {name}, wanted some. Or remove the folder.")
     return [

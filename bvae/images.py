@@ -139,7 +139,7 @@ def _refuse_unsafe(path: Path, member: zipfile.ZipInfo) -> None:
     raise InputError(f"{path}: member {name!r}: found {found}, wanted {wanted}. Make the archive again, if it is safe.")
 
 
-def refuse_html(path: Path, content: bytes) -> None:
+def refuse_html(path: Path | zipfile.Path, content: bytes) -> None:
     """InputError when a file that begins with `content` is a web page."""
     if content[:64].lstrip().startswith(b"<"):
         raise InputError(f"{path}: found an HTML page, wanted data (a server's error page was saved?). {REMEDY}")
@@ -200,7 +200,7 @@ def decode(
 
 
 def _write(stream: io.FileIO, pixels: np.ndarray, scratch: Path) -> None:
-    content = memoryview(pixels).cast("B")
+    content = memoryview(pixels.data).cast("B")
     try:
         while content:  # one call may write a part
             content = content[stream.write(content) :]
@@ -287,7 +287,7 @@ def _decode(files: ImageFiles, name: str, use: Callable[[Any], Any]) -> Any:
         raise DamagedImage(error) from None
 
 
-def _fit(image: Any, form: Form, model: Model) -> np.ndarray:
+def _fit(image: Any, form: Form, model: Any) -> np.ndarray:
     """The pixels of a PIL image as uint8 (c, h, w), in the form asked for. Raises Unfit."""
     from PIL import Image
 

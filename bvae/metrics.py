@@ -3,7 +3,7 @@
 import math
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
@@ -14,7 +14,8 @@ from torch import Tensor
 from bvae import protocol
 from bvae.seeds import derive_seed
 
-Item, Found = TypeVar("Item"), TypeVar("Found")
+Item = TypeVar("Item")
+Found = TypeVar("Found")
 DISTANCE_ROWS = 250  # at once: their distances to 10,000 others stay in the cache
 PROBE_ITERATIONS = 10_000  # a guard: a fit that needs them all warns
 
@@ -195,7 +196,7 @@ def importance_sweep(log_weights: Tensor, samples: Sequence[int]) -> dict[str, f
 
 def linear_probe(
     train: NDArray, train_labels: NDArray, test: NDArray, test_labels: NDArray, *, identity: str
-) -> dict[str, float | list[float]]:
+) -> dict[str, Any]:
     """Logistic regression on features (n, d) with class labels (n,), or 0/1 attributes (n, k), one probe each.
 
     Features are standardised by the training images: a probe then depends neither on the scale that an arm gives its
@@ -217,12 +218,12 @@ def linear_probe(
 
     strengths = protocol.PROBE_STRENGTHS[::-1]  # the weakest penalties take longest: they start first
     accuracies = dict(zip(strengths, side_by_side(held_out_accuracy, strengths), strict=True))
-    best_c = max(protocol.PROBE_STRENGTHS, key=accuracies.get)  # the first, and smallest, of equals
+    best_c = max(protocol.PROBE_STRENGTHS, key=accuracies.__getitem__)  # the first, and smallest, of equals
     (predicted,) = side_by_side(lambda c: _fit_and_predict(train, train_labels, test, c), [best_c])
     return {"c": best_c} | _scores(predicted, test_labels)
 
 
-def majority_baseline(train_labels: NDArray, test_labels: NDArray) -> dict[str, float | list[float]]:
+def majority_baseline(train_labels: NDArray, test_labels: NDArray) -> dict[str, Any]:
     """What `linear_probe` returns as accuracy when the most frequent training label is the answer to every image."""
     if train_labels.ndim == 2:
         answer = (train_labels.mean(0) > 0.5).astype(test_labels.dtype)
@@ -250,7 +251,7 @@ def _fit_and_predict(train: NDArray, labels: NDArray, test: NDArray, c: float) -
     return predicted
 
 
-def _scores(predicted: NDArray, labels: NDArray) -> dict[str, float | list[float]]:
+def _scores(predicted: NDArray, labels: NDArray) -> dict[str, Any]:
     right = predicted == labels
     if labels.ndim == 1:
         return {"accuracy": float(right.mean())}

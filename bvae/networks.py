@@ -20,6 +20,7 @@ available to us: the ones here are ours.
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -290,6 +291,7 @@ class VAE(nn.Module):
     """
 
     tied = False
+    likelihood: Any  # Bernoulli or Gaussian of bvae.objective
 
     def __init__(self, layout: Layout, likelihood: nn.Module, *, latent_gain: bool = False):
         super().__init__()

@@ -30,10 +30,7 @@ class Gaussian(nn.Module):
     def __init__(self, sigma: float = 0.1, *, learned: bool = False):
         super().__init__()
         log_sigma = torch.tensor(math.log(sigma))
-        if learned:
-            self.log_sigma = nn.Parameter(log_sigma)
-        else:
-            self.log_sigma = float(log_sigma)
+        self.log_sigma = nn.Parameter(log_sigma) if learned else float(log_sigma)
 
     @property
     def sigma(self) -> float:

@@ -89,5 +89,5 @@ def _largest_difference(results: Path, published: Path) -> str:
     }
     if not differences:
         return ", in no number"
-    farthest = max(differences, key=differences.get)
+    farthest = max(differences, key=differences.__getitem__)
     return f", most in {farthest}, by {100 * differences[farthest]:.2g} %"

@@ -9,10 +9,11 @@ import itertools
 import math
 import struct
 import tarfile
+import zipfile
 import zlib
 from collections.abc import Iterator, Sequence
 from pathlib import Path, PurePosixPath
-from typing import Any
+from typing import IO, Any, cast
 
 import numpy as np
 import torch
@@ -28,7 +29,7 @@ CELEBA_SPLITS = {"train": "0", "test": "2"}  # the numbers in list_eval_partitio
 CELEBA_FOLDERS = ("img_align_celeba/", "img_align_celeba/img_align_celeba/", "")  # where a zip or folder has them
 
 
-def read_idx(path: Path, *, rank: int) -> torch.Tensor:
+def read_idx(path: Path | zipfile.Path, *, rank: int) -> torch.Tensor:
     """A uint8 array of `rank` dimensions from an IDX file, plain or gzipped, as MNIST is published."""
     content = path.read_bytes()
     refuse_html(path, content)
@@ -61,7 +62,7 @@ def read_cifar10(path: Path) -> dict[str, Any]:
         with tarfile.open(path, "r|gz") as archive:
             for member in archive:
                 if member.isfile() and (base := PurePosixPath(member.name).name) in wanted:
-                    members[base] = archive.extractfile(member).read()
+                    members[base] = cast(IO[bytes], archive.extractfile(member)).read()
     except (tarfile.TarError, EOFError, OSError, zlib.error) as error:
         raise InputError(f"{path}: truncated or damaged tar.gz archive ({error}). {REMEDY}") from None
     if missing := sorted(wanted - set(members)):
@@ -107,8 +108,8 @@ def read_image_folder(
         splits = {split: [image.name for image in placed if image.split == split] for split in SPLITS}
         remedy = "Replace or remove them, or give --skip-corrupt to leave them out."
         decoded = images.decode(files, splits, form, skip_corrupt=skip_corrupt, remedy=remedy, scratch=scratch)
-    classes = sorted(set(class_of.values()) - {None})
-    number = {name: i for i, name in enumerate(classes)}
+    classes = sorted({label for label in class_of.values() if label is not None})
+    number: dict[str | None, int] = {name: i for i, name in enumerate(classes)}
     result: dict[str, Any] = {"classes": tuple(classes)} if classes else {}
     for split, (pixels, names) in decoded.items():
         result[f"{split}_images"] = pixels

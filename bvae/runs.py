@@ -8,6 +8,7 @@ import logging
 import platform
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -141,9 +142,8 @@ def load_run(folder: str | Path, *, device: str = "cpu") -> tuple[VAE, dict]:
     """Load a trained run from its folder: the model in evaluation mode on `device`, and its record."""
     path = Path(folder) / "model.safetensors"
     tensors, record = read_tensors(path, form=FORMAT, remedy=REMEDY)
-    layout = Layout(
-        **{key: tuple(value) if isinstance(value, list) else value for key, value in record["layout"].items()}
-    )
+    sizes: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in record["layout"].items()}
+    layout = Layout(**sizes)
     run = Run(**record["run"])
     likelihood = build_likelihood(run.settings["likelihood"], channels=layout.channels)
     arm = "vae" if run.arm == "vae_narrow" else run.arm  # the recorded layout is narrow already

@@ -93,7 +93,7 @@ def kmnist(request: Request) -> dict[str, Any]:
 
 
 def _idx_files(
-    request: Request, published: type, fallbacks: tuple[str, ...] = (), installed: Path | None = None
+    request: Request, published: Any, fallbacks: tuple[str, ...] = (), installed: Path | None = None
 ) -> dict[str, Any]:
     """Images and labels of a torchvision class that lists `mirrors` and `resources` as MNIST does.
 

@@ -164,7 +164,7 @@ def printed(frame: pd.DataFrame, columns: Sequence[Column], marked: set[str]) ->
         for name in ("seed", "status"):
             line |= {name.title(): str(row[name])} if name in row else {}
         for column in shown:
-            line[column.header] = _cell(row, column, "" if control else "–")
+            line[str(column.header)] = _cell(row, column, "" if control else "–")
         lines.append(line)
     text = pd.DataFrame(lines)
     return text, list(text).index(shown[0].header)
@@ -176,7 +176,7 @@ def _cell(row: dict, column: Column, nothing: str) -> str:
         return nothing
     form, form_of_spread = (".4g", ".2g") if column.decimals is None else (f",.{column.decimals}f",) * 2
     text = f"{value * column.factor:{form}}"
-    return text if pd.isna(spread) else f"{text} ± {spread * column.factor:{form_of_spread}}"
+    return text if spread is None or pd.isna(spread) else f"{text} ± {spread * column.factor:{form_of_spread}}"
 
 
 def table1(study: dict, rows: list[dict], root: Path = Path()) -> Table:

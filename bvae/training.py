@@ -34,7 +34,7 @@ def pick_precision(name: str, device: torch.device) -> str:
         return name
     if device.type == "cuda":
         return "bfloat16" if torch.cuda.is_bf16_supported(including_emulation=False) else "float32"
-    instructions = getattr(torch.cpu, "get_capabilities", dict)()  # an older torch does not tell: float32
+    instructions: dict = getattr(torch.cpu, "get_capabilities", dict)()  # an older torch does not tell: float32
     found = any(instructions.get(name) for name in BFLOAT16_INSTRUCTIONS)
     return "bfloat16" if found else "float32"
 
@@ -144,7 +144,7 @@ def train(
         order = torch.randperm(len(images), generator=_generator("cpu", *identity, "data order", epoch)).to(device)
         noise_generator = _generator(device, *identity, "noise", epoch)
         trace = torch.zeros(4, steps, dtype=torch.float64, device=device)  # elbo, log-likelihood, kl, gradient norm
-        first, rate = 0, schedule.get_last_lr()[0]
+        first, rate = 0, float(schedule.get_last_lr()[0])
         if begun:
             first, rate = begun["trace"].shape[1], begun["rate"]
             trace[:, :first] = begun["trace"]

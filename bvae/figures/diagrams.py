@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 import torch
@@ -11,7 +12,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Circle, FancyArrowPatch, FancyBboxPatch, Rectangle
 from torch import nn
 
-from bvae.figures.page import ARM_COLOURS, MARGIN, WIDTH, Subject, page
+from bvae.figures.page import ARM_COLOURS, MARGIN, WIDTH, Look, Subject, page
 from bvae.networks import VAE, Convolution, Linear, Residual, log_variance_parameters, parameter_breakdown
 from bvae.runs import Run, build_model, read_record
 
@@ -37,7 +38,8 @@ class Layer:
             return "linear"
         if isinstance(self.module, Residual):
             return "residual block" if len(self.tensors) == 2 else f"{len(self.tensors) // 2} residual blocks"
-        kernel, stride = self.tensors[0][-1], self.module.stride
+        stride: Any = self.module.stride
+        kernel = self.tensors[0][-1]
         return f"conv {kernel}×{kernel}" + (f", stride {stride}" if stride > 1 else "")
 
     @property
@@ -75,7 +77,8 @@ def walk(model: VAE) -> list[Layer]:
             continue
         before = tuple(x.shape[1:])
         if not isinstance(weight, Residual):  # which keeps the shape
-            x = weight.encode(x).detach()
+            encode: Any = weight.encode
+            x = encode(x).detach()
         layers.append(Layer(weight, tensors, before, tuple(x.shape[1:])))
     return layers
 
@@ -95,9 +98,10 @@ def inches(axes: Axes, tall: float) -> Axes:
     return axes
 
 
-def write(axes: Axes, x: float, y: float, text: str, **look: object) -> None:
+def write(axes: Axes, x: float, y: float, text: str, **look: Any) -> None:
     """Text around a point, in small print unless said otherwise."""
-    axes.text(x, y, text, **({"va": "center", "fontsize": SMALL} | look))
+    whole: Look = {"va": "center", "fontsize": SMALL} | look
+    axes.text(x, y, text, **whole)
 
 
 def cells(
@@ -107,7 +111,10 @@ def cells(
     (left, top), (wide, tall) = place, size
     ground, edge, ink = (TIED, "white", "white") if tied else (PALE, UNTIED, "black")
     cell = wide / len(layer.tensors)
-    border = {"edgecolor": edge, "linewidth": min(0.8, 18 * cell)}  # in points: at most a quarter of a cell
+    border: Look = {
+        "edgecolor": edge,
+        "linewidth": min(0.8, 18 * cell),
+    }  # in points: at most a quarter of a cell
     for index in range(len(layer.tensors)):
         axes.add_patch(Rectangle((left + index * cell, top), cell, tall, label="weights", facecolor=ground, **border))
     bare = {"facecolor": ground, "edgecolor": "none", "pad": 1.5}  # keeps the borders of the cells off the text
@@ -116,7 +123,7 @@ def cells(
 
 def box(axes: Axes, left: float, top: float, wide: float, tall: float, text: str, *, head: bool = False) -> None:
     """Values, white and rounded; or the log-variance head, weights that the forward pass has for itself."""
-    look = {"facecolor": "white", "edgecolor": "0.5", "boxstyle": "round,pad=0,rounding_size=0.05"}
+    look: Look = {"facecolor": "white", "edgecolor": "0.5", "boxstyle": "round,pad=0,rounding_size=0.05"}
     if head:
         look = {"facecolor": PALE, "edgecolor": UNTIED, "boxstyle": "square,pad=0"}
     axes.add_patch(FancyBboxPatch((left, top), wide, tall, linewidth=0.8, zorder=2.5, **look))
@@ -131,8 +138,8 @@ def arrow(axes: Axes, *points: tuple[float, float], gradient: bool = False) -> N
     axes.plot(x, y, color="white", linewidth=3.2, solid_capstyle="butt", zorder=2)
     style, width = ((0, (3, 1.5)), 1.0) if gradient else ("-", 1.3)
     axes.plot(x, y, color="black", linewidth=width, linestyle=style, solid_joinstyle="miter", zorder=3)
-    head = {"arrowstyle": "-|>", "mutation_scale": 8, "shrinkA": 0, "shrinkB": 0, "linewidth": width}
-    axes.add_patch(FancyArrowPatch(neck, end, color="black", zorder=3, **head))
+    head: Look = {"arrowstyle": "-|>", "mutation_scale": 8, "shrinkA": 0, "shrinkB": 0, "linewidth": width}
+    axes.add_patch(FancyArrowPatch((neck[0], neck[1]), points[-1], color="black", zorder=3, **head))
 
 
 # --- The paper's Figure 1: the two networks ---------------------------------------------------------------------------
@@ -186,7 +193,7 @@ def architecture(subject: Subject) -> Figure:
         write(axes, MARGIN, y + 0.06, layer.name + ", mean head" * last)
         write(axes, LEFT - 0.1, y + 0.06, f"{sum(map(np.prod, layer.tensors)):,}", ha="right")
         write(axes, MARGIN, y + 0.19, f"{by(layer.before)} → {by(layer.after)}", color="0.35")
-    columns = {  # left, width, directions
+    columns: dict[str, list[tuple[float, float, tuple[str, ...]]]] = {  # left, width, directions
         "BVAE, one set of weights": [(LEFT, wide, ("forward", "backward"))],
         "VAE, two sets of weights": [(middle, single, ("forward",)), (RIGHT - single, single, ("backward",))],
     }
@@ -215,7 +222,11 @@ def bars(axes: Axes, top: float, tied: VAE, untied: VAE) -> None:
         ground = TIED if model.tied else PALE
         left = LEFT
         for count, colour in [(count, ground) for count in sets] + [(head, PALE), (rest, "0.6")]:
-            look = {"facecolor": colour, "edgecolor": UNTIED if colour == PALE else colour, "linewidth": 0.8}
+            look: Look = {
+                "facecolor": colour,
+                "edgecolor": UNTIED if colour == PALE else colour,
+                "linewidth": 0.8,
+            }
             axes.add_patch(Rectangle((left, y), count * scale, 0.2, **look))
             left += count * scale
         write(axes, MARGIN, y + 0.1, name, fontsize=8, fontweight="bold")
@@ -309,7 +320,13 @@ def grid(axes: Axes, x: float, y: float, wide: float, tall: float, marked: np.nd
         np.linspace(at - size / 2, at + size / 2, count + 1)
         for at, size, count in zip((x, y), (wide, tall), marked.shape[::-1], strict=True)
     ]
-    look = {"cmap": ListedColormap(["white", colour]), "vmin": 0, "vmax": 1, "edgecolor": "0.7", "linewidth": 0.6}
+    look: Look = {
+        "cmap": ListedColormap(["white", colour]),
+        "vmin": 0,
+        "vmax": 1,
+        "edgecolor": "0.7",
+        "linewidth": 0.6,
+    }
     axes.pcolormesh(*edges, marked, **look)
 
 

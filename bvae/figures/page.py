@@ -4,6 +4,7 @@ import textwrap
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import matplotlib.style
 from matplotlib.axes import Axes
@@ -21,6 +22,7 @@ ARM_COLOURS = {"bvae": "#0072B2", "bvae_gain": "#56B4E9", "vae": "#D55E00", "vae
 ARM_DASHES = {"bvae": "-", "bvae_gain": (0, (5, 1.5)), "vae": (0, (6, 1.5, 1, 1.5)), "vae_narrow": (0, (1, 1.2))}
 STYLE = {"font.family": "DejaVu Sans", "font.size": 8, "svg.hashsalt": "bvae", "svg.fonttype": "path"}
 DPI = 200
+Look = dict[str, Any]  # keyword arguments of Matplotlib
 WIDTH, LABELS, MARGIN = 7.0, 0.95, 0.08  # of a page, of the labels beside images, of the page's edge: inches
 
 

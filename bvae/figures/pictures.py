@@ -3,7 +3,7 @@
 import math
 import textwrap
 from collections.abc import Callable, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -12,7 +12,7 @@ from torch import Tensor
 
 from bvae import protocol
 from bvae.evaluation import decode_images, interpolation_pairs, posterior_means, prior_samples
-from bvae.figures.page import LABELS, MARGIN, WIDTH, Subject, bare, page
+from bvae.figures.page import LABELS, MARGIN, WIDTH, Look, Subject, bare, page
 from bvae.files import read_json
 from bvae.networks import VAE
 from bvae.seeds import derive_seed
@@ -77,7 +77,7 @@ def reconstruction_strips(subject: Subject, decode: Callable[..., Tensor] = deco
     images = subject.dataset.test_images[: protocol.FIGURE_IMAGES]
     strips = [Strip(None, images)]
     for arm, model in subject.models().items():
-        strips.append(Strip(arm, model and decode(model, posterior_means(model, images, CPU), CPU)))
+        strips.append(Strip(arm, None if model is None else decode(model, posterior_means(model, images, CPU), CPU)))
     return strips
 
 
@@ -106,7 +106,8 @@ def backward(subject: Subject) -> Figure:
 def sample_strips(subject: Subject) -> list[Strip]:
     """For each arm the images decoded from the same SAMPLES draws of the prior."""
     z, rows = prior_samples(subject.dataset.name, subject.seed, SAMPLES, subject.latent_dim), SAMPLES // COLUMNS
-    shown = {arm: model and decode_images(model, z, CPU) for arm, model in subject.models().items()}
+    models = subject.models()
+    shown = {arm: None if model is None else decode_images(model, z, CPU) for arm, model in models.items()}
     return [Strip(arm, images, rows) for arm, images in shown.items()]
 
 
@@ -118,7 +119,8 @@ def samples(subject: Subject) -> Figure:
 
 def interpolation_strips(subject: Subject) -> list[Strip]:
     """For each pair of test images and each arm: one image, STEPS decoded latents on the way, the other image."""
-    dataset, models, strips = subject.dataset, subject.models(), []
+    dataset, models = subject.dataset, subject.models()
+    strips: list[Strip] = []
     names = ("test image", "0", *(f"{step}/{STEPS - 1}" for step in range(1, STEPS - 1)), "1", "test image")
     for pair in interpolation_pairs(dataset.name, len(dataset.test_images), PAIRS).T:
         ends = dataset.test_images[pair]
@@ -152,8 +154,8 @@ def tsne(subject: Subject) -> Figure:
     dataset, models, classes = subject.dataset, subject.models(), subject.dataset.classes
     generator = torch.Generator().manual_seed(derive_seed(dataset.name, "t-sne images"))
     chosen = torch.randperm(len(dataset.test_images), generator=generator)[: protocol.TSNE_IMAGES]
-    named = 0 < len(classes) <= len(CLASS_COLOURS)
-    colours = [CLASS_COLOURS[label] for label in dataset.test_labels[chosen]] if named else "0.3"
+    named, labels = 0 < len(classes) <= len(CLASS_COLOURS), dataset.test_labels
+    colours: Any = [CLASS_COLOURS[label] for label in labels[chosen]] if named and labels is not None else "0.3"
     colouring = "coloured by class" if named else f"in one colour ({len(classes) or 'no'} classes)"
     caption = (
         f"Posterior means of {len(chosen):,} test images, {colouring}. Probe: a linear classifier on"
@@ -168,7 +170,8 @@ def tsne(subject: Subject) -> Figure:
         axes = place(MARGIN + 0.05 + column * (wide + MARGIN), row * (tall + above) + above, wide - 0.05, tall)
         if model is not None:
             points = embed(posterior_means(model, dataset.test_images[chosen], CPU).numpy())
-            axes.scatter(*points.T, s=min(12, 8000 / len(points)), c=colours, linewidths=0, alpha=0.8, rasterized=True)
+            look: Look = {"s": min(12, 8000 / len(points)), "linewidths": 0, "alpha": 0.8, "rasterized": True}
+            axes.scatter(points[:, 0], points[:, 1], c=colours, **look)
             axes.set_aspect("equal", adjustable="datalim")
         bare(axes, arm, message="diverged" if model is None else "")
         accuracy = read_json(subject.folder(arm, subject.seed) / "metrics.json").get("probe_accuracy")

@@ -4,7 +4,7 @@ import math
 import textwrap
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -13,7 +13,7 @@ from matplotlib.ticker import EngFormatter
 from matplotlib.transforms import ScaledTranslation
 
 from bvae import protocol
-from bvae.figures.page import ARM_COLOURS, ARM_DASHES, WIDTH, Subject, bare, page
+from bvae.figures.page import ARM_COLOURS, ARM_DASHES, WIDTH, Look, Subject, bare, page
 from bvae.files import read_json
 from bvae.tables import ARM_NAMES
 
@@ -49,7 +49,7 @@ def seeds_of(subject: Subject) -> str:
     return ", ".join(str(seed) for seed in sorted(set().union(*subject.seeds.values())))
 
 
-def _trim(axes: Axes, grid: str) -> None:
+def _trim(axes: Axes, grid: Literal["both", "x", "y"]) -> None:
     axes.spines[["top", "right"]].set_visible(False)
     axes.grid(axis=grid, color="0.9", linewidth=0.6)
     axes.set_axisbelow(True)
@@ -93,7 +93,7 @@ def training_curves(subject: Subject) -> Figure:
         elbos = [np.genfromtxt(folder / "history.csv", delimiter=",", names=True)["elbo"] for folder in folders]
         mean, low, high = spread([np.atleast_1d(elbo) for elbo in elbos]) if elbos else np.empty((3, 0))
         epochs, colour, marker = np.arange(1, len(mean) + 1), ARM_COLOURS[arm], "o" if len(mean) == 1 else ""
-        look = {"color": colour, "linestyle": ARM_DASHES[arm], "marker": marker, "linewidth": 1.4}
+        look: Look = {"color": colour, "linestyle": ARM_DASHES[arm], "marker": marker, "linewidth": 1.4}
         axes.plot(epochs, mean, label=label, **look)
         axes.fill_between(epochs, low, high, color=colour, alpha=0.2, linewidth=0)
         if elbos:
@@ -142,8 +142,8 @@ def _draw_panel(axes: Axes, panel: Panel, rows: Mapping[str, Sequence[dict]]) ->
     axes.set_title(panel.title, loc="left", fontsize=8, fontweight="bold", pad=4)
     every = [row for found in rows.values() for row in found]
     if all(row.get(panel.metric) is None for row in every):
-        reasons = dict.fromkeys(row["empty"][name] for row in every for name in panel.empty if name in row["empty"])
-        reasons = reasons or ["not part of this study" if every else "no finished run"]
+        empty = dict.fromkeys(row["empty"][name] for row in every for name in panel.empty if name in row["empty"])
+        reasons = list(empty) or ["not part of this study" if every else "no finished run"]
         bare(axes, None, message="\n".join(textwrap.fill(reason, 40) for reason in reasons))
         return
     for arm, found in rows.items():
@@ -153,7 +153,12 @@ def _draw_panel(axes: Axes, panel: Panel, rows: Mapping[str, Sequence[dict]]) ->
             axes.transData + ScaledTranslation(points / 72, 0, axes.figure.dpi_scale_trans)
             for points in (aside - 2.5, aside + 2.5)
         )
-        look = {"color": ARM_COLOURS[arm], "marker": ARM_MARKERS[arm], "linestyle": "", "markeredgecolor": "white"}
+        look: Look = {
+            "color": ARM_COLOURS[arm],
+            "marker": ARM_MARKERS[arm],
+            "linestyle": "",
+            "markeredgecolor": "white",
+        }
         axes.plot(x, y, markersize=3.5, alpha=0.7, markeredgewidth=0.3, transform=to_seeds, **look)
         look |= {"markersize": 6, "markeredgewidth": 0.6, "elinewidth": 1.2, "capsize": 2.5, "transform": to_mean}
         axes.errorbar(x[0], y.mean(), yerr=error or None, **look)
@@ -208,7 +213,7 @@ def rate_distortion(subject: Subject) -> Figure:
     axes = place(0.75, 0.05, WIDTH - 0.9, 3.0)
     for arm, found in rows.items():
         x, y = column(found, "kl_bits_per_pixel"), column(found, "mse_per_pixel")
-        look = {"color": ARM_COLOURS[arm], "marker": ARM_MARKERS[arm], "linestyle": ""}
+        look: Look = {"color": ARM_COLOURS[arm], "marker": ARM_MARKERS[arm], "linestyle": ""}
         axes.plot(x, y, markersize=3.5, alpha=0.7, markeredgewidth=0, **look)
         axes.plot(x.mean(), y.mean(), markersize=9, markeredgewidth=1.2, fillstyle="none", **look)
     axes.set(xlabel="rate (bits per pixel)", ylabel="distortion (squared error per pixel)")
@@ -233,7 +238,8 @@ def latent_variances(subject: Subject) -> Figure:
     high = max([0, *(math.ceil(values.max()) for values in logs.values())])
     edges = np.arange(BINS * low, BINS * high + 1) / BINS  # exact at whole decades, of which the threshold is one
     for arm, values in logs.items():
-        counts, look = np.histogram(values, edges)[0] / len(values), {"linestyle": ARM_DASHES[arm], "linewidth": 1.4}
+        counts = np.histogram(values, edges)[0] / len(values)
+        look: Look = {"linestyle": ARM_DASHES[arm], "linewidth": 1.4}
         axes.stairs(counts, 10**edges, color=ARM_COLOURS[arm], **look)
         labels[arm] += f": {column(rows[arm], 'active_units').mean():.1f} of {subject.latent_dim} active"
     axes.axvline(threshold, color="0.5", linewidth=0.8)
