@@ -70,7 +70,11 @@ def training_settings(recipe: dict, arm: str) -> dict:
 
 
 def run_folder(recipe: str, dataset: str, arm: str, latent_dim: int | str, seed: int | str) -> str:
-    """Where a run lives, from the working directory: what changes its numbers is in the path by name."""
+    """Where a run lives, from the working directory: what changes its numbers is in the path by name.
+
+    >>> run_folder("mlp", "mnist", "bvae", 128, seed=0)
+    'results/runs/mlp/mnist/bvae-z128-seed0'
+    """
     return f"results/runs/{recipe}/{dataset}/{arm}-z{latent_dim}-seed{seed}"
 
 
@@ -99,7 +103,11 @@ def group_paths(study: dict) -> list[dict]:
 
 
 def suggest(name: object, known: Collection[str]) -> str:
-    """The nearest known name, or all of them."""
+    """The nearest known name, or all of them.
+
+    >>> suggest("mnits", ["digits", "mnist"])
+    "Did you mean 'mnist'?"
+    """
     names = sorted(map(str, known))
     near = difflib.get_close_matches(str(name), names, n=1)
     return f"Did you mean {_shown(near[0])}?" if near else f"Known: {', '.join(map(_plain, names))}."

@@ -1,4 +1,4 @@
-"""The page of the training algorithm quotes the code as it stands."""
+"""The pages agree with the code and with one another: quotations of the training algorithm, links."""
 
 import ast
 import re
@@ -58,3 +58,26 @@ def test_the_tests_that_the_page_names_exist():
     assert named
     for file, name in named:
         assert name in functions(ROOT / file)
+
+
+PAGES = sorted(path for pattern in ("*.md", "config/*.md", "docs/*.md") for path in ROOT.glob(pattern))
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_every_link_within_the_repository_leads_somewhere(page):
+    text = re.sub(r"^( {4}|```).*$", "", page.read_text(encoding="utf-8"), flags=re.MULTILINE)  # no code
+    for target in re.findall(r"\]\(([^)\s]+)\)", text):
+        if target.startswith(("https://", "http://")):
+            continue
+        path, _, anchor = target.partition("#")
+        found = (page.parent / path).resolve() if path else page
+        assert found.exists(), target
+        if anchor:
+            headings = re.findall(r"^#+ (.*)$", found.read_text(encoding="utf-8"), re.MULTILINE)
+            names = [re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings]
+            assert anchor in names, target
+
+
+def test_the_pages_are_found_and_have_links():
+    assert {"README.md", "CHANGELOG.md", "design.md", "reproduction.md", "reliability.md"} <= {p.name for p in PAGES}
+    assert sum(page.read_text(encoding="utf-8").count("](") for page in PAGES) > 40
