@@ -31,7 +31,7 @@ report: .venv/installed.lock ## a study as one page: make report STUDY=mnist mak
 	python -m snakemake --configfile config/$(STUDY).yaml --report results/studies/$(STUDY)/report.html
 
 test: .venv/installed.lock ## on two cores, a file of tests at a time on each
-	python -m pytest -n 2 --dist loadfile
+	python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 
 lint: .venv/installed.lock
 	python -m ruff check .
