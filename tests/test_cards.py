@@ -18,13 +18,18 @@ from bvae.runs import read_record
 FOLDER = "results/runs/small/fake/vae_narrow-z3-seed1"
 
 
+def train(fake, arm: str, output: str, *, settings: dict = SETTINGS) -> int:
+    """Train by the command line in the working directory; its exit status."""
+    save(fake, "fake.safetensors")
+    run = ["--recipe", "small", "--settings", json.dumps(settings), "--latent-dim", "3", "--seed", "1"]
+    return main(["train", "--data", "fake.safetensors", *run, "--arm", arm, "--output", output])
+
+
 @pytest.fixture
 def trained(fake, tmp_path, monkeypatch) -> str:
-    """A working directory in which the command line has trained a run."""
+    """The card of a run that the command line has trained in the working directory."""
     monkeypatch.chdir(tmp_path)
-    save(fake, tmp_path / "fake.safetensors")
-    run = ["--recipe", "small", "--settings", json.dumps(SETTINGS), "--latent-dim", "3", "--seed", "1"]
-    assert main(["train", "--data", "fake.safetensors", *run, "--arm", "vae_narrow", "--output", FOLDER]) == 0
+    assert train(fake, "vae_narrow", FOLDER) == 0
     return (tmp_path / FOLDER / "model_card.md").read_text()
 
 
@@ -60,10 +65,8 @@ def test_an_evaluation_adds_its_numbers(trained, tmp_path):
 
 def test_a_run_that_diverged_says_so(fake, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    save(fake, tmp_path / "fake.safetensors")
     settings = SETTINGS | {"training": SETTINGS["training"] | {"learning_rate": 1e30}}
-    run = ["--recipe", "small", "--settings", json.dumps(settings), "--latent-dim", "3", "--seed", "1"]
-    assert main(["train", "--data", "fake.safetensors", *run, "--arm", "bvae", "--output", "run"]) == 0
+    assert train(fake, "bvae", "run", settings=settings) == 0
     assert "**Training diverged.**" in (tmp_path / "run/model_card.md").read_text()
 
 
@@ -73,10 +76,8 @@ def test_a_card_that_cannot_be_written_loses_no_run(fake, tmp_path, monkeypatch,
 
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(cards, "write_card", refuse)
-    save(fake, tmp_path / "fake.safetensors")
-    run = ["--recipe", "small", "--settings", json.dumps(SETTINGS), "--latent-dim", "3", "--seed", "1"]
     monkeypatch.setattr(logging, "basicConfig", lambda **_: None)  # the root logger stays pytest's
-    assert main(["train", "--data", "fake.safetensors", *run, "--arm", "bvae", "--output", "run"]) == 0
+    assert train(fake, "bvae", "run") == 0
     assert "no model card: the disk is full" in caplog.text
     assert read_record(tmp_path / "run/model.safetensors")["status"] == "finished"
 
