@@ -140,15 +140,18 @@ def test_studies_use_the_learning_rates_that_tuning_chose():
             network = json.dumps(study["recipes"][line["recipe"]]["network"])
             place = (line["dataset"].removesuffix("_validation"), network, line["arm"])
             best[place] = max(best.get(place, (-np.inf, 0)), (line["elbo"], line["learning_rate"]))
+    pilots = read_yaml(ROOT / "config/claims.yaml")["pilots"]
+    margins = {(pilot["dataset"], pilot["recipe"], pilot["latent_dim"]) for pilot in pilots}
     judged = 0
     for study in studies.values():
-        runs = () if study["tuning"] else list(expand_runs(study))
-        for run in (
-            runs if {run["arm"] for run in runs} != {"vae"} else ()
-        ):  # a pilot has the settings of what it judges
+        runs = [] if study["tuning"] else list(expand_runs(study))
+        pilot = {run["arm"] for run in runs} == {"vae"}
+        for run in runs:
+            if pilot and (run["dataset"], run["recipe"], run["latent_dim"]) not in margins:
+                continue  # a part of a pilot that judges nothing
             recipe = study["recipes"][run["recipe"]]
             place = (run["dataset"], json.dumps(recipe["network"]), run["arm"])
             if place in best:
                 assert training_settings(recipe, run["arm"])["training"]["learning_rate"] == best[place][1]
                 judged += 1
-    assert judged >= 40
+    assert judged >= 60
