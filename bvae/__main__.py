@@ -93,10 +93,7 @@ def _train(args: argparse.Namespace) -> None:
     settings = _json_object(args.settings, "--settings")
     run = Run(args.recipe, settings, dataset.name, args.arm, args.latent_dim, args.seed)
     train_run(run, dataset, args.output, device=args.device, progress=args.log is None)
-    try:
-        write_card(args.output, dataset)
-    except InputError as error:  # hours of training are not lost for it
-        logging.warning("no model card: %s", error)
+    write_card(args.output, dataset)
 
 
 def _reference(args: argparse.Namespace) -> None:
@@ -120,8 +117,8 @@ def _evaluate(args: argparse.Namespace) -> None:
     device, dataset = pick_device(args.device), load(args.data)
     importance = _json_object(args.importance, "--importance")
     row = evaluate_run(args.run_folder, dataset, references, importance=importance, weights=args.weights, device=device)
-    write_card(args.run_folder, dataset, row)
     write_json(args.run_folder / "metrics.json", row)
+    write_card(args.run_folder, dataset, row)
 
 
 def _validate(args: argparse.Namespace) -> None:

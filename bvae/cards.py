@@ -1,12 +1,15 @@
 """Model cards: `model_card.md` beside a run's model says what it is, what it was made from and how well it does."""
 
 import json
+import logging
 from pathlib import Path
 
 import bvae
 from bvae.data import Dataset
-from bvae.files import write_text
+from bvae.files import InputError, write_text
 from bvae.runs import read_record
+
+log = logging.getLogger(__name__)
 
 KINDS = {
     "bvae": "a bidirectional variational autoencoder, strictly tied: its encoder and its decoder share their weights",
@@ -45,7 +48,10 @@ those that it was trained on, and no others. What the licence of the data forbid
 
 
 def write_card(folder: Path, dataset: Dataset, metrics: dict | None = None) -> None:
-    """Write the card of the run in `folder`, which `dataset` trained; `metrics` are those of its evaluation."""
+    """Write the card of the run in `folder`, which `dataset` trained; `metrics` are those of its evaluation.
+
+    Where it cannot be written, a warning says so: hours of computing are not lost for it.
+    """
     record = read_record(folder / "model.safetensors")
     run = record["run"]
     sound = "Training ended as planned." if record["status"] == "finished" else f"**Training {record['status']}.**"
@@ -64,17 +70,20 @@ def write_card(folder: Path, dataset: Dataset, metrics: dict | None = None) -> N
         settings=json.dumps(run["settings"], sort_keys=True),
         results="Not evaluated yet." if metrics is None else _results(metrics),
     )
-    write_text(folder / "model_card.md", text)
+    try:
+        write_text(folder / "model_card.md", text)
+    except InputError as error:
+        log.warning("no model card: %s", error)
 
 
 def _results(metrics: dict) -> str:
     import pandas as pd
 
-    from bvae.tables import TABLE1
+    from bvae.tables import TABLE1, cell
     from bvae.typeset import to_markdown
 
     shown = {
-        column.header: f"{column.factor * metrics[column.metric]:,.{column.decimals}f}"
+        column.header: cell(metrics, column, "")
         for column in TABLE1
         if column.header is not None and metrics.get(column.metric) is not None
     }

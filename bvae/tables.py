@@ -164,13 +164,14 @@ def printed(frame: pd.DataFrame, columns: Sequence[Column], marked: set[str]) ->
         for name in ("seed", "status"):
             line |= {name.title(): str(row[name])} if name in row else {}
         for column in shown:
-            line[str(column.header)] = _cell(row, column, "" if control else "–")
+            line[str(column.header)] = cell(row, column, "" if control else "–")
         lines.append(line)
     text = pd.DataFrame(lines)
     return text, list(text).index(shown[0].header)
 
 
-def _cell(row: dict, column: Column, nothing: str) -> str:
+def cell(row: dict, column: Column, nothing: str) -> str:
+    """A metric of a row, with its spread if the row has one, as it is printed; `nothing` where it is empty."""
     value, spread = row[column.metric], row.get(f"{column.metric}_sd")
     if pd.isna(value):
         return nothing

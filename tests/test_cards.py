@@ -71,11 +71,11 @@ def test_a_run_that_diverged_says_so(fake, tmp_path, monkeypatch):
 
 
 def test_a_card_that_cannot_be_written_loses_no_run(fake, tmp_path, monkeypatch, caplog):
-    def refuse(folder, dataset):
+    def refuse(path, text):
         raise InputError("the disk is full")
 
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(cards, "write_card", refuse)
+    monkeypatch.setattr(cards, "write_text", refuse)
     monkeypatch.setattr(logging, "basicConfig", lambda **_: None)  # the root logger stays pytest's
     assert train(fake, "bvae", "run") == 0
     assert "no model card: the disk is full" in caplog.text
