@@ -35,6 +35,11 @@ def load_schema(path: str | Path) -> dict:
     return read_yaml(path)
 
 
+def known_datasets(workflow: Path) -> list[str]:
+    """The data sets of a workflow folder: one for each rule file."""
+    return sorted(path.stem for path in (workflow / "rules/datasets").glob("*.smk"))
+
+
 def check_study(config: Any, *, schema: dict, datasets: Collection[str]) -> dict:
     """Return a copy of `config` with defaults filled in, or raise ConfigError that names every fault at once."""
     faults = [fault for error in VALIDATOR(schema).iter_errors(config) for fault in _explain(error)]

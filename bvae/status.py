@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
 
-from bvae.config import check_study, expand_runs, load_schema, results_name, run_folder
+from bvae.config import check_study, expand_runs, known_datasets, load_schema, results_name, run_folder
 from bvae.files import InputError, read_json, read_yaml
 from bvae.locks import is_held
 
@@ -37,15 +37,14 @@ def read_status(config: str | Path, root: Path = Path()) -> tuple[dict, list[Run
     """
     if not WORKFLOW.is_dir():
         raise InputError(f"{WORKFLOW}: no such folder. `status` reads the study's schema there: use a checkout.")
-    datasets = [path.stem for path in (WORKFLOW / "rules/datasets").glob("*.smk")]
     schema = load_schema(WORKFLOW / "schemas/config.schema.yaml")
-    study = check_study(read_yaml(config), schema=schema, datasets=datasets)
+    study = check_study(read_yaml(config), schema=schema, datasets=known_datasets(WORKFLOW))
     return study, [_status(study, run, root) for run in expand_runs(study)]
 
 
 def _status(study: dict, run: dict, root: Path) -> RunStatus:
     name = run_folder(**run)
-    folder, log = root / name, root / f"{name.replace('results/runs', 'logs/train')}.log"
+    folder, log = root / name, root / f"logs/train{name.removeprefix('results/runs')}.log"
     lines = log.read_text(encoding="utf-8", errors="replace").splitlines() if log.exists() else []
     results = folder / results_name(study)
     if results.exists():

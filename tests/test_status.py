@@ -8,7 +8,7 @@ import yaml
 from conftest import SETTINGS
 from workflow_runner import ROOT, run_in
 
-from bvae import status
+from bvae import ARMS, status
 from bvae.config import run_folder
 from bvae.data import save
 from bvae.files import InputError, write_json, write_text
@@ -20,10 +20,7 @@ STUDY = {
     "blocks": [{"datasets": ["digits"], "recipes": ["mlp"], "latent_dims": [4], "seeds": [0, 1]}],
     "recipes": {"mlp": SETTINGS},
 }
-RUNS = [
-    run_folder("mlp", "digits", arm, 4, seed)
-    for arm, seed in itertools.product(("bvae", "bvae_gain", "vae", "vae_narrow"), (0, 1))
-]
+RUNS = [run_folder("mlp", "digits", arm, 4, seed) for arm, seed in itertools.product(ARMS, (0, 1))]
 
 
 @pytest.fixture

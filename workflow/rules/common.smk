@@ -19,6 +19,7 @@ from bvae.config import (
     check_study,
     group_paths,
     expand_runs,
+    known_datasets,
     load_schema,
     results_name,
     run_folder,
@@ -27,9 +28,7 @@ from bvae.config import (
 from bvae.files import InputError
 from bvae.locks import clear_stale_locks
 
-DATASETS = sorted(
-    path.stem for path in (ROOT / "workflow/rules/datasets").glob("*.smk")
-)
+DATASETS = known_datasets(ROOT / "workflow")
 
 # No job of a running Snakemake, and no module of another workflow: these leave its locks alone.
 IN_CHARGE = workflow.is_main_process and Path(
