@@ -19,6 +19,9 @@ endif
 	.venv/bin/python -m pip install --disable-pip-version-check -q -r requirements.lock; \
 	cp requirements.lock $@
 
+install_extra = python -m pip install --disable-pip-version-check -q -c requirements.lock \
+  $$(python -c 'import tomllib; print(*tomllib.load(open("pyproject.toml", "rb"))["project"]["optional-dependencies"]["$(1)"])')
+
 quick: .venv/installed.lock ## the whole benchmark on scikit-learn's digits
 	python -m snakemake --workflow-profile profiles/quick -q progress rules host reason
 
@@ -41,8 +44,7 @@ lint: .venv/installed.lock
 	python -m snakemake --lint
 
 benchmark: .venv/installed.lock ## speed and memory beside pythae and a plain loop, into results/published/performance.*
-	python -m pip install --disable-pip-version-check -q -c requirements.lock \
-	  $$(python -c 'import tomllib; print(*tomllib.load(open("pyproject.toml", "rb"))["project"]["optional-dependencies"]["benchmark"])')
+	$(call install_extra,benchmark)
 	python -m snakemake -q all -- resources/data/mnist.safetensors
 	python workflow/scripts/performance.py
 
@@ -56,8 +58,7 @@ torture: .venv/installed.lock ## the quick study, killed 30 times at random mome
 	PYTHONPATH=. python tests/torture.py
 
 slurm: .venv/installed.lock ## the quick study through a SLURM of one node, as root with Debian's slurm-wlm and munge
-	python -m pip install --disable-pip-version-check -q -c requirements.lock \
-	  $$(python -c 'import tomllib; print(*tomllib.load(open("pyproject.toml", "rb"))["project"]["optional-dependencies"]["slurm"])')
+	$(call install_extra,slurm)
 	PYTHONPATH=. python tests/slurm.py
 
 audit: .venv/installed.lock ## known vulnerabilities of the locked versions

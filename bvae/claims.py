@@ -134,12 +134,12 @@ TESTS = {  # what a claim of each test must say, besides id, text, test and arms
 def load_claims(path: str | Path) -> tuple[list[dict], list[dict]]:
     """Read and check the claims and the pilots; InputError names every fault at once, before any run."""
     document = read_yaml(path)
-    claims: Any
-    pilots: Any
-    claims, pilots = (document.get(key, []) if isinstance(document, dict) else None for key in ("claims", "pilots"))
-    for key, entries in (("claims", claims), ("pilots", pilots)):
+    known = document if isinstance(document, dict) else {"claims": None}
+    lists: dict[str, Any] = {key: known.get(key, []) for key in ("claims", "pilots")}
+    for key, entries in lists.items():
         if not isinstance(entries, list) or not all(isinstance(entry, dict) for entry in entries):
             raise InputError(f"{path}: wanted a list of {key} under the key '{key}'")
+    claims, pilots = lists.values()
     faults = [
         f"{claim.get('id', f'claims[{i}]')}: {fault}" for i, claim in enumerate(claims) for fault in _faults(claim)
     ]

@@ -142,6 +142,7 @@ class Reference:
 
 def extract(network: nn.Module, images: Tensor, device: torch.device) -> Tensor:
     """Features (n, d) of uint8 images (n, c, h, w); Inception is shown grey images as three equal channels."""
+    size = BATCH if isinstance(network, SmallClassifier) else 50
 
     def features_of(batch: Tensor) -> Tensor:
         batch = batch.to(device)
@@ -150,7 +151,7 @@ def extract(network: nn.Module, images: Tensor, device: torch.device) -> Tensor:
         return network(batch.expand(-1, 3, -1, -1).contiguous())[0].cpu()
 
     with torch.inference_mode():
-        return torch.cat(in_batches(features_of, images, size=BATCH if isinstance(network, SmallClassifier) else 50))
+        return torch.cat(in_batches(features_of, images, size=size))
 
 
 def reference_test_images(dataset: Dataset) -> Tensor:

@@ -59,8 +59,10 @@ OPTIONS += ["--slurm-status-command", "squeue", "--slurm-init-seconds-before-sta
 def cluster(folder: Path) -> Iterator[dict[str, str]]:
     """A SLURM of one node for the time of the block; yields the environment in which commands run."""
     missing = [name for name in ("munged", "slurmctld", "slurmd", "sbatch") if shutil.which(name) is None]
-    if missing or os.geteuid() != 0:
-        sys.exit(f"a SLURM of one node needs root and Debian's slurm-wlm and munge; not found: {', '.join(missing)}")
+    if missing:
+        sys.exit(f"not found: {', '.join(missing)}. A SLURM of one node needs Debian's slurm-wlm and munge")
+    if os.geteuid() != 0:
+        sys.exit("a SLURM of one node is started by root alone")
     if INSTALLED.exists():
         sys.exit(f"{INSTALLED}: this machine belongs to a SLURM already; run this on another one")
     for part in ("state", "spool"):

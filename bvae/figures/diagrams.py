@@ -111,10 +111,7 @@ def cells(
     (left, top), (wide, tall) = place, size
     ground, edge, ink = (TIED, "white", "white") if tied else (PALE, UNTIED, "black")
     cell = wide / len(layer.tensors)
-    border: Look = {
-        "edgecolor": edge,
-        "linewidth": min(0.8, 18 * cell),
-    }  # in points: at most a quarter of a cell
+    border: Look = {"edgecolor": edge, "linewidth": min(0.8, 18 * cell)}  # in points: at most a quarter of a cell
     for index in range(len(layer.tensors)):
         axes.add_patch(Rectangle((left + index * cell, top), cell, tall, label="weights", facecolor=ground, **border))
     bare = {"facecolor": ground, "edgecolor": "none", "pad": 1.5}  # keeps the borders of the cells off the text
@@ -222,11 +219,7 @@ def bars(axes: Axes, top: float, tied: VAE, untied: VAE) -> None:
         ground = TIED if model.tied else PALE
         left = LEFT
         for count, colour in [(count, ground) for count in sets] + [(head, PALE), (rest, "0.6")]:
-            look: Look = {
-                "facecolor": colour,
-                "edgecolor": UNTIED if colour == PALE else colour,
-                "linewidth": 0.8,
-            }
+            look: Look = {"facecolor": colour, "edgecolor": UNTIED if colour == PALE else colour, "linewidth": 0.8}
             axes.add_patch(Rectangle((left, y), count * scale, 0.2, **look))
             left += count * scale
         write(axes, MARGIN, y + 0.1, name, fontsize=8, fontweight="bold")
@@ -320,13 +313,7 @@ def grid(axes: Axes, x: float, y: float, wide: float, tall: float, marked: np.nd
         np.linspace(at - size / 2, at + size / 2, count + 1)
         for at, size, count in zip((x, y), (wide, tall), marked.shape[::-1], strict=True)
     ]
-    look: Look = {
-        "cmap": ListedColormap(["white", colour]),
-        "vmin": 0,
-        "vmax": 1,
-        "edgecolor": "0.7",
-        "linewidth": 0.6,
-    }
+    look: Look = {"cmap": ListedColormap(["white", colour]), "vmin": 0, "vmax": 1, "edgecolor": "0.7", "linewidth": 0.6}
     axes.pcolormesh(*edges, marked, **look)
 
 
