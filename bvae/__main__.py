@@ -1,12 +1,17 @@
+# PYTHON_ARGCOMPLETE_OK
 """The command line: `python -m bvae STEP`, one step of the benchmark at a time, without Snakemake."""
 
 import argparse
 import io
 import json
 import logging
+import os
+import shlex
 import signal
 import sys
 from pathlib import Path
+
+import argcomplete
 
 import bvae
 from bvae import ARMS, FIGURES, gpus
@@ -52,9 +57,11 @@ EXAMPLES = {  # $SETTINGS, $IMPORTANCE and $STUDY are JSON: `snakemake -np` show
     "tuning": '--study "$STUDY" --output results/studies/tuning_mlp',
     "figure": f'reconstructions samples --study "$STUDY" --data {DIGITS} --recipe mlp-quick --latent-dim 16'
     " --output results/studies/quick/figures",
-    "publish": '--study "$STUDY" --output results/published/quick',
-    "verify": "results/published/mnist_mlp",
+    "publish": '--study "$STUDY" --output results/published/quick-1',
+    "verify": "results/published/mnist_mlp-1",
+    "crate": "results/published/mnist_mlp-1",
     "status": "config/quick.yaml --watch",
+    "tensorboard": "config/quick.yaml --output results/tensorboard/quick",
 }
 
 
@@ -220,10 +227,23 @@ def _verify(args: argparse.Namespace) -> None:
         )
 
 
+def _crate(args: argparse.Namespace) -> None:
+    from bvae.crate import write_crate
+
+    write_crate(args.published)
+
+
 def _status(args: argparse.Namespace) -> None:
     from bvae.status import show
 
     show(args.config, args.watch)
+
+
+def _tensorboard(args: argparse.Namespace) -> None:
+    from bvae.events import write_events
+
+    epochs = write_events(args.config, args.output, args.watch)
+    print(f"{epochs} epochs in {args.output}: tensorboard --logdir {shlex.quote(str(args.output))}")
 
 
 def _json_object(text: str, option: str) -> dict:
@@ -360,17 +380,26 @@ def build_parser() -> argparse.ArgumentParser:
     step.set_defaults(run=_figure)
 
     step = add("publish", [common, study], "copy a finished study's results for citation")
-    step.add_argument("--output", type=Path, required=True, help="folder, for example results/published/mnist")
+    step.add_argument("--output", type=Path, required=True, help="folder, for example results/published/mnist-1")
     step.set_defaults(run=_publish)
 
     step = add("verify", [common], "compare runs made here with those of a published study")
-    step.add_argument("published", type=Path, help="folder, for example results/published/mnist")
+    step.add_argument("published", type=Path, help="folder, for example results/published/mnist-1")
     step.set_defaults(run=_verify)
 
-    step = add("status", [common], "how far a study is: its runs done, at work and to come")
-    step.add_argument("config", type=Path, help="the study's file, for example config/quick.yaml")
-    step.add_argument("--watch", type=float, nargs="?", const=10.0, metavar="SECONDS", help="again, every 10 seconds")
+    step = add("crate", [common], "describe a published study as an RO-Crate, for archives")
+    step.add_argument("published", type=Path, help="folder, for example results/published/mnist-1")
+    step.set_defaults(run=_crate)
+
+    watch = argparse.ArgumentParser(add_help=False, parents=[common])
+    watch.add_argument("config", type=Path, help="the study's file, for example config/quick.yaml")
+    watch.add_argument("--watch", type=float, nargs="?", const=10.0, metavar="SECONDS", help="again, every 10 seconds")
+    step = add("status", [watch], "how far a study is: its runs done, at work and to come")
     step.set_defaults(run=_status)
+
+    step = add("tensorboard", [watch], "the training histories of a study as TensorBoard events")
+    step.add_argument("--output", type=Path, required=True, help="folder, for example results/tensorboard/quick")
+    step.set_defaults(run=_tensorboard)
     return parser
 
 
@@ -386,7 +415,9 @@ def _start_logging(path: Path | None) -> None:
 
 def main(arguments: list[str] | None = None) -> int:
     """Run one step; a user's mistake ends in one message and exit status 1."""
-    args = build_parser().parse_args(arguments)
+    parser = build_parser()
+    argcomplete.autocomplete(parser)
+    args = parser.parse_args(arguments)
     _start_logging(args.log)
     keep_freed_memory()
     try:
@@ -396,6 +427,9 @@ def main(arguments: list[str] | None = None) -> int:
     except KeyboardInterrupt:
         logging.error("interrupted. The same command goes on from what is saved.")
         return 128 + signal.SIGINT
+    except BrokenPipeError:  # whoever read what we print has seen enough, as `head` has
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 128 + signal.SIGPIPE
     except Exception as error:
         message = str(error) if isinstance(error, InputError) else _memory_message(args.step, error)
         if message is None:
@@ -420,8 +454,13 @@ def _memory_message(step: str, error: Exception) -> str | None:
     return f"{step}: out of memory ({reason}). Free some, or choose {remedy}, and run the same command again."
 
 
-if __name__ == "__main__":
+def cli() -> None:
+    """Run one step as a program, `bvae` or `python -m bvae`."""
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")  # what the locale cannot write is no reason to fail
     sys.exit(main())
+
+
+if __name__ == "__main__":
+    cli()

@@ -88,6 +88,15 @@ def results_name(study: dict) -> str:
     return "validation.json" if study["tuning"] else "metrics.json"
 
 
+def publication(study: dict) -> str:
+    """Where a checked study is published, from the working directory.
+
+    >>> publication({"study": "mnist_mlp", "version": 1})
+    'results/published/mnist_mlp-1'
+    """
+    return f"results/published/{study['study']}-{study['version']}"
+
+
 def group_paths(study: dict) -> list[dict]:
     """For each (recipe, data set, latent dim) of a study: the paths of its controls and of its cost."""
     groups: dict[tuple, list[int]] = {}

@@ -11,7 +11,8 @@ def publish(study: dict, output: Path, root: Path = Path()) -> None:
     """Copy the finished study's tables, figures and claims to `output`, with `manifest.json` beside them.
 
     The manifest names the SHA-256 of every published file, and of the model and results of every run behind them.
-    Raises InputError when a table or a run is missing. Files of an earlier publication of the study are replaced.
+    Raises InputError when a table or a run is missing, and when `output` holds other runs than these: what was cited
+    stays. Tables and figures of the same runs are replaced.
     """
     source = root / "results/studies" / study["study"]
     files = sorted(path for part in ("tables", "figures", ".") for path in (source / part).glob("*.*"))
@@ -25,6 +26,12 @@ def publish(study: dict, output: Path, root: Path = Path()) -> None:
         if missing := [str(path) for path in paths if not path.exists()]:
             raise InputError(f"{folder}: {', '.join(missing)} missing. Run `snakemake` to its end first.")
         runs[folder] = {path.name: sha256_of_file(path) for path in paths}
+    published = output / "manifest.json"
+    if published.exists() and read_json(published)["runs"] != runs:
+        raise InputError(
+            f"{output}: other runs are published as version {study['version']} of this study. Raise `version` in its"
+            " config to publish these beside them, or delete that folder if nobody has cited it."
+        )
     for part in ("tables", "figures"):
         shutil.rmtree(output / part, ignore_errors=True)
     for path in files:
@@ -33,11 +40,19 @@ def publish(study: dict, output: Path, root: Path = Path()) -> None:
         shutil.copyfile(path, target)
     manifest = {
         "study": study["study"],
+        "version": study["version"],
         "provenance": read_json(source / table)["provenance"],
         "files": {str(path.relative_to(source)): sha256_of_file(path) for path in files},
         "runs": runs,
     }
-    write_json(output / "manifest.json", manifest)
+    write_json(published, manifest)
+
+
+def newest(published: Path) -> dict[str, Path]:
+    """The folder of each study's newest version below `published`, by the study's name."""
+    manifests = [(read_json(path), path.parent) for path in sorted(published.glob("*/manifest.json"))]
+    manifests.sort(key=lambda found: found[0].get("version", 1))
+    return {manifest["study"]: folder for manifest, folder in manifests}
 
 
 def verify(published: Path, root: Path = Path()) -> tuple[list[str], bool]:
@@ -49,7 +64,7 @@ def verify(published: Path, root: Path = Path()) -> tuple[list[str], bool]:
     """
     path = published / "manifest.json"
     if not path.exists():
-        raise InputError(f"{path}: no such file. Wanted the folder of a published study, as results/published/mnist.")
+        raise InputError(f"{path}: no such file. Wanted the folder of a published study, as results/published/mnist-1.")
     runs = read_json(path)["runs"]
     lines, same = [], 0
     for folder, files in runs.items():

@@ -12,7 +12,8 @@ from bvae.files import InputError, read_json, read_yaml
 from bvae.locks import is_held
 
 WORKFLOW = Path(__file__).parents[1] / "workflow"
-STATES = ("done", "diverged", "trained", "training", "stopped", "waiting")
+ENDED = ("done", "diverged")
+STATES = (*ENDED, "trained", "training", "stopped", "waiting")
 EPOCH = re.compile(
     r"epoch (?P<epoch>\d+)/(?P<epochs>\d+)  elbo (?P<elbo>\S+) .* (?P<speed>\d+) images/s$"
 )  # of train()
@@ -96,6 +97,6 @@ def show(config: str | Path, every: float | None) -> None:
     while True:
         study, runs = read_status(config)
         print(f"{CLEAR if every else ''}{describe(study, runs)}", flush=True)
-        if not every or all(run.state in ("done", "diverged") for run in runs):
+        if not every or all(run.state in ENDED for run in runs):
             return
         time.sleep(every)

@@ -7,7 +7,7 @@ import sys
 
 import pytest
 import torch
-from workflow_runner import ROOT
+from workflow_runner import ROOT, run_in
 
 import bvae
 from bvae.__main__ import build_parser
@@ -83,6 +83,19 @@ def test_the_help_of_a_step_ends_in_an_example_that_it_takes(step, capsys):
     args = shlex.split(example)
     assert args[: len(step)] == step
     assert callable(build_parser().parse_args(args).run)
+
+
+@pytest.mark.parametrize(
+    ("typed", "completed"),
+    [("tra", "train"), ("train --ar", "--arm"), ("train --arm vae_", "vae_narrow"), ("status --w", "--watch")],
+)
+def test_the_tab_key_completes_steps_options_and_values(typed, completed, tmp_path):
+    """As bash asks for it, through argcomplete."""
+    line = f"bvae {typed}"
+    asked = {"_ARGCOMPLETE": "1", "_ARGCOMPLETE_STDOUT_FILENAME": str(tmp_path / "said")}
+    done = run_in(ROOT, "-m", "bvae", COMP_LINE=line, COMP_POINT=str(len(line)), **asked)
+    assert done.returncode == 0, done.stdout
+    assert (tmp_path / "said").read_text().strip() == completed
 
 
 def test_every_step_is_found():

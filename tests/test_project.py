@@ -60,7 +60,7 @@ def test_config_readme_says_what_the_schema_says():
     page = (ROOT / "config/README.md").read_text(encoding="utf-8")
     script = load_script("config_page")
     assert script.fill(page) == page
-    assert page.count("\n| `") == 36
+    assert page.count("\n| `") == 37
     assert "| `training.learning_rate` | number > 0, or one for each arm | required | Peak" in page
     assert "| `importance.samples` | list of integers 1 to 1,000,000 | 1, 10, 100, 1000, 5000 |" in page
 
@@ -80,7 +80,7 @@ def test_citation_names_the_version():
 @pytest.mark.parametrize("study", ["mnist_mlp", "mnist"])
 def test_published_mnist_learned(study):
     """Every arm beats the untrained encoder's probe and the mean image's log-likelihood."""
-    table = pd.read_csv(ROOT / f"results/published/{study}/tables/table1.csv").set_index("arm")
+    table = pd.read_csv(ROOT / f"results/published/{study}-1/tables/table1.csv").set_index("arm")
     arms = table.loc[list(bvae.ARMS)]
     assert (arms["n"] >= 3).all()
     assert (arms["probe_accuracy"] > table.loc["untrained", "probe_accuracy"] + 0.05).all()
@@ -88,7 +88,7 @@ def test_published_mnist_learned(study):
 
 
 def test_readme_shows_where_the_anchor_stands():
-    run = pd.read_csv(ROOT / "results/published/anchor/tables/runs.csv").iloc[0]
+    run = pd.read_csv(ROOT / "results/published/anchor-1/tables/runs.csv").iloc[0]
     text = " ".join((ROOT / "README.md").read_text().split())
     assert (run["nll_images"], run["layout.hidden"], run["latent_dim"], run["arm"]) == (10_000, "[400]", 40, "vae")
     assert f"NLL of {run['nll_k200']:.2f} nats (K = 200" in text
@@ -97,7 +97,7 @@ def test_readme_shows_where_the_anchor_stands():
 
 
 def test_published_precisions_agree_within_the_spread_of_the_seeds():
-    table = pd.read_csv(ROOT / "results/published/precision/tables/table1.csv").query("arm == 'bvae'")
+    table = pd.read_csv(ROOT / "results/published/precision-1/tables/table1.csv").query("arm == 'bvae'")
     one, other = (table.set_index("recipe").loc[f"resnet-{precision}"] for precision in ("float32", "bfloat16"))
     text = (ROOT / "docs/performance.md").read_text()
     columns = {"elbo": 1, "reconstruction": 1, "probe_accuracy": 100, "fd_classifier_samples": 1, "knn_accuracy": 100}

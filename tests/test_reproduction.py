@@ -16,13 +16,14 @@ from workflow_runner import ROOT, make_checkout, snakemake
 
 from bvae.config import expand_runs, run_folder, training_settings
 from bvae.files import read_json, read_yaml, sha256_of_file
+from bvae.publish import newest
 
 PUBLISHED = ROOT / "results/published"
-MANIFESTS = sorted(PUBLISHED.glob("*/manifest.json"))
+MANIFESTS = [folder / "manifest.json" for folder in newest(PUBLISHED).values()]
 
 
 def by_study(path: Path) -> str:
-    return path.parent.name
+    return read_json(path)["study"]
 
 
 @pytest.fixture(scope="module")
@@ -51,7 +52,9 @@ def test_published_runs_have_the_settings_of_the_config(path):
 
 @pytest.mark.parametrize("path", MANIFESTS, ids=by_study)
 def test_published_files_are_those_of_the_manifest(path):
-    files = read_json(path)["files"]
+    manifest = read_json(path)
+    assert path.parent.name == f"{manifest['study']}-{manifest.get('version', 1)}"
+    files = manifest["files"]
     assert {found.relative_to(path.parent).as_posix() for found in path.parent.rglob("*.*")} == {*files, path.name}
     for name, digest in files.items():
         assert sha256_of_file(path.parent / name) == digest
@@ -94,7 +97,7 @@ def test_the_picture_is_paired_t_over_the_published_runs():
     table = pd.read_csv(PUBLISHED / "overview.csv")
     assert len(table) >= 15
     for row in table.to_dict("records"):
-        runs = pd.read_csv(PUBLISHED / row["study"] / "tables/runs.csv")
+        runs = pd.read_csv(newest(PUBLISHED)[row["study"]] / "tables/runs.csv")
         place = ["dataset", "recipe", "latent_dim"]
         mine = runs[(runs[place] == [row[key] for key in place]).all(axis=1)].set_index("seed")
         arm, vae = (mine[mine["arm"] == name][row["metric"]] for name in (row["arm"], "vae"))
@@ -109,7 +112,8 @@ def test_the_picture_is_paired_t_over_the_published_runs():
 
 def test_pilots_in_the_claims_are_the_published_ones():
     pilots = yaml.safe_load((ROOT / "config/claims.yaml").read_text())["pilots"]
-    runs = pd.concat(pd.read_csv(path) for path in sorted(PUBLISHED.glob("pilot*/tables/runs.csv")))
+    folders = [folder for study, folder in newest(PUBLISHED).items() if study.startswith("pilot")]
+    runs = pd.concat(pd.read_csv(folder / "tables/runs.csv") for folder in folders)
     assert pilots
     for pilot in pilots:
         place = [pilot[key] for key in ("dataset", "recipe", "latent_dim")]

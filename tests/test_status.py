@@ -2,6 +2,9 @@
 
 import itertools
 import os
+import signal
+import subprocess
+import sys
 
 import pytest
 import yaml
@@ -96,6 +99,20 @@ def test_a_faulty_study_is_one_message(folder):
     done = run_in(ROOT, "-m", "bvae", "status", str(folder / "missing.yaml"))
     assert (done.returncode, done.stdout.count("\n")) == (1, 1)
     assert "missing.yaml: no such file" in done.stdout
+
+
+def test_a_reader_that_has_seen_enough_is_no_error(folder):
+    """`python -m bvae status ... | head -0`: it ends as other programs do, and says nothing."""
+    pipe = subprocess.Popen(
+        [sys.executable, "-m", "bvae", "status", str(folder / "watched.yaml")],
+        cwd=ROOT,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    pipe.stdout.close()
+    assert pipe.stderr.read() == ""
+    assert pipe.wait() == 128 + signal.SIGPIPE
 
 
 def test_without_the_workflow_it_says_so(folder, monkeypatch):

@@ -8,9 +8,10 @@ import torch
 from conftest import SETTINGS, SHORT_SWEEP
 
 import bvae
+from bvae.config import publication
 from bvae.evaluation import evaluate_run, validate_run
 from bvae.files import InputError, read_json, write_json
-from bvae.publish import publish
+from bvae.publish import newest, publish
 from bvae.runs import Run, train_run
 from bvae.tuning import compare, draw, write_tuning
 
@@ -83,7 +84,7 @@ def tuned(tmp_path) -> dict:
         block | {"recipes": ["mlp-10", "mlp-20"], "seeds": [0, 1]},
         block | {"recipes": ["relu-20"], "arms": ["bvae"], "seeds": [0]},
     ]
-    return {"study": "s", "title": "Rates", "tuning": True, "blocks": blocks, "recipes": recipes}
+    return {"study": "s", "version": 1, "title": "Rates", "tuning": True, "blocks": blocks, "recipes": recipes}
 
 
 def test_the_table_of_rates_is_written_and_published(tuned, tmp_path):
@@ -96,11 +97,29 @@ def test_the_table_of_rates_is_written_and_published(tuned, tmp_path):
         assert cell in shown
     assert "held out" in shown and "on the test images" not in shown
     publish(tuned, tmp_path / "published", tmp_path)
+    publish(tuned, tmp_path / "published", tmp_path)  # again: the same runs
     manifest = read_json(tmp_path / "published/manifest.json")
     names = {f"tuning.{suffix}" for suffix in ("csv", "html", "json", "png", "svg", "tex")}
     assert set(manifest["files"]) == names == {path.name for path in (tmp_path / "published").glob("tuning.*")}
     assert len(manifest["runs"]) == 9
     assert all(set(files) == {"validation.json", "model.safetensors"} for files in manifest["runs"].values())
+
+
+def test_a_published_version_keeps_its_runs(tuned, tmp_path):
+    """What was cited is not overwritten: other runs are another version, beside it."""
+    write_tuning(tuned, tmp_path / "results/studies/s", tmp_path)
+    publish(tuned, tmp_path / publication(tuned), tmp_path)
+    before = {path: path.read_bytes() for path in (tmp_path / "results/published/s-1").iterdir()}
+    changed = ROWS[0] | {"elbo": -102.0}
+    write_json(tmp_path / "results/runs/mlp-10/fake_validation/bvae-z3-seed0/validation.json", changed)
+    write_tuning(tuned, tmp_path / "results/studies/s", tmp_path)
+    with pytest.raises(InputError, match="s-1: other runs are published as version 1 of this study. Raise `version`"):
+        publish(tuned, tmp_path / publication(tuned), tmp_path)
+    assert {path: path.read_bytes() for path in (tmp_path / "results/published/s-1").iterdir()} == before
+    tuned["version"] = 2
+    publish(tuned, tmp_path / publication(tuned), tmp_path)
+    assert newest(tmp_path / "results/published") == {"s": tmp_path / "results/published/s-2"}
+    assert {path: path.read_bytes() for path in (tmp_path / "results/published/s-1").iterdir()} == before
 
 
 def test_the_bytes_of_the_table_and_the_picture_are_the_same_every_time(tuned, tmp_path):

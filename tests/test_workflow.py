@@ -211,7 +211,7 @@ def test_every_result_of_the_report_is_shown_in_a_browser(quick):
 def test_publish_copies_with_a_manifest_that_holds(quick):
     done = snakemake(quick, *QUICK, "--", "publish")
     assert done.returncode == 0, done.stdout[-3000:]
-    folder = quick / "results/published/quick"
+    folder = quick / "results/published/quick-1"
     manifest = json.loads((folder / "manifest.json").read_text())
     assert {path.relative_to(folder).as_posix() for path in folder.rglob("*.*")} == {
         *manifest["files"],
@@ -220,6 +220,7 @@ def test_publish_copies_with_a_manifest_that_holds(quick):
     for name, digest in manifest["files"].items():
         assert hashlib.sha256((folder / name).read_bytes()).hexdigest() == digest
     assert len(manifest["runs"]) == 12
+    assert (manifest["study"], manifest["version"]) == ("quick", 1)
     for run, files in manifest["runs"].items():
         for name, digest in files.items():
             assert hashlib.sha256((quick / run / name).read_bytes()).hexdigest() == digest
@@ -232,18 +233,18 @@ def test_a_run_is_verified_against_the_published_one(quick, tmp_path):
     checkout = make_checkout(tmp_path)
     shutil.copytree(quick / "results/published", checkout / "results/published")
     run = run_folder("mlp-quick", "digits", "vae_narrow", 8, 1)
-    none = run_in(checkout, "-m", "bvae", "verify", "results/published/quick")
+    none = run_in(checkout, "-m", "bvae", "verify", "results/published/quick-1")
     assert none.returncode == 1 and "none of its 12 runs is here" in none.stdout
     done = snakemake(checkout, *QUICK, "--", f"{run}/metrics.json")
     assert done.returncode == 0, done.stdout[-3000:]
-    same = run_in(checkout, "-m", "bvae", "verify", "results/published/quick")
+    same = run_in(checkout, "-m", "bvae", "verify", "results/published/quick-1")
     assert same.returncode == 0, same.stdout
     assert f"{run}: as published, bit for bit" in same.stdout
     assert "1 of 1 runs here are as published; 12 were published" in same.stdout
     metrics = checkout / run / "metrics.json"
     row = json.loads(metrics.read_text())
     metrics.write_text(json.dumps(row | {"elbo": row["elbo"] * 1.25, "kl": row["kl"] * 1.125}))
-    other = run_in(checkout, "-m", "bvae", "verify", "results/published/quick")
+    other = run_in(checkout, "-m", "bvae", "verify", "results/published/quick-1")
     assert other.returncode == 1
     assert f"{run}: metrics.json differ, most in elbo, by 25 %" in other.stdout
     assert "0 of 1 runs here are as published" in other.stdout and "Traceback" not in other.stdout

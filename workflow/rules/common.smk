@@ -21,6 +21,7 @@ from bvae.config import (
     expand_runs,
     known_datasets,
     load_schema,
+    publication,
     results_name,
     run_folder,
     training_settings,

@@ -139,7 +139,8 @@ rule publish:
     input:
         RESULTS,
     output:
-        f"results/published/{STUDY['study']}/manifest.json",
+        # not deleted before the job: it says which runs are published already
+        update(f"{publication(STUDY)}/manifest.json"),
     log:
         f"{STUDY_LOGS}/publish.log",
     benchmark:

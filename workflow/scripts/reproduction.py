@@ -17,6 +17,7 @@ from bvae.claims import load_claims, paired_difference
 from bvae.figures.page import ARM_COLOURS, DPI, save_figure
 from bvae.figures.plots import ARM_MARKERS
 from bvae.files import InputError, write_text
+from bvae.publish import newest
 from bvae.tables import ARM_NAMES, GROUP
 from bvae.tuning import printed
 from bvae.typeset import to_markdown
@@ -44,11 +45,11 @@ PANELS = {
 
 
 def read(study: str, name: str) -> pd.DataFrame:
-    """A csv file of a published study."""
-    path = PUBLISHED / study / name
-    if not path.exists():
-        raise InputError(f"{path.relative_to(ROOT)}: no such file. Publish the study first: snakemake -- publish")
-    return pd.read_csv(path)
+    """A csv file of a published study, in its newest version."""
+    folders = newest(PUBLISHED)
+    if study not in folders:
+        raise InputError(f"{study}: not in {PUBLISHED.relative_to(ROOT)}. Publish it first: snakemake -- publish")
+    return pd.read_csv(folders[study] / name)
 
 
 def arms(*studies: str) -> str:
@@ -112,9 +113,10 @@ def differences() -> pd.DataFrame:
     claims = {claim["id"]: claim for claim in load_claims(ROOT / "config/claims.yaml")[0]}
     return pd.DataFrame(
         line
-        for path in sorted(PUBLISHED.glob("*/claims.csv"))
-        for _, runs in read(path.parent.name, "tables/runs.csv").groupby(GROUP, sort=False)
-        for line in _compared(path.parent.name, runs[runs["status"] == "finished"], pd.read_csv(path), claims)
+        for study, folder in newest(PUBLISHED).items()
+        if (folder / "claims.csv").exists()
+        for _, runs in read(study, "tables/runs.csv").groupby(GROUP, sort=False)
+        for line in _compared(study, runs[runs["status"] == "finished"], read(study, "claims.csv"), claims)
     )
 
 
