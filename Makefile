@@ -8,7 +8,7 @@ ifneq ($(shell test -w "$$HOME" && echo yes),yes) # Snakemake caches there
 export XDG_CACHE_HOME ?= $(CURDIR)/.snakemake/cache
 endif
 
-.PHONY: quick mnist report test lint lock benchmark torture slurm audit docs reproduction clean
+.PHONY: quick mnist report test lint lock benchmark torture docs-check slurm audit docs reproduction clean
 .DEFAULT_GOAL := quick
 
 # The stamp holds the lock that was installed: an unchanged lock is not installed again.
@@ -56,6 +56,11 @@ reproduction: .venv/installed.lock ## the numbers of docs/reproduction.md and RE
 
 torture: .venv/installed.lock ## the quick study, killed 30 times at random moments, then 12 times in peace with 1 to 4 jobs: the same bytes
 	PYTHONPATH=. python tests/torture.py
+
+docs-check: .venv/installed.lock ## what the pages say: links, quotations, examples, and every command of the README from a fresh clone
+	python -m pytest -q tests/test_docs.py tests/test_project.py tests/test_library.py bvae
+	test -x .venv/check/bin/rocrate-validator || { python -m venv .venv/check && .venv/check/bin/python -m pip install --disable-pip-version-check -q cffconvert==2.0.0 roc-validator==0.13.0 rocrate==0.16.0; }
+	PYTHONPATH=. python tests/docs_check.py
 
 slurm: .venv/installed.lock ## the quick study through a SLURM of one node, as root with Debian's slurm-wlm and munge
 	$(call install_extra,slurm)

@@ -9,7 +9,7 @@ import bvae
 from bvae.files import InputError, read_json, sha256_of_file, write_text
 
 TEXTS = {".tex": "application/x-tex", ".md": "text/markdown", ".csv": "text/csv", ".json": "application/json"}
-KINDS = {"tables": "table", "figures": "figure"}  # by folder
+PARTS = {"tables": "table", "figures": "figure"}  # by folder
 PAPER = "https://arxiv.org/abs/2505.16074"
 LICENCE = "https://spdx.org/licenses/MIT"
 
@@ -73,7 +73,7 @@ def write_crate(published: Path) -> None:
 def _describe(published: Path, name: str, digest: str) -> dict[str, str]:
     path = published / name
     media_type = TEXTS.get(path.suffix) or mimetypes.guess_type(name)[0] or "application/octet-stream"
-    kind = KINDS.get(path.parent.name) or ("hashes of files and runs" if path.stem == "manifest" else "verdicts")
+    kind = PARTS.get(path.parent.name) or ("hashes of files and runs" if path.stem == "manifest" else "verdicts")
     return {
         "name": name,
         "description": f"{kind}: {path.stem}",

@@ -7,6 +7,10 @@ from pathlib import Path
 
 import pytest
 
+from bvae import Bernoulli, plan, protocol, tables
+from bvae.arms import BUILDERS
+from bvae.networks import parameter_breakdown
+
 ROOT = Path(__file__).parents[1]
 PAGE = (ROOT / "docs/training.md").read_text(encoding="utf-8")
 NAMED = re.compile(r"((?:`[\w.]+`(?:\s+and\s+)?)+)\s+in\s+`(bvae/\w+\.py)`")
@@ -58,6 +62,58 @@ def test_the_tests_that_the_page_names_exist():
     assert named
     for file, name in named:
         assert name in functions(ROOT / file)
+
+
+def page_rows(name: str) -> list[list[str]]:
+    """The cells of every line of every table of a page in docs/."""
+    text = (ROOT / "docs" / name).read_text(encoding="utf-8")
+    return [re.split(r"(?<!\\) \| ", line.strip("| ")) for line in text.splitlines() if line.startswith("| ")]
+
+
+def test_every_number_of_a_table_is_defined_on_the_page_of_the_metrics():
+    cells = [name for row in page_rows("metrics.md") for name in re.findall(r"`([a-z_<>]+)`", row[0])]
+    defined = {name.replace("<what>", what) for name in cells for what in tables.GENERATED}
+    columns = {column.metric for column in (*tables.TABLE1, *tables.TABLE3)} | tables.RUN_METRICS
+    assert columns - defined == set()
+    assert {name for name in defined if not name.startswith("nll")} - columns <= {"parameters_total"}
+
+
+def test_the_page_of_the_metrics_says_the_sizes_of_the_protocol():
+    text = " ".join((ROOT / "docs/metrics.md").read_text(encoding="utf-8").split())
+    for said in (
+        f"from {protocol.MIXTURE_COMPONENTS} Gaussians fitted",
+        f"over test images, {protocol.ELBO_SAMPLES} samples of z",
+        f"a variance above {protocol.ACTIVE_UNIT_VARIANCE} over",
+        f"window of {protocol.SSIM_WINDOW} x {protocol.SSIM_WINDOW} with",
+        f"C of {len(protocol.PROBE_STRENGTHS)} chosen",
+        f"the {protocol.KNN_NEIGHBOURS} nearest training means",
+        f"{protocol.TRUSTWORTHINESS_NEIGHBOURS} neighbours, {protocol.TRUSTWORTHINESS_IMAGES:,} test images",
+        f"test images, at most {protocol.FRECHET_IMAGES:,}, against",
+        f"{protocol.KID_SUBSETS} subsets of {protocol.KID_SUBSET_SIZE:,}",
+        f"within the {protocol.PRECISION_NEIGHBOURS}-nearest-neighbour balls",
+        f"path of {protocol.PATH_STEPS} images",
+        f"mean of {protocol.PATH_PAIRS} pairs",
+        f"median of {protocol.COST_ROUNDS} timings",
+    ):
+        assert said in text
+
+
+@pytest.mark.parametrize(
+    ("name", "network"),
+    [
+        ("`mlp` 784-512-256", {"architecture": "mlp", "hidden": [512, 256]}),
+        (
+            "`resnet`, width 16, neck 16, hidden 128",
+            {"architecture": "resnet", "width": 16, "neck": 16, "hidden": [128]},
+        ),
+    ],
+)
+def test_the_page_of_the_architecture_counts_parameters_as_the_modules_do(name, network):
+    [row] = [row for row in page_rows("architecture.md") if row[0] == name]
+    layout = plan(network, channels=1, size=28, latent_dim=128)
+    counts = [parameter_breakdown(build(layout, Bernoulli()))["total"] for build in BUILDERS.values()]
+    assert row[1:5] == [f"{count:,}" for count in counts]
+    assert row[5] == f"{100 * (1 - counts[0] / counts[2]):.1f} %"
 
 
 PAGES = sorted(path for pattern in ("*.md", "config/*.md", "docs/*.md") for path in ROOT.glob(pattern))

@@ -382,11 +382,16 @@ def test_usable_as_a_module(plan, tmp_path):
     (tmp_path / "user/Snakefile").write_text(
         'configfile: "study.yaml"\n\n\n'
         f'module bvae:\n    snakefile: "{plan}/workflow/Snakefile"\n    config: config\n\n\n'
-        "use rule * from bvae\n\n\nrule first:\n    default_target: True\n    input:\n        rules.all.input,\n"
+        "use rule * from bvae as bvae_*\n\n\n"
+        "rule first:\n    default_target: True\n    input:\n        rules.bvae_all.input,\n"
     )
     done = snakemake(tmp_path / "user", "-n", "--cores", "1")
     assert done.returncode == 0, done.stdout[-3000:]
-    assert planned_jobs(done.stdout)["train"] == 12
+    assert planned_jobs(done.stdout)["bvae_train"] == 12
+    model = Path(run_folder("mlp-quick", "digits", "bvae", 8, 0), "model.safetensors")
+    done = snakemake(tmp_path / "user", "--cores", "1", "--", str(model))
+    assert done.returncode == 0, done.stdout[-3000:]
+    assert (tmp_path / "user" / model).exists() and not (plan / model).exists()
 
 
 def own_data_steps() -> list[list[str]]:

@@ -1,0 +1,140 @@
+"""`make docs-check`, beside the tests of the pages: what the README says is done, from a fresh clone, to the letter.
+
+* Every command of the README, in its order, in a clone of the last commit. Those that take hours are planned
+  (`snakemake -n`), those of LEFT are not run; every other one is run as it is written.
+* A wheel is built and installed in an environment of its own, where the README's lines train a BVAE.
+* CITATION.cff and the RO-Crate of a published study pass their validators, which are in .venv/check.
+"""
+
+import contextlib
+import os
+import re
+import subprocess
+import sys
+import tempfile
+import time
+import zipfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import fake_data
+from test_workflow import own_data_steps
+from workflow_runner import ROOT
+
+COMMAND = re.compile(r"^ {4,7}((?:[A-Z_]+=\S+ )*(?:make|snakemake|python|pip|conda) .*?)(?:  +#.*)?$", re.MULTILINE)
+PLANNED = (  # hours, or a mirror that is not there
+    "make mnist",
+    "snakemake --configfile config/mnist_mlp.yaml",
+    "snakemake",
+    "snakemake --configfile config/mnist.yaml",
+    "BVAE_MIRROR=/path/to/mirror snakemake",
+)
+LEFT = {
+    "make test": "the tests themselves",
+    "make benchmark": "half an hour on an idle machine",
+    "conda env create -f environment.yml && conda activate bvae": "pip installs the same versions",
+    "pip install snakemake-executor-plugin-slurm": "`make slurm` does",
+    "snakemake --workflow-profile profiles/slurm --default-resources slurm_account=yours slurm_partition=gpu": "needs a"
+    " cluster; `make slurm` tries one",
+}
+CHECK = ROOT / ".venv/check/bin"  # of the validators
+
+
+def commands(readme: str) -> list[str]:
+    """The commands of a page's indented lines, in their order, without their comments."""
+    found = COMMAND.findall(readme)
+    if unknown := [*(set(PLANNED) | set(LEFT)) - set(found)]:
+        sys.exit(f"PLANNED or LEFT name commands that the README does not have: {unknown}")
+    return found
+
+
+@contextlib.contextmanager
+def timed(what: str) -> Iterator[None]:
+    """Print how long the block took."""
+    begun = time.monotonic()
+    yield
+    print(f"{time.monotonic() - begun:6.0f} s  {what}", flush=True)
+
+
+def do(command: str | list[str], folder: Path, programs: Path) -> str:
+    """Run a command as in a new shell in `folder`, with the environment of `programs`; end here if it fails."""
+    inherited = {key: value for key, value in os.environ.items() if key not in ("PYTHONPATH", "MAKEFLAGS", "MFLAGS")}
+    settings = inherited | {"PATH": f"{programs}{os.pathsep}{os.environ['PATH']}"}
+    shell = isinstance(command, str)
+    done = subprocess.run(
+        command, shell=shell, cwd=folder, env=settings, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+    )
+    if done.returncode:
+        sys.exit(f"{command} in {folder}: exit status {done.returncode}\n{done.stdout[-6000:]}")
+    return done.stdout
+
+
+def bring_birds(clone: Path) -> None:
+    """Steps 1 to 3 of the README's section on data of one's own."""
+    [_], [rule], [changes], _ = own_data_steps()
+    fake_data.write_class_folders(clone / "birds.zip", n_train=1000, n_test=200, seed=1, channels=3, size=40)
+    with zipfile.ZipFile(clone / "birds.zip") as archive:
+        archive.extractall(clone)
+    (clone / "workflow/rules/datasets/birds.smk").write_text(rule)
+    study = (clone / "config/quick.yaml").read_text()
+    for line in changes.splitlines():
+        study = re.sub(rf"^{line.split(':')[0]}:.*$", line, study, flags=re.MULTILINE)
+    (clone / "config/birds.yaml").write_text(study)
+
+
+def follow_the_readme(clone: Path, readme: str) -> None:
+    """Every command of the README, in its order."""
+    programs = clone / ".venv/bin"
+    bring_birds(clone)
+    for command in commands(readme):
+        if command in LEFT:
+            print(f"   left   {command}: {LEFT[command]}")
+            continue
+        planned = command in PLANNED
+        with timed(f"{command}{'  (planned)' if planned else ''}"):
+            do(f"{command} -n" if planned else command, clone, programs)
+    for made in ("results/studies/quick/tables/table1.csv", "results/studies/birds/tables/table1.csv", "birds.png"):
+        if not (clone / made).exists():
+            sys.exit(f"the README's commands have not made {made}")
+
+
+def install_a_wheel(clone: Path, folder: Path, readme: str) -> None:
+    """Build a wheel, install it in an environment of its own, and run the README's lines there."""
+    here, programs = Path(sys.executable).parent, folder / "environment/bin"
+    with timed("a wheel, built and installed"):
+        do([sys.executable, "-m", "pip", "wheel", "-q", "--no-deps", "-w", str(folder), str(clone)], folder, here)
+        [wheel] = folder.glob("*.whl")
+        do([sys.executable, "-m", "venv", str(folder / "environment")], folder, here)
+        do(
+            ["python", "-m", "pip", "install", "-q", "-c", str(clone / "requirements.lock"), str(wheel)],
+            folder,
+            programs,
+        )
+    [lines] = re.findall(r"```python\n(.*?)```", readme, re.DOTALL)
+    check = "errors = [(digits - shown).square().mean().item() for shown in (pictures, digits.mean(0))]\n"
+    check += "assert errors[0] < 0.5 * errors[1], errors\nprint(errors)\n"
+    (folder / "lines.py").write_text(lines + check)
+    with timed("the README's lines, in that environment"):
+        do(["python", "lines.py"], folder, programs)
+        do(["bvae", "--version"], folder, programs)
+
+
+def main() -> None:
+    """Everything above, in a temporary folder."""
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    with tempfile.TemporaryDirectory(prefix="bvae-docs-") as name:
+        folder = Path(name).resolve()
+        clone = folder / "clone"
+        do(["git", "clone", "-q", str(ROOT), str(clone)], folder, CHECK)
+        follow_the_readme(clone, readme)
+        with timed("cffconvert --validate"):
+            do("cffconvert --validate", clone, CHECK)
+        with timed("roc-validator"):
+            do(["python", str(ROOT / "tests/validate_crate.py"), "results/published/mnist_mlp-1"], clone, CHECK)
+        (folder / "wheel").mkdir()
+        install_a_wheel(clone, folder / "wheel", readme)
+    print("the README holds")
+
+
+if __name__ == "__main__":
+    main()
