@@ -16,7 +16,7 @@ import pandas as pd
 import bvae
 from bvae.config import expand_runs, group_paths, suggest
 from bvae.files import InputError, read_json, read_yaml, write_text
-from bvae.tables import ARM_NAMES, GROUP, RUN_METRICS, collect_runs, provenance
+from bvae.tables import ARM_NAMES, GROUP, RUN_METRICS, collect_runs, count_of_seeds, provenance
 from bvae.typeset import Table, to_html, to_markdown, write_table
 
 MINIMUM_SEEDS = 5  # below, a sign-flip test cannot reach p < 0.05 two-sided even when every seed agrees
@@ -25,6 +25,7 @@ HEADING = (
     "Under our disclosed settings: the paper's hyperparameters are not available, so a claim that is not reproduced"
     " here is no evidence of an error there. Differences are paired over seeds, positive where the first arm is worse."
     f" Fewer than {MINIMUM_SEEDS} seeds are never better than inconclusive."
+    " A seed at which a run of either arm diverged is not among the n."
 )
 
 
@@ -271,7 +272,8 @@ def _measure(claim: dict, rows: list[dict], pilots: Sequence[dict]) -> dict:
     seeds = sorted(set.intersection(*(set(of_seed) for of_seed in values.values())))
     columns = [[values[arm][seed] for seed in seeds] for arm in claim["arms"]]
     absent = [ARM_NAMES[arm] for arm in claim["arms"] if all(row["arm"] != arm for row in rows)]
-    entry: dict = {"metric": metric, "n": len(seeds), "values": columns, "absent": absent}
+    lost = {row["seed"] for row in rows if row["status"] != "finished" and row["arm"] in claim["arms"]}
+    entry: dict = {"metric": metric, "n": len(seeds), "diverged": len(lost), "values": columns, "absent": absent}
     if claim["test"] in ("matches", "outperforms") and seeds:
         entry["margin"] = margin = _margin(claim, metric, rows[0], pilots, columns[1])
         entry["difference"] = paired_difference(*columns, better=claim["better"], margin=margin)
@@ -341,7 +343,7 @@ def _shown(row: dict) -> dict[str, str]:
         "Data set": f"{row['dataset']}, z{row['latent_dim']}, {row['recipe']}",
         "Arms": " against ".join(ARM_NAMES[arm] for arm in row["arms"].split(" against ")),
         "Metric": row["metric"],
-        "n": str(row["n"]),
+        "n": count_of_seeds(row),
         "Difference": "" if number is None or pd.isna(number) else f"{number:.4g}",
         "Margin": "" if pd.isna(row.get("margin", math.nan)) else f"{row['margin']:.4g}",
         "90 %": interval("interval_90"),

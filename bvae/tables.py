@@ -159,8 +159,7 @@ def printed(frame: pd.DataFrame, columns: Sequence[Column], marked: set[str]) ->
         if "features" in row:
             line["Features"] = FEATURE_NAMES[row["features"]]
         if "n" in row:
-            lost = f" ({row['diverged']} diverged)" if row["diverged"] else ""
-            line["n"] = "" if control else f"{row['n']}{lost}"
+            line["n"] = "" if control else count_of_seeds(row)
         for name in ("seed", "status"):
             line |= {name.title(): str(row[name])} if name in row else {}
         for column in shown:
@@ -168,6 +167,15 @@ def printed(frame: pd.DataFrame, columns: Sequence[Column], marked: set[str]) ->
         lines.append(line)
     text = pd.DataFrame(lines)
     return text, list(text).index(shown[0].header)
+
+
+def count_of_seeds(row: dict) -> str:
+    """The seeds `n` that a row's numbers are of, and those whose runs `diverged`, which are not among them.
+
+    >>> count_of_seeds({"n": 8, "diverged": 2})
+    '8 (2 diverged)'
+    """
+    return f"{row['n']} ({row['diverged']} diverged)" if row["diverged"] else str(row["n"])
 
 
 def cell(row: dict, column: Column, nothing: str) -> str:

@@ -1,6 +1,7 @@
 """A report of Snakemake, opened in Debian's Chromium and clicked through."""
 
 import shutil
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -62,3 +63,17 @@ def show(driver: webdriver.Chrome, row: int, name: str) -> str:
 def complaints(driver: webdriver.Chrome) -> list[str]:
     """What the console calls an error since it was last asked."""
     return [line["message"] for line in driver.get_log("browser") if line["level"] == "SEVERE"]
+
+
+def main(page: Path, category: str, name: str, picture: Path) -> None:
+    """Save the window with one result of a report open, as docs/report.png shows it."""
+    with opened(page) as driver:
+        entries(driver)
+        rows = open_category(driver, category)
+        [row] = [index for index, cells in enumerate(rows) if cells[0] == name]
+        show(driver, row, name)
+        driver.save_screenshot(str(picture))
+
+
+if __name__ == "__main__":  # python tests/browser.py REPORT.html "1 Claims" claims docs/report.png
+    main(Path(sys.argv[1]), sys.argv[2], sys.argv[3], Path(sys.argv[4]))

@@ -46,11 +46,13 @@ AccountingStorageType=accounting_storage/none
 JobAcctGatherType=jobacct_gather/none
 MpiDefault=none
 ReturnToService=2
-NodeName={host} NodeAddr=127.0.0.1 CPUs={cores} RealMemory=16000
+GresTypes=gpu
+NodeName={host} NodeAddr=127.0.0.1 CPUs={cores} RealMemory=16000 Gres=gpu:2
 PartitionName=main Nodes={host} Default=YES MaxTime=INFINITE State=UP
 """
+CARDS = "Name=gpu File=/dev/null\nName=gpu File=/dev/zero\n"  # SLURM counts devices: these stand for two GPUs
 INSTALLED = Path("/etc/slurm/slurm.conf")
-OPTIONS = ["--workflow-profile", "profiles/slurm", "--cores", "2", "--resources", "gpu=0"]
+OPTIONS = ["--workflow-profile", "profiles/slurm", "--cores", "2"]
 OPTIONS += ["--default-resources", "slurm_account=root", "slurm_partition=main", "mem_mb=3000", "runtime=30"]
 OPTIONS += ["--slurm-status-command", "squeue", "--slurm-init-seconds-before-status-checks", "5"]  # no accounting here
 
@@ -72,6 +74,7 @@ def cluster(folder: Path) -> Iterator[dict[str, str]]:
     key.chmod(0o400)
     places = {"host": platform.node(), "folder": folder, "cores": os.cpu_count(), "port": 16817, "port_of_node": 16818}
     configuration.write_text(CONFIGURATION.format(**places))
+    (folder / "gres.conf").write_text(CARDS)
     settings = environment()
     munge = [f"--socket={folder}/munge.socket", f"--key-file={key}", f"--pid-file={folder}/munged.pid"]
     munge += [f"--log-file={folder}/munged.log", f"--seed-file={folder}/munged.seed"]

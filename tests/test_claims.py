@@ -9,6 +9,7 @@ import yaml
 from scipy import stats
 
 from bvae.claims import (
+    _shown,
     check_pilots,
     holm,
     judge_claims,
@@ -166,6 +167,18 @@ def test_few_seeds_and_diverged_runs():
         if row["arm"] == "bvae" and row["seed"] > 3:
             row["status"] = "diverged"
     assert verdicts(rows)["reconstruction-outperforms"] == "inconclusive"
+
+
+def test_a_verdict_says_how_many_seeds_it_has_lost(tmp_path):
+    """Seeds at which a run of either arm diverged: two of the BVAE, one of them and another of the VAE; none narrow."""
+    rows = fake_rows(9, shift=-3.0, backward=0.2)
+    for row in rows:
+        if (row["arm"], row["seed"]) in {("bvae", 1), ("bvae", 4), ("vae", 4), ("vae", 6)}:
+            row["status"] = "diverged"
+    found = {row["claim"]: row for row in judge_claims(load_claims(CLAIMS)[0], rows, CONTROLS)}
+    assert [found["elbo-matches"][key] for key in ("n", "diverged")] == [6, 3]
+    assert [found["budget-elbo"][key] for key in ("n", "diverged")] == [7, 2]
+    assert _shown(found["elbo-matches"])["n"] == "6 (3 diverged)"
 
 
 def test_a_study_without_an_arm_says_so():

@@ -255,6 +255,7 @@ def test_a_whole_number_written_with_a_point_is_an_integer_or_refused(path):
 def test_defaults_are_filled_in_at_every_depth():
     assert check(sound()) == {
         "study": "small",
+        "version": 1,
         "title": "",
         "features": ["classifier"],
         "tuning": False,

@@ -18,7 +18,7 @@ from bvae.figures.page import ARM_COLOURS, DPI, save_figure
 from bvae.figures.plots import ARM_MARKERS
 from bvae.files import InputError, write_text
 from bvae.publish import newest
-from bvae.tables import ARM_NAMES, GROUP
+from bvae.tables import ARM_NAMES, GROUP, count_of_seeds
 from bvae.tuning import printed
 from bvae.typeset import to_markdown
 
@@ -57,7 +57,7 @@ def arms(*studies: str) -> str:
     lines = []
     for row in pd.concat([read(study, "tables/table1.csv") for study in studies]).to_dict("records"):
         if row["arm"] in ARMS:
-            line = {"Data set": _name(row), "Arm": ARM_NAMES[row["arm"]], "n": str(row["n"])}
+            line = {"Data set": _name(row), "Arm": ARM_NAMES[row["arm"]], "n": count_of_seeds(row)}
             line["Parameters"] = f"{row['parameters']:,.0f}"
             for column, (header, decimals, factor) in COLUMNS.items():
                 value, spread = (row[name] * factor for name in (column, f"{column}_sd"))
@@ -69,7 +69,9 @@ def arms(*studies: str) -> str:
 def verdicts(*studies: str) -> str:
     """The claims of the paper and what became of them."""
     lines = []
-    for row in pd.concat([read(study, "claims.csv") for study in studies]).to_dict("records"):
+    every = pd.concat([read(study, "claims.csv") for study in studies])
+    every["diverged"] = every["diverged"].fillna(0).astype(int)  # not counted before; there were none
+    for row in every.to_dict("records"):
         compared = not pd.isna(row["difference"])
         interval = f"{row['difference']:.3g} [{row['interval_95_low']:.3g}, {row['interval_95_high']:.3g}]"
         lines.append(
@@ -79,7 +81,7 @@ def verdicts(*studies: str) -> str:
                 "Verdict": f"**{row['verdict']}**",
                 "Difference [95 %]": interval if compared else row["reason"],
                 "Margin": f"{row['margin']:.3g}" if compared else "",
-                "n": str(row["n"]),
+                "n": count_of_seeds(row),
             }
         )
     return to_markdown(pd.DataFrame(lines))
@@ -186,8 +188,8 @@ def draw(frame: pd.DataFrame) -> Figure:
     first.set_ylim(y - 0.8, -1.8)
     for key, found in groups:
         top = min(at for place, at in places.items() if place[:4] == key)
-        row = found.iloc[0]
-        text = f"{_name(row)}, n = {row['n']}"
+        least, most = found["n"].min(), found["n"].max()
+        text = f"{_name(found.iloc[0])}, n = {least}{f' to {most}' if most > least else ''}"
         first.text(-0.02, top - 0.95, text, transform=first.get_yaxis_transform(), ha="right", fontweight="bold")
     figure.suptitle(
         "Difference from the matched VAE (0), worse to the right. Points: mean over seeds; bars: 95 % interval;"
