@@ -66,9 +66,9 @@ def _legend(place: Callable[..., Axes], top: float, labels: Mapping[str, str], *
 
 
 def spread(curves: Sequence[np.ndarray]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Mean, least and greatest value at each epoch, (epochs,) each, of one curve a seed."""
+    """Median, least and greatest value at each epoch, (epochs,) each, of one curve a seed."""
     stacked = np.stack(curves)  # (seeds, epochs)
-    return stacked.mean(axis=0), stacked.min(axis=0), stacked.max(axis=0)
+    return np.median(stacked, axis=0), stacked.min(axis=0), stacked.max(axis=0)
 
 
 def axis_floor(curves: Sequence[np.ndarray]) -> float:
@@ -81,25 +81,26 @@ def axis_floor(curves: Sequence[np.ndarray]) -> float:
 
 
 def training_curves(subject: Subject) -> Figure:
-    """Training ELBO against epoch, one line an arm: mean over seeds, and a band from the least to the greatest."""
+    """Training ELBO against epoch, one line an arm: median over seeds, and a band from the least to the greatest."""
     caption = (
-        "Epochs' averages; the first may lie below the axis."
-        f" Line: mean over seeds ({seeds_of(subject)}); band: their range."
+        f"Epochs' averages. Line: median over seeds ({seeds_of(subject)}); band: their range. First epochs, and those in"
+        " which a seed's ELBO broke down for a while, may lie below the axis."
     )
     figure, place = page(subject, "Training ELBO", caption, 3.55)
-    axes, bands = place(0.75, 0.0, WIDTH - 0.9, 3.1), []
+    axes, medians, tops = place(0.75, 0.0, WIDTH - 0.9, 3.1), [], []
     for arm in subject.seeds:
         folders, label = finished(subject, arm)
         elbos = [np.genfromtxt(folder / "history.csv", delimiter=",", names=True)["elbo"] for folder in folders]
-        mean, low, high = spread([np.atleast_1d(elbo) for elbo in elbos]) if elbos else np.empty((3, 0))
-        epochs, colour, marker = np.arange(1, len(mean) + 1), ARM_COLOURS[arm], "o" if len(mean) == 1 else ""
+        median, low, high = spread([np.atleast_1d(elbo) for elbo in elbos]) if elbos else np.empty((3, 0))
+        epochs, colour, marker = np.arange(1, len(median) + 1), ARM_COLOURS[arm], "o" if len(median) == 1 else ""
         look: Look = {"color": colour, "linestyle": ARM_DASHES[arm], "marker": marker, "linewidth": 1.4}
-        axes.plot(epochs, mean, label=label, **look)
+        axes.plot(epochs, median, label=label, **look)
         axes.fill_between(epochs, low, high, color=colour, alpha=0.2, linewidth=0)
         if elbos:
-            bands.append((low, high))
-    if bands:
-        floor, top = axis_floor([low for low, _ in bands]), max(high.max() for _, high in bands)
+            medians.append(median)
+            tops.append(high.max())
+    if medians:
+        floor, top = axis_floor(medians), max(tops)
         room = 0.04 * (top - floor) or 1.0
         axes.set_ylim(floor - room, top + room)
     axes.set(xlabel="epoch", ylabel="training ELBO (nats per image)")
