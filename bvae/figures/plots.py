@@ -83,8 +83,8 @@ def axis_floor(curves: Sequence[np.ndarray]) -> float:
 def training_curves(subject: Subject) -> Figure:
     """Training ELBO against epoch, one line an arm: median over seeds, and a band from the least to the greatest."""
     caption = (
-        f"Epochs' averages. Line: median over seeds ({seeds_of(subject)}); band: their range. First epochs, and those in"
-        " which a seed's ELBO broke down for a while, may lie below the axis."
+        f"Epochs' averages. Line: median over seeds ({seeds_of(subject)}); band: their range. First epochs, and those"
+        " in which a seed's ELBO broke down for a while, may lie below the axis."
     )
     figure, place = page(subject, "Training ELBO", caption, 3.55)
     axes, medians, tops = place(0.75, 0.0, WIDTH - 0.9, 3.1), [], []
