@@ -16,8 +16,9 @@ HTML_STYLES = [
     {"selector": "th, td", "props": "padding: 4px 10px; border-bottom: 1px solid #ddd; text-align: left"},
     {"selector": "thead th", "props": "border-bottom: 2px solid #444; vertical-align: bottom"},
 ]
-SHORT = ("Data set", "Recipe", "Arm")  # columns whose words stay on a line
+SHORT = ("Data set", "Recipe", "Arm", "Arms", "Verdict")  # columns whose words stay on a line
 WHOLE = [{"selector": "", "props": "white-space: nowrap"}]
+SENTENCE = [{"selector": "", "props": "min-width: 20em"}]
 NUMBER = [{"selector": "", "props": "text-align: right; white-space: nowrap"}]
 
 
@@ -70,6 +71,7 @@ def to_html(table: Table, facts: dict) -> str:
         .set_table_styles(HTML_STYLES)
         .set_table_styles(dict.fromkeys(table.text.columns[table.words :], NUMBER), overwrite=False)
         .set_table_styles(dict.fromkeys(table.text.columns.intersection(SHORT), WHOLE), overwrite=False)
+        .set_table_styles(dict.fromkeys(table.text.columns.intersection(["Claim"]), SENTENCE), overwrite=False)
         .to_html(doctype_html=True, escape="html")
     )
     listed = "".join(f"<p>{note}</p>" for note in [*table.notes, f"To cite: {table.name} of {facts['id']}."])

@@ -70,7 +70,7 @@ def main(page: Path, category: str, name: str, picture: Path) -> None:
     with opened(page) as driver:
         entries(driver)
         rows = open_category(driver, category)
-        [row] = [index for index, cells in enumerate(rows) if cells[0] == name]
+        row = next(i for i, cells in enumerate(rows) if cells[0] == name and not {"csv", "tex"} & {*cells})
         show(driver, row, name)
         driver.save_screenshot(str(picture))
 
