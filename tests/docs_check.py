@@ -21,7 +21,7 @@ import fake_data
 from test_workflow import own_data_steps
 from workflow_runner import ROOT
 
-COMMAND = re.compile(r"^ {4,7}((?:[A-Z_]+=\S+ )*(?:make|snakemake|python|pip|conda) .*?)(?:  +#.*)?$", re.MULTILINE)
+COMMAND = re.compile(r"(?m)^ {4,7}((?:[A-Z_]+=\S+ )*(?:make|snakemake|python|pip|conda)(?: .*?)?)(?:  +#.*)?$")
 PLANNED = (  # hours, or a mirror that is not there
     "make mnist",
     "snakemake --configfile config/mnist_mlp.yaml",
