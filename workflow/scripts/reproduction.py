@@ -87,12 +87,21 @@ def verdicts(*studies: str) -> str:
     return to_markdown(pd.DataFrame(lines))
 
 
+def claims(*studies: str) -> str:
+    """The verdict on each claim, a column a study."""
+    every = pd.concat([read(study, "claims.csv") for study in studies])
+    every["place"] = [_name(row) for row in every.to_dict("records")]
+    table = every.pivot(index="text", columns="place", values="verdict").fillna("")
+    ordered = table.loc[every["text"].unique(), every["place"].unique()]
+    return to_markdown(ordered.rename_axis(index="Claim").reset_index())
+
+
 def rates(study: str) -> str:
     """The ELBO on held-out images by learning rate and arm."""
     return to_markdown(printed(read(study, "tuning.csv")))
 
 
-BLOCKS: dict[str, Callable[..., str]] = {"arms": arms, "verdicts": verdicts, "rates": rates}
+BLOCKS: dict[str, Callable[..., str]] = {"arms": arms, "claims": claims, "verdicts": verdicts, "rates": rates}
 
 
 def fill(page: str) -> str:
