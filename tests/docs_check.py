@@ -37,12 +37,15 @@ LEFT = {
     "snakemake --workflow-profile profiles/slurm --default-resources slurm_account=yours slurm_partition=gpu": "needs a"
     " cluster; `make slurm` tries one",
 }
+INLINE = ("make report", "python -m bvae --help", "python -m bvae fetch --help")  # commands within its sentences
 CHECK = ROOT / ".venv/check/bin"  # of the validators
 
 
 def commands(readme: str) -> list[str]:
-    """The commands of a page's indented lines, in their order, without their comments."""
-    found = COMMAND.findall(readme)
+    """The commands of a page's indented lines, in their order, without their comments, and then those of INLINE."""
+    found = COMMAND.findall(readme) + [command for command in INLINE if f"`{command}`" in readme]
+    if absent := [command for command in INLINE if command not in found]:
+        sys.exit(f"INLINE names commands that the README does not have: {absent}")
     if unknown := [*(set(PLANNED) | set(LEFT)) - set(found)]:
         sys.exit(f"PLANNED or LEFT name commands that the README does not have: {unknown}")
     return found
@@ -93,9 +96,9 @@ def follow_the_readme(clone: Path, readme: str) -> None:
         planned = command in PLANNED
         with timed(f"{command}{'  (planned)' if planned else ''}"):
             do(f"{command} -n" if planned else command, clone, programs)
-    for made in ("results/studies/quick/tables/table1.csv", "results/studies/birds/tables/table1.csv", "birds.png"):
-        if not (clone / made).exists():
-            sys.exit(f"the README's commands have not made {made}")
+    for made in ("quick/tables/table1.csv", "quick/report.html", "birds/tables/table1.csv"):
+        if not (clone / "results/studies" / made).exists():
+            sys.exit(f"the README's commands have not made results/studies/{made}")
 
 
 def install_a_wheel(clone: Path, folder: Path, readme: str) -> None:
