@@ -6,7 +6,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import bvae
-from bvae.files import InputError, read_json, sha256_of_file, write_text
+from bvae.files import InputError, sha256_of_file, write_text
+from bvae.publish import read_manifest
 
 TEXTS = {".tex": "application/x-tex", ".md": "text/markdown", ".csv": "text/csv", ".json": "application/json"}
 PARTS = {"tables": "table", "figures": "figure"}  # by folder
@@ -28,10 +29,7 @@ def write_crate(published: Path) -> None:
         raise InputError(
             "rocrate is not installed, and writes RO-Crates: pip install 'bvae-benchmark[crate]'"
         ) from None
-    path = published / "manifest.json"
-    if not path.exists():
-        raise InputError(f"{path}: no such file. Wanted the folder of a published study, as results/published/mnist-1.")
-    manifest = read_json(path)
+    manifest = read_manifest(published)
     for name, digest in manifest["files"].items():
         if not (published / name).exists() or sha256_of_file(published / name) != digest:
             raise InputError(f"{published / name}: not the file that was published. Publish the study again.")
@@ -55,7 +53,7 @@ def write_crate(published: Path) -> None:
     crate.root_dataset["citation"] = context(PAPER, "ScholarlyArticle", name="Bidirectional Variational Autoencoders")
     files = [
         crate.add_file(published / name, name, properties=_describe(published, name, digest))
-        for name, digest in (manifest["files"] | {"manifest.json": sha256_of_file(path)}).items()
+        for name, digest in (manifest["files"] | {"manifest.json": sha256_of_file(published / "manifest.json")}).items()
     ]
     code = context("#code", "CreativeWork", name="The BVAE benchmark", version=bvae.__version__)
     code["description"] = f"at commit {facts['commit']}"

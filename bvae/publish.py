@@ -48,6 +48,14 @@ def publish(study: dict, output: Path, root: Path = Path()) -> None:
     write_json(published, manifest)
 
 
+def read_manifest(published: Path) -> dict:
+    """What a published study says of itself. Raises InputError when `published` is no folder of one."""
+    path = published / "manifest.json"
+    if not path.exists():
+        raise InputError(f"{path}: no such file. Wanted the folder of a published study, as results/published/mnist-1.")
+    return read_json(path)
+
+
 def newest(published: Path) -> dict[str, Path]:
     """The folder of each study's newest version below `published`, by the study's name."""
     manifests = [(read_json(path), path.parent) for path in sorted(published.glob("*/manifest.json"))]
@@ -62,10 +70,8 @@ def verify(published: Path, root: Path = Path()) -> tuple[list[str], bool]:
     bit. Where the results differ, the metric that differs most is named, as a share of the published value. Raises
     InputError when `published` holds no manifest or no run of it is here.
     """
-    path = published / "manifest.json"
-    if not path.exists():
-        raise InputError(f"{path}: no such file. Wanted the folder of a published study, as results/published/mnist-1.")
-    runs = read_json(path)["runs"]
+    manifest = read_manifest(published)
+    runs = manifest["runs"]
     lines, same = [], 0
     for folder, files in runs.items():
         if not all((root / folder / name).exists() for name in files):
@@ -81,7 +87,7 @@ def verify(published: Path, root: Path = Path()) -> tuple[list[str], bool]:
         result = next(name for name in files if name.endswith(".json"))
         raise InputError(
             f"{published}: none of its {len(runs)} runs is here. Make one, for example: snakemake --configfile"
-            f" config/{read_json(path)['study']}.yaml -- {first}/{result}"
+            f" config/{manifest['study']}.yaml -- {first}/{result}"
         )
     total = f"{same} of {len(lines)} runs here are as published; {len(runs)} were published"
     return [*lines, total], same == len(lines)

@@ -13,12 +13,10 @@ import subprocess
 import sys
 import tempfile
 import time
-import zipfile
 from collections.abc import Iterator
 from pathlib import Path
 
-import fake_data
-from test_workflow import own_data_steps
+from test_workflow import bring_birds
 from workflow_runner import ROOT
 
 COMMAND = re.compile(r"(?m)^ {4,7}((?:[A-Z_]+=\S+ )*(?:make|snakemake|python|pip|conda)(?: .*?)?)(?:  +#.*)?$")
@@ -72,23 +70,10 @@ def do(command: str | list[str], folder: Path, programs: Path) -> str:
     return done.stdout
 
 
-def bring_birds(clone: Path) -> None:
-    """Steps 1 to 3 of the README's section on data of one's own."""
-    [_], [rule], [changes], _ = own_data_steps()
-    fake_data.write_class_folders(clone / "birds.zip", n_train=1000, n_test=200, seed=1, channels=3, size=40)
-    with zipfile.ZipFile(clone / "birds.zip") as archive:
-        archive.extractall(clone)
-    (clone / "workflow/rules/datasets/birds.smk").write_text(rule)
-    study = (clone / "config/quick.yaml").read_text()
-    for line in changes.splitlines():
-        study = re.sub(rf"^{line.split(':')[0]}:.*$", line, study, flags=re.MULTILINE)
-    (clone / "config/birds.yaml").write_text(study)
-
-
 def follow_the_readme(clone: Path, readme: str) -> None:
     """Every command of the README, in its order."""
     programs = clone / ".venv/bin"
-    bring_birds(clone)
+    bring_birds(clone, n_train=1000, n_test=200)
     for command in commands(readme):
         if command in LEFT:
             print(f"   left   {command}: {LEFT[command]}")

@@ -402,31 +402,36 @@ def own_data_steps() -> list[list[str]]:
     return [[textwrap.dedent(block) for block in re.findall(r"(?:^ {7}.*\n)+", step, re.MULTILINE)] for step in steps]
 
 
-def test_a_data_set_of_ones_own_by_the_steps_of_the_readme(plan, tmp_path):
-    """To the letter, in a study of one short run, timings cut short; beside it the same images without classes."""
+def bring_birds(checkout: Path, *, n_train: int, n_test: int) -> list[str]:
+    """The first three steps of that section, to the letter; returns the commands of the fourth."""
     [images], [rule], [changes], [commands] = own_data_steps()
     assert re.match(r"birds/train/\w+/1\.png", images)
-    fake_data.write_class_folders(plan / "birds.zip", n_train=60, n_test=40, seed=1, channels=3, size=40)
-    with zipfile.ZipFile(plan / "birds.zip") as archive:
-        archive.extractall(plan)
+    fake_data.write_class_folders(checkout / "birds.zip", n_train=n_train, n_test=n_test, seed=1, channels=3, size=40)
+    with zipfile.ZipFile(checkout / "birds.zip") as archive:
+        archive.extractall(checkout)
+    (checkout / "workflow/rules/datasets/birds.smk").write_text(rule)
+    study = (checkout / "config/quick.yaml").read_text()
+    for line in changes.splitlines():
+        study = re.sub(rf"^{line.split(':')[0]}:.*$", line, study, flags=re.MULTILINE)
+    (checkout / "config/birds.yaml").write_text(study)
+    return commands.splitlines()
+
+
+def test_a_data_set_of_ones_own_by_the_steps_of_the_readme(plan, tmp_path):
+    """In a study of one short run, timings cut short; beside it the same images without classes."""
+    command, look = bring_birds(plan, n_train=60, n_test=40)
     (plan / "plain").mkdir()
     for i, path in enumerate(sorted((plan / "birds").rglob("*.png"))):
         shutil.copy(path, plan / f"plain/{i}.png")
     rules = plan / "workflow/rules/datasets"
-    (rules / "birds.smk").write_text(rule)
-    (rules / "plain.smk").write_text(rule.replace("birds", "plain"))
-
-    study = (plan / "config/quick.yaml").read_text()
-    for line in changes.splitlines():
-        study = re.sub(rf"^{line.split(':')[0]}:.*$", line, study, flags=re.MULTILINE)
-    config = yaml.safe_load(study)
+    (rules / "plain.smk").write_text((rules / "birds.smk").read_text().replace("birds", "plain"))
+    config = yaml.safe_load((plan / "config/birds.yaml").read_text())
     assert (config["study"], config["blocks"][0]["datasets"]) == ("birds", ["digits", "birds"])
     config["blocks"][0] |= {"datasets": ["birds", "plain"], "arms": ["bvae"], "seeds": [0]}
     config["recipes"]["mlp-quick"]["training"]["epochs"] = 2
     config["recipes"]["mlp-quick"]["importance"] = {"samples": [1]}
     (plan / "config/birds.yaml").write_text(yaml.safe_dump(config))
 
-    command, look = commands.splitlines()
     assert command.split()[0] == "snakemake"
     table = Path("results/studies/birds/tables/table1.csv")
     (tmp_path / "patch").mkdir()
