@@ -242,8 +242,8 @@ def _status(args: argparse.Namespace) -> None:
 def _tensorboard(args: argparse.Namespace) -> None:
     from bvae.events import write_events
 
-    epochs = write_events(args.config, args.output, args.watch)
-    print(f"{epochs} epochs in {args.output}: tensorboard --logdir {shlex.quote(str(args.output))}")
+    print(f"to look at them: tensorboard --logdir {shlex.quote(str(args.output))}", flush=True)
+    print(f"{write_events(args.config, args.output, args.watch)} epochs in {args.output}")
 
 
 def _json_object(text: str, option: str) -> dict:
