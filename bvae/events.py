@@ -36,9 +36,7 @@ def write_events(config: str | Path, output: Path, every: float | None, root: Pa
     try:
         from torch.utils.tensorboard import SummaryWriter
     except ImportError:
-        raise InputError(
-            "tensorboard is not installed, and writes its events: pip install 'bvae-benchmark[tensorboard]'"
-        ) from None
+        raise InputError("tensorboard is not installed, and writes its events: pip install tensorboard") from None
     written: dict[str, int] = {}
     while True:
         _, runs = read_status(config, root)

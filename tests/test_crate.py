@@ -51,5 +51,5 @@ def test_a_folder_without_a_manifest_is_refused(tmp_path):
 
 def test_without_rocrate_it_says_how_to_get_it(published, monkeypatch):
     monkeypatch.setitem(sys.modules, "rocrate.model", None)
-    with pytest.raises(InputError, match=r"pip install 'bvae-benchmark\[crate\]'"):
+    with pytest.raises(InputError, match=r"pip install rocrate"):
         write_crate(published)
