@@ -1,5 +1,7 @@
 """What the tests of several modules share: small data sets, small layouts, one thread."""
 
+import logging
+
 import fake_data
 import pytest
 import torch
@@ -26,6 +28,14 @@ SHORT_SWEEP = {"samples": [1, 10], "images": 100}  # of importance samples
 @pytest.fixture(autouse=True)
 def one_thread():
     torch.set_num_threads(1)
+
+
+@pytest.fixture(autouse=True)
+def level_of_logging():
+    """The command line sets it for its process: a test that runs it here changes nothing for those after it."""
+    level = logging.getLogger().level
+    yield
+    logging.getLogger().setLevel(level)
 
 
 @pytest.fixture

@@ -1,4 +1,4 @@
-"""Validate RO-Crates by roc-validator without a network: `python tests/validate_crate.py FOLDER ...`.
+"""Validate RO-Crates by roc-validator without a network: `python workflow/scripts/validate_crate.py FOLDER ...`.
 
 Run by the Python of .venv/check. The validator wants the context of RO-Crate from https://w3id.org and takes it from
 its cache when it is there; rocrate brings that file along, and it is put there first.
