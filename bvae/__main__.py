@@ -6,7 +6,6 @@ import io
 import json
 import logging
 import os
-import shlex
 import signal
 import sys
 from pathlib import Path
@@ -242,8 +241,7 @@ def _status(args: argparse.Namespace) -> None:
 def _tensorboard(args: argparse.Namespace) -> None:
     from bvae.events import write_events
 
-    print(f"to look at them: tensorboard --logdir {shlex.quote(str(args.output))}", flush=True)
-    print(f"{write_events(args.config, args.output, args.watch)} epochs in {args.output}")
+    write_events(args.config, args.output, args.watch)
 
 
 def _json_object(text: str, option: str) -> dict:

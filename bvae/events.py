@@ -1,11 +1,15 @@
 """The training histories of a study as TensorBoard events."""
 
 import csv
+import logging
+import shlex
 import time
 from pathlib import Path
 
 from bvae.files import InputError
 from bvae.status import ENDED, read_status
+
+log = logging.getLogger(__name__)
 
 
 def read_history(folder: Path) -> list[dict[str, float]]:
@@ -38,6 +42,7 @@ def write_events(config: str | Path, output: Path, every: float | None, root: Pa
     except ImportError:
         raise InputError("tensorboard is not installed, and writes its events: pip install tensorboard") from None
     written: dict[str, int] = {}
+    total = -1
     while True:
         _, runs = read_status(config, root)
         for run in runs:
@@ -53,6 +58,9 @@ def write_events(config: str | Path, output: Path, every: float | None, root: Pa
                         if name != "epoch":
                             writer.add_scalar(f"training/{name}", value, int(line["epoch"]))
             written[run.run] = len(history)
+        before, total = total, sum(written.values())
+        if total > before:
+            log.info("%d epochs in %s: tensorboard --logdir %s", total, output, shlex.quote(str(output)))
         if not every or all(run.state in ENDED for run in runs):
-            return sum(written.values())
+            return total
         time.sleep(every)
