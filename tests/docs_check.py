@@ -41,12 +41,11 @@ CHECK = ROOT / ".venv/check/bin"  # of the validators
 
 def commands(readme: str) -> list[str]:
     """The commands of a page's indented lines, in their order, without their comments, and then those of INLINE."""
-    found = COMMAND.findall(readme) + [command for command in INLINE if f"`{command}`" in readme]
-    if absent := [command for command in INLINE if command not in found]:
-        sys.exit(f"INLINE names commands that the README does not have: {absent}")
-    if unknown := [*(set(PLANNED) | set(LEFT)) - set(found)]:
-        sys.exit(f"PLANNED or LEFT name commands that the README does not have: {unknown}")
-    return found
+    found = COMMAND.findall(readme)
+    absent = {*PLANNED, *LEFT} - {*found} | {command for command in INLINE if f"`{command}`" not in readme}
+    if absent:
+        sys.exit(f"the README does not have these commands, which PLANNED, LEFT or INLINE name: {sorted(absent)}")
+    return [*found, *INLINE]
 
 
 @contextlib.contextmanager
@@ -109,20 +108,16 @@ def install_a_wheel(clone: Path, folder: Path, readme: str) -> None:
 
 def main() -> None:
     """Everything above, in a temporary folder."""
-    readme = (ROOT / "README.md").read_text(encoding="utf-8")
     with tempfile.TemporaryDirectory(prefix="bvae-docs-") as name:
         folder = Path(name).resolve()
         clone = folder / "clone"
         do(["git", "clone", "-q", str(ROOT), str(clone)], folder, CHECK)
+        readme = (clone / "README.md").read_text(encoding="utf-8")
         follow_the_readme(clone, readme)
         with timed("cffconvert --validate"):
             do("cffconvert --validate", clone, CHECK)
         with timed("roc-validator"):
-            do(
-                ["python", str(ROOT / "workflow/scripts/validate_crate.py"), "results/published/mnist_mlp-1"],
-                clone,
-                CHECK,
-            )
+            do("python workflow/scripts/validate_crate.py results/published/mnist_mlp-1", clone, CHECK)
         (folder / "wheel").mkdir()
         install_a_wheel(clone, folder / "wheel", readme)
     print("the README holds")

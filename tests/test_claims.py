@@ -169,7 +169,7 @@ def test_few_seeds_and_diverged_runs():
     assert verdicts(rows)["reconstruction-outperforms"] == "inconclusive"
 
 
-def test_a_verdict_says_how_many_seeds_it_has_lost(tmp_path):
+def test_a_verdict_says_how_many_seeds_it_has_lost():
     """Seeds at which a run of either arm diverged: two of the BVAE, one of them and another of the VAE; none narrow."""
     rows = fake_rows(9, shift=-3.0, backward=0.2)
     for row in rows:

@@ -24,6 +24,7 @@ from bvae.typeset import to_markdown
 
 ROOT = Path(__file__).resolve().parents[2]
 PUBLISHED = ROOT / "results/published"
+FOLDERS = newest(PUBLISHED)  # by study
 PAGES = ("docs/reproduction.md", "README.md")
 BLOCK = re.compile(r"(?P<head><!-- (?P<name>\w+)(?P<studies>(?: \w+)+) -->\n).*?(?P<end><!-- end -->)", re.DOTALL)
 NAMES = {"mnist": "MNIST", "fashion_mnist": "Fashion-MNIST", "cifar10_jpeg": "CIFAR-10 (JPEG)"}
@@ -46,10 +47,9 @@ PANELS = {
 
 def read(study: str, name: str) -> pd.DataFrame:
     """A csv file of a published study, in its newest version."""
-    folders = newest(PUBLISHED)
-    if study not in folders:
+    if study not in FOLDERS:
         raise InputError(f"{study}: not in {PUBLISHED.relative_to(ROOT)}. Publish it first: snakemake -- publish")
-    return pd.read_csv(folders[study] / name)
+    return pd.read_csv(FOLDERS[study] / name)
 
 
 def arms(*studies: str) -> str:
@@ -124,7 +124,7 @@ def differences() -> pd.DataFrame:
     claims = {claim["id"]: claim for claim in load_claims(ROOT / "config/claims.yaml")[0]}
     return pd.DataFrame(
         line
-        for study, folder in newest(PUBLISHED).items()
+        for study, folder in FOLDERS.items()
         if (folder / "claims.csv").exists()
         for _, runs in read(study, "tables/runs.csv").groupby(GROUP, sort=False)
         for line in _compared(study, runs[runs["status"] == "finished"], read(study, "claims.csv"), claims)
