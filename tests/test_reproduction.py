@@ -133,6 +133,31 @@ def test_the_picture_is_paired_t_over_the_published_runs():
         np.testing.assert_allclose([row["difference"], row["low"], row["high"]], [worse.mean(), *interval], rtol=1e-9)
 
 
+def test_the_gaps_by_samples_of_z_are_paired_t_over_the_published_runs():
+    """The table of bounds in the page, again by SciPy's own paired test; and the sentence above it."""
+    text = (ROOT / "docs/reproduction.md").read_text()
+    block = re.search(r"<!-- bounds ([\w ]+) -->\n(.*?)<!-- end -->", text, re.DOTALL)
+    assert block
+    said = [[cell.strip() for cell in line.strip("|").split("|")] for line in block[2].splitlines()[2:]]
+    found = []
+    for study in block[1].split():
+        runs = pd.read_csv(newest(PUBLISHED)[study] / "tables/runs.csv").query("status == 'finished'")
+        columns = {arm: runs[runs["arm"] == arm].set_index("seed") for arm in bvae.ARMS}
+        for arm in ("bvae", "bvae_gain", "vae_narrow"):
+            seeds = sorted(columns[arm].index.intersection(columns["vae"].index))
+            line = [str(len(seeds))]
+            for samples in ("nll_k1", "nll_k10", "nll_k100", "nll_k1000"):
+                test = stats.ttest_rel(columns[arm].loc[seeds, samples], columns["vae"].loc[seeds, samples])
+                low, high = test.confidence_interval(0.95)
+                line.append(f"{(low + high) / 2:.2f} [{low:.2f}, {high:.2f}]")
+            found.append(line)
+    assert [line[2:] for line in said] == found
+    strict = found[block[1].split().index("mnist_mlp") * 3]
+    one, thousand = (strict[at].split()[0] for at in (1, 4))
+    assert f"{one} nats behind its VAE at K = 1 and still {thousand} at K = 1,000" in " ".join(text.split())
+    assert 0.75 < float(thousand) / float(one) < 0.85  # "four fifths"
+
+
 def test_pilots_in_the_claims_are_the_published_ones():
     pilots = yaml.safe_load((ROOT / "config/claims.yaml").read_text())["pilots"]
     folders = [folder for study, folder in newest(PUBLISHED).items() if study.startswith("pilot")]
