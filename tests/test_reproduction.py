@@ -20,6 +20,10 @@ from bvae.files import read_json, read_yaml, sha256_of_file
 from bvae.publish import newest
 
 PUBLISHED = ROOT / "results/published"
+NOT_TUNED = {
+    "mnist": "three seeds that decide nothing, at one rate for all arms from before rates were tuned",
+    "precision": "compares precisions, not arms",
+}
 MANIFESTS = [folder / "manifest.json" for folder in newest(PUBLISHED).values()]
 
 
@@ -158,6 +162,14 @@ def test_the_gaps_by_samples_of_z_are_paired_t_over_the_published_runs():
     assert 0.75 < float(thousand) / float(one) < 0.85  # "four fifths"
 
 
+def test_the_page_says_what_rates_do_to_the_gap():
+    table = pd.read_csv(newest(PUBLISHED)["tuning_resnet"] / "tuning.csv").set_index(["arm", "learning_rate"])["elbo"]
+    best = table["vae"].max() - table["bvae"].max()
+    small = table["vae", 0.0015] - table["bvae", 0.0015]
+    text = " ".join((ROOT / "docs/reproduction.md").read_text().split())
+    assert f"the strict BVAE is {best:.2f} nats behind its VAE here; both at 0.0015, {small:.2f}" in text
+
+
 def test_pilots_in_the_claims_are_the_published_ones():
     pilots = yaml.safe_load((ROOT / "config/claims.yaml").read_text())["pilots"]
     folders = [folder for study, folder in newest(PUBLISHED).items() if study.startswith("pilot")]
@@ -196,6 +208,8 @@ def test_studies_use_the_learning_rates_that_tuning_chose():
     margins = {(pilot["dataset"], pilot["recipe"], pilot["latent_dim"]) for pilot in pilots}
     judged = 0
     for study in studies.values():
+        if study["study"] in NOT_TUNED:
+            continue
         runs = [] if study["tuning"] else list(expand_runs(study))
         pilot = {run["arm"] for run in runs} == {"vae"}
         for run in runs:
