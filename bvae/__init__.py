@@ -35,7 +35,9 @@ FIGURES = (  # drawn by bvae.figures
     "quality",
     "rate_distortion",
     "latent_variances",
+    "latent_gains",
 )
+FIGURES_WITH_NUMBERS = ("latent_gains",)  # a csv beside the picture: they stand in no table
 
 _HOMES = {
     "BVAE": "networks",

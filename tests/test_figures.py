@@ -7,6 +7,7 @@ from pathlib import Path
 
 import matplotlib
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from conftest import make_dataset
@@ -132,15 +133,16 @@ def test_the_names_of_the_figures_are_those_that_the_workflow_asks_for():
 
 
 @pytest.mark.parametrize("kind", bvae.FIGURES)
-def test_a_figure_is_two_files_of_the_same_bytes_every_time(study, kind):
+def test_a_figure_is_the_same_bytes_every_time(study, kind):
     with matplotlib.rc_context():
         draw([kind], study, "tiny", Path("fake.safetensors"), 3, Path("first"))
         matplotlib.rcParams["font.size"] = 20  # a user's own settings change nothing
         draw([kind], study, "tiny", Path("fake.safetensors"), 3, Path("second"))
         assert matplotlib.rcParams["font.size"] == 20
     png, svg = (Path(f"first/{kind}-tiny-fake-z3.{suffix}") for suffix in ("png", "svg"))
-    assert sorted(Path("first").iterdir()) == [png, svg]
-    for path in (png, svg):
+    numbers = [png.with_suffix(".csv")] if kind in bvae.FIGURES_WITH_NUMBERS else []
+    assert sorted(Path("first").iterdir()) == [*numbers, png, svg]
+    for path in (*numbers, png, svg):
         assert path.read_bytes() == ("second" / path.relative_to("first")).read_bytes()
     with Image.open(png) as image:
         assert 1000 <= image.width <= 1500 and 200 <= image.height <= 1500
@@ -364,6 +366,51 @@ def test_histograms_of_variances_count_every_latent_once(study, fake):
     assert legend_of(figure) == ["BVAE (n = 2): 1.0 of 3 active", "VAE (n = 2): 3.0 of 3 active"]
 
 
+def test_the_gains_of_a_linear_network_are_on_the_line_of_ppca(study, fake):
+    """Gains of 1 / (norm² + s²) make diag(gain) Wᵀ the posterior mean of probabilistic PCA, and a line of slope 1."""
+    study, noise = make_study(blocks=[BLOCK | {"arms": ["bvae_gain"]}]), 0.5
+    norms = torch.tensor([1.0, 2.0, 4.0])
+    for seed in (4, 2):
+        folder = Path(run_folder("tiny", "fake", "bvae_gain", 3, seed))
+        run = Run("tiny", study["recipes"]["tiny"], "fake", "bvae_gain", 3, seed)
+        train_run(run, fake, folder, device="cpu")
+        model, record = load_run(folder)
+        with torch.no_grad():
+            weight = torch.linalg.qr(model.encoder_weights[-1].weight.T)[0].T * norms[:, None]  # orthogonal rows
+            model.encoder_weights[-1].weight.copy_(weight)
+            model.encoder.latent_gain.copy_(-1 / (norms**2 + noise))  # a sign of its own scales nothing
+        save_model(model, folder / "model.safetensors", record)
+        write_json(folder / "metrics.json", fake_metrics("bvae_gain", seed))
+    posterior = torch.linalg.solve(weight @ weight.T + noise * torch.eye(3), weight)
+    torch.testing.assert_close(posterior, weight / (norms**2 + noise)[:, None])
+    subject = subject_of(study, fake)
+    table = plots.gain_table(subject)
+    assert list(table["seed"]) == [2, 2, 2, 4, 4, 4] and list(table["latent"]) == [0, 1, 2] * 2
+    np.testing.assert_allclose(table["norm"], [1, 2, 4] * 2, rtol=1e-6)
+    assert table["active"].all() and list(table["variance"]) == [0.02, 0.6, 0.7] * 2
+    np.testing.assert_allclose(plots.gain_lines(table), [[1, noise, 1]] * 2, rtol=1e-5)
+    figure = plots.latent_gains(subject)
+    assert legend_of(figure) == ["6 latents of 2 seeds", "1.00 norm² + 0.5, correlation 1.000", "strict BVAE"]
+    np.testing.assert_allclose(
+        figure.axes[0].get_lines()[0].get_xydata()[:3], [[1, 1.5], [4, 4.5], [16, 16.5]], rtol=1e-5
+    )
+    draw(["latent_gains"], study, "tiny", Path("fake.safetensors"), 3, Path("drawn"))
+    pd.testing.assert_frame_equal(
+        pd.read_csv("drawn/latent_gains-tiny-fake-z3.csv"), table.reset_index(drop=True), check_dtype=False
+    )
+
+
+def test_inactive_latents_are_not_on_the_line():
+    table = pd.DataFrame({"seed": 0, "norm": [1.0, 2.0, 3.0, 9.0], "gain": [1 / 3, 1 / 9, 1 / 19, 5.0]})
+    [(slope, intercept, correlation)] = plots.gain_lines(table.assign(active=[True, True, True, False]))
+    assert (slope, intercept, correlation) == pytest.approx((2, 1, 1))
+    assert plots.gain_lines(table.assign(active=[True, True, False, False])).shape == (0, 3)
+
+
+def test_without_gains_their_figure_says_so(study, fake):
+    assert "no active latent of a BVAE with gains" in words(plots.latent_gains(subject_of(study, fake)))
+
+
 def test_tsne_tells_classes_and_accuracy(study, fake):
     figure = pictures.tsne(subject_of(study, fake))
     text = " ".join(words(figure).split())
@@ -412,7 +459,7 @@ def test_diverged_runs_are_empty_and_labelled(study, fake):
     assert words(plots.quality(subject)).count("no finished run") == 4
     assert legend_of(plots.latent_variances(subject)) == ["BVAE (n = 0, 2 diverged)", "VAE (n = 0, 2 diverged)"]
     draw(FIGURES, study, "tiny", Path("fake.safetensors"), 3, Path("all"))
-    assert len(list(Path("all").iterdir())) == 2 * len(FIGURES)
+    assert len(list(Path("all").iterdir())) == 2 * len(FIGURES) + len(bvae.FIGURES_WITH_NUMBERS)
 
 
 def test_the_seed_is_the_studys_or_the_least(study, fake):

@@ -57,6 +57,7 @@ def test_quick_makes_every_file(quick):
     tables = ("table1", "table2", "table3", "table4", "runs")
     expected += [f"{TABLES}/{name}.{suffix}" for name in tables for suffix in ("csv", "tex", "html", "json")]
     expected += [f"{FIGURES}/{kind}-mlp-quick-digits-z8.{suffix}" for kind in bvae.FIGURES for suffix in ("svg", "png")]
+    expected += [f"{FIGURES}/{kind}-mlp-quick-digits-z8.csv" for kind in bvae.FIGURES_WITH_NUMBERS]
     expected += [f"results/studies/quick/claims.{suffix}" for suffix in ("csv", "md", "html")]
     assert [name for name in expected if not (quick / name).is_file() or not (quick / name).stat().st_size] == []
     assert not list(quick.rglob("resume.pt"))

@@ -7,11 +7,13 @@ from pathlib import Path
 import torch
 from matplotlib.figure import Figure
 
+from bvae import FIGURES_WITH_NUMBERS
 from bvae.data import load
 from bvae.figures.diagrams import architecture, belbo_training, blocks
 from bvae.figures.page import Subject, find_subject, save_figure
 from bvae.figures.pictures import backward, interpolations, reconstructions, samples, tsne
-from bvae.figures.plots import latent_variances, quality, rate_distortion, training_curves
+from bvae.figures.plots import gain_table, latent_gains, latent_variances, quality, rate_distortion, training_curves
+from bvae.files import write_text
 
 FIGURES: dict[str, Callable[[Subject], Figure]] = {
     figure.__name__: figure
@@ -28,14 +30,21 @@ FIGURES: dict[str, Callable[[Subject], Figure]] = {
         quality,
         rate_distortion,
         latent_variances,
+        latent_gains,
     )
 }
+NUMBERS = dict(zip(FIGURES_WITH_NUMBERS, [gain_table], strict=True))
 
 
 def draw(kinds: Iterable[str], study: dict, recipe: str, dataset_path: Path, latent_dim: int, folder: Path) -> None:
-    """Draw some of FIGURES for a checked study into a folder: an SVG and a PNG each, the same bytes every time."""
+    """Draw some of FIGURES for a checked study into a folder: an SVG and a PNG each, the same bytes every time.
+
+    Of those in FIGURES_WITH_NUMBERS also a csv.
+    """
     subject = find_subject(study, recipe, load(dataset_path), latent_dim)
     torch.set_num_threads(study["recipes"][recipe]["threads"])
     for kind in kinds:
         output = folder / f"{kind}-{recipe}-{subject.dataset.name}-z{latent_dim}"
         save_figure(partial(FIGURES[kind], subject), output)
+        if kind in NUMBERS:
+            write_text(f"{output}.csv", NUMBERS[kind](subject).to_csv(index=False, lineterminator="\n"))

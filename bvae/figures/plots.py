@@ -4,17 +4,21 @@ import math
 import textwrap
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Literal, NamedTuple
+from typing import Literal, NamedTuple, cast
 
 import numpy as np
+import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import EngFormatter
 from matplotlib.transforms import ScaledTranslation
+from torch import Tensor
 
 from bvae import protocol
 from bvae.figures.page import ARM_COLOURS, ARM_DASHES, WIDTH, Look, Subject, bare, page
 from bvae.files import read_json
+from bvae.networks import Linear
+from bvae.runs import load_run
 from bvae.tables import ARM_NAMES
 
 ARM_MARKERS = {"bvae": "o", "bvae_gain": "s", "vae": "^", "vae_narrow": "D"}
@@ -249,4 +253,79 @@ def latent_variances(subject: Subject) -> Figure:
     axes.set_ylim(0)
     _trim(axes, "y")
     _legend(place, 3.5, labels, lines=True)
+    return figure
+
+
+def gain_table(subject: Subject) -> pd.DataFrame:
+    """The latents of every finished run of the BVAE with gains, a line each.
+
+    `norm`: of the latent's row of the last shared layer, which reads its posterior mean on the way forward and starts
+    the decoder on the way back; `gain`: what its mean is multiplied by on the way forward alone; `variance`: of that
+    mean over the test images; `active`: whether the variance exceeds the threshold of activity.
+    """
+    lines = []
+    for seed in subject.seeds.get("bvae_gain", ()):
+        if subject.diverged("bvae_gain", seed):
+            continue
+        folder = subject.folder("bvae_gain", seed)
+        model, _ = load_run(folder)
+        head, gain = cast(Linear, model.encoder_weights[-1]), cast(Tensor, model.encoder.latent_gain)
+        variances = np.array(read_json(folder / "metrics.json")["variance_per_latent"])
+        columns = {
+            "seed": seed,
+            "latent": np.arange(len(variances)),
+            "norm": head.weight.detach().norm(dim=1).numpy(),
+            "gain": gain.detach().abs().numpy(),
+            "variance": variances,
+            "active": variances > protocol.ACTIVE_UNIT_VARIANCE,
+        }
+        lines.append(pd.DataFrame(columns))
+    return pd.concat(lines) if lines else pd.DataFrame(columns=["seed", "latent", "norm", "gain", "variance", "active"])
+
+
+def gain_lines(table: pd.DataFrame) -> np.ndarray:
+    """Slope, intercept and correlation of 1 / gain against norm² over the active latents of each seed, (seeds, 3).
+
+    Of a table as `gain_table` makes it, by least squares; without seeds of fewer than three active latents. In the
+    optimum of a linear network, probabilistic PCA, the posterior mean is (WᵀW + s²I)⁻¹ Wᵀ (x - mean) with orthogonal
+    columns of W (Tipping and Bishop 1999), so that 1 / gain = norm² + s²: a slope of 1, an intercept of the noise
+    variance s², and a correlation of 1.
+    """
+    lines = []
+    for _, found in table[table["active"].astype(bool)].groupby("seed"):
+        if len(found) >= 3:
+            x, y = found["norm"].to_numpy(float) ** 2, 1 / found["gain"].to_numpy(float)
+            lines.append([*np.polyfit(x, y, 1), np.corrcoef(x, y)[0, 1]])
+    return np.array(lines).reshape(-1, 3)
+
+
+def latent_gains(subject: Subject) -> Figure:
+    """What the active latents have learned as gains, against the norm of their weights: a line in a linear network."""
+    table = gain_table(subject)
+    active, lines = table[table["active"].astype(bool)], gain_lines(table)
+    seeds = ", ".join(str(seed) for seed in subject.seeds.get("bvae_gain", ()))
+    caption = (
+        f"A point: an active latent of a run of the BVAE with gains (seeds {seeds}). Its weights give the posterior"
+        " mean on the way forward, times the gain, and start the decoder on the way back. The strict BVAE has gain 1."
+        " In the optimum of a linear network, probabilistic PCA, the points are on a line: 1 / gain = norm² + noise"
+        " variance. Line: least squares, mean over seeds."
+    )
+    figure, place = page(subject, "Gains of the latents", caption, 3.5)
+    axes = place(0.75, 0.05, WIDTH - 0.9, 3.0)
+    if active.empty:
+        bare(axes, None, message="no active latent of a BVAE with gains")
+        return figure
+    x, y = active["norm"].to_numpy(float) ** 2, 1 / active["gain"].to_numpy(float)
+    look: Look = {"color": ARM_COLOURS["bvae_gain"], "marker": ARM_MARKERS["bvae_gain"], "linestyle": ""}
+    label = f"{len(active)} latents of {active['seed'].nunique()} seeds"
+    axes.plot(x, y, markersize=3.5, alpha=0.7, markeredgewidth=0, label=label, **look)
+    if len(lines):
+        slope, intercept, correlation = lines.mean(axis=0)
+        label = f"{slope:.2f} norm² + {intercept:.1f}, correlation {correlation:.3f}"
+        axes.axline((0, intercept), slope=slope, color="0.35", linestyle="--", linewidth=1, label=label)
+    axes.axhline(1, color=ARM_COLOURS["bvae"], linewidth=1.2, label="strict BVAE")
+    axes.set(xlabel="squared norm of the latent's weights", ylabel="1 / gain of the posterior mean")
+    axes.set(xlim=(0, 1.04 * x.max()), ylim=(0, 1.06 * max(1.0, y.max())))
+    _trim(axes, "both")
+    axes.legend(loc="upper left", framealpha=0.8, edgecolor="none")
     return figure

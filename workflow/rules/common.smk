@@ -134,16 +134,25 @@ def table_file(path, caption=None):
     return in_report(path, name, caption or name, "7 Tables", {"format": suffix})
 
 
+def paths_of_figures(kinds):
+    """The files of some kinds of figures, with the wildcards of FIGURE."""
+    return [
+        f"{STUDY_FOLDER}/figures/{kind}-{FIGURE}.{suffix}"
+        for kind in kinds
+        for suffix in ["svg", "png", *(["csv"] * (kind in bvae.FIGURES_WITH_NUMBERS))]
+    ]
+
+
 def figures_of(kinds):
-    """The files of some kinds of figures. The report shows the svg."""
-    names = {kind: f"{STUDY_FOLDER}/figures/{kind}-{FIGURE}" for kind in kinds}
+    """The output of a rule that draws some kinds of figures. The report shows the svg."""
     place = {
         "data set": "{dataset}",
         "latent dim": "{latent_dim}",
         "recipe": "{recipe}",
     }
-    shown = [
-        in_report(f"{name}.svg", kind, kind, "6 Networks and training", place)
-        for kind, name in names.items()
-    ]
-    return [*shown, *(f"{name}.png" for name in names.values())]
+    outputs = []
+    for path in paths_of_figures(kinds):
+        kind, suffix = Path(path).name.split("-")[0], Path(path).suffix
+        shown = in_report(path, kind, kind, "6 Networks and training", place)
+        outputs.append(shown if suffix == ".svg" else path)
+    return outputs

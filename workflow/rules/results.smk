@@ -13,11 +13,13 @@ CLAIMS = [
     *[f"{STUDY_FOLDER}/claims.{suffix}" for suffix in ["csv", "md", "html"]],
     *[f"{STUDY_FOLDER}/tables/table4.{suffix}" for suffix in SUFFIXES],
 ]
-FIGURES = [
-    f"{STUDY_FOLDER}/figures/{kind}-{FIGURE.format(**group)}.{suffix}"
+KINDS = [  # of figures
+    kind
     for kind in bvae.FIGURES
-    for group in GROUPS
-    for suffix in ["svg", "png"]
+    if kind != "latent_gains" or any(run["arm"] == "bvae_gain" for run in RUNS)
+]
+FIGURES = [
+    path.format(**group) for group in GROUPS for path in paths_of_figures(KINDS)
 ]
 TUNING = [f"{STUDY_FOLDER}/tuning.{suffix}" for suffix in [*SUFFIXES, "svg", "png"]]
 RESULTS = TUNING if STUDY["tuning"] else [*TABLES, *CLAIMS, *FIGURES]
@@ -75,7 +77,7 @@ rule claims:
 
 
 # Many kinds in one job, because they are drawn sooner than torch is imported; the slow one beside it.
-QUICKLY_DRAWN = [kind for kind in bvae.FIGURES if kind != "tsne"]
+QUICKLY_DRAWN = [kind for kind in KINDS if kind != "tsne"]
 
 
 rule figures:

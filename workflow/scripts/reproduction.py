@@ -15,7 +15,7 @@ from matplotlib.figure import Figure
 from bvae import ARMS
 from bvae.claims import load_claims, paired_difference
 from bvae.figures.page import ARM_COLOURS, DPI, save_figure
-from bvae.figures.plots import ARM_MARKERS
+from bvae.figures.plots import ARM_MARKERS, gain_lines
 from bvae.files import InputError, write_text
 from bvae.publish import newest
 from bvae.tables import ARM_NAMES, GROUP, count_of_seeds
@@ -122,7 +122,25 @@ def bounds(*studies: str) -> str:
     return to_markdown(pd.DataFrame(lines))
 
 
-BLOCKS: dict[str, Callable[..., str]] = {block.__name__: block for block in (arms, claims, verdicts, rates, bounds)}
+def gains(*studies: str) -> str:
+    """The line that the gains of the BVAE with gains are on, mean ± standard deviation over seeds."""
+    lines = []
+    for study in studies:
+        for row in read(study, "tables/table1.csv").query("arm == 'bvae_gain'").to_dict("records"):
+            name = "latent_gains-{recipe}-{dataset}-z{latent_dim}".format_map(row)
+            table = read(study, f"figures/{name}.csv")
+            active, found = table[table["active"]], gain_lines(table)
+            line = {"Data set": _name(row), "n": str(len(found)), "Active latents": f"{len(active) / len(found):.1f}"}
+            line["Gains"] = f"{active['gain'].min():.3f} to {active['gain'].max():.2f}"
+            for header, values in zip(("Slope", "Intercept", "Correlation"), found.T, strict=True):
+                line[header] = f"{values.mean():.2f} ± {values.std(ddof=1):.2f}"
+            lines.append(line)
+    return to_markdown(pd.DataFrame(lines))
+
+
+BLOCKS: dict[str, Callable[..., str]] = {
+    block.__name__: block for block in (arms, claims, verdicts, rates, bounds, gains)
+}
 
 
 def fill(page: str) -> str:
