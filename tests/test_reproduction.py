@@ -162,6 +162,24 @@ def test_the_gaps_by_samples_of_z_are_paired_t_over_the_published_runs():
     assert 0.75 < float(thousand) / float(one) < 0.85  # "four fifths"
 
 
+def test_the_gains_are_on_the_line_that_the_page_says():
+    """The table of gains again, by SciPy's own regression on the published points; and the sentence above it."""
+    text = (ROOT / "docs/reproduction.md").read_text()
+    block = re.search(r"<!-- gains ([\w ]+) -->\n(.*?)<!-- end -->", text, re.DOTALL)
+    assert block
+    said = [[cell.strip() for cell in line.strip("|").split("|")] for line in block[2].splitlines()[2:]]
+    for line, study in zip(said, block[1].split(), strict=True):
+        [path] = newest(PUBLISHED)[study].glob("figures/latent_gains-*.csv")
+        active = pd.read_csv(path).query("active")
+        fits = [stats.linregress(found["norm"] ** 2, 1 / found["gain"]) for _, found in active.groupby("seed")]
+        table = pd.DataFrame([(fit.slope, fit.intercept, fit.rvalue) for fit in fits])
+        assert line[1] == str(len(fits)) == str(active["seed"].nunique())
+        assert line[4:] == [f"{table[i].mean():.2f} ± {table[i].std():.2f}" for i in range(3)]
+        if study == "mnist_mlp":
+            assert f"is {table[2].mean():.2f}, and the gains are" in " ".join(text.split())
+            assert [round(1 / active["gain"].max()), round(1 / active["gain"].min())] == [2, 40]
+
+
 def test_the_page_says_what_rates_do_to_the_gap():
     table = pd.read_csv(newest(PUBLISHED)["tuning_resnet"] / "tuning.csv").set_index(["arm", "learning_rate"])["elbo"]
     best = table["vae"].max() - table["bvae"].max()
