@@ -177,7 +177,8 @@ def test_the_gains_are_on_the_line_that_the_page_says():
         assert line[4:] == [f"{table[i].mean():.2f} ± {table[i].std():.2f}" for i in range(3)]
         if study == "mnist_mlp":
             assert f"is {table[2].mean():.2f}, and the gains are" in " ".join(text.split())
-            assert [round(1 / active["gain"].max()), round(1 / active["gain"].min())] == [2, 40]
+            times = f"{1 / active['gain'].max():.0f} to {1 / active['gain'].min():.0f} times smaller"
+            assert all(times in " ".join(page.split()) for page in (text, (ROOT / "README.md").read_text()))
 
 
 def test_the_page_says_what_rates_do_to_the_gap():
