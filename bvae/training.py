@@ -18,7 +18,7 @@ from bvae.seeds import derive_seed
 log = logging.getLogger(__name__)
 
 BFLOAT16_INSTRUCTIONS = ("avx512_bf16", "amx_bf16", "bf16")  # of a CPU, the last of an Arm
-HISTORY_COLUMNS = ("epoch", "elbo", "log_likelihood", "kl", "gradient_norm", "learning_rate")
+HISTORY_COLUMNS = ("epoch", "elbo", "log_likelihood", "kl", "gradient_norm", "learning_rate", "skipped_steps")
 
 
 def pick_device(name: str = "auto") -> torch.device:
@@ -58,10 +58,12 @@ def training_step(
     gradient_clip: float,
     precision: str,
     dataset_size: int,
+    gradient_skip: float = math.inf,
 ) -> Callable[[Tensor, Tensor], tuple[Elbo, Tensor]]:
     """One step of training as a function of uint8 images (n, c, h, w) and noise (k, n, latent_dim).
 
-    It updates the model, and returns the terms of the ELBO and the gradient's norm before clipping.
+    It updates the model, unless the gradient's norm is greater than `gradient_skip` or not finite (Child 2021, arXiv
+    2011.10650), and returns the terms of the ELBO and that norm, before clipping.
     """
     loss_of = OBJECTIVES[objective]
 
@@ -71,7 +73,8 @@ def training_step(
         optimizer.zero_grad()
         loss.backward()
         norm = torch.nn.utils.clip_grad_norm_(model.parameters(), gradient_clip)
-        optimizer.step()
+        if math.isinf(gradient_skip) or norm <= gradient_skip:
+            optimizer.step()
         return terms, norm
 
     return take_step
@@ -88,6 +91,7 @@ def train(
     warmup: float = 0.1,
     weight_decay: float = 0.0,
     gradient_clip: float = math.inf,
+    gradient_skip: float = math.inf,
     objective: str = "elbo",
     beta: float = 1.0,
     samples: int = 1,
@@ -104,10 +108,12 @@ def train(
     draws `samples` of z an image. `warmup` is the share of all steps in which the learning rate rises to
     `learning_rate`; it then falls along a cosine. The state is kept in `resume_path` after a step when the last save is
     `resume_interval` seconds old, and used again only when its `fingerprint` is the same. `progress` shows a bar on a
-    terminal.
+    terminal. With a finite `gradient_skip`, steps whose gradient is longer or not finite are skipped; a history's
+    averages are over the others.
 
     Returns the history (HISTORY_COLUMNS, training averages in nats per image), and None or, when the loss or the
-    gradient of a step was not finite, where and with what training stopped, at the end of that epoch.
+    gradient of a step that was not skipped was not finite, or all steps of an epoch were skipped, where and with what
+    training stopped, at the end of that epoch.
     """
     device = images.device
     batch_size = min(batch_size, len(images))
@@ -134,6 +140,7 @@ def train(
         objective=objective,
         beta=beta,
         gradient_clip=gradient_clip,
+        gradient_skip=gradient_skip,
         precision=precision,
         dataset_size=len(images),
     )
@@ -161,15 +168,17 @@ def train(
             taken += 1
             if resume_path is None or time.monotonic() - saved_at < resume_interval:
                 continue
-            if trace.isfinite().all():
+            if _taken(trace[:, : step + 1], gradient_skip).isfinite().all():
                 part = {"trace": trace[:, : step + 1].clone(), "rate": rate, "noise": noise_generator.get_state()}
                 _write_resume(resume_path, fingerprint, model, optimizer, schedule, history, part)
             saved_at = time.monotonic()
+        counted = _taken(trace, gradient_skip)
         sums = torch.zeros(4, dtype=torch.float64, device=device)
-        for column in trace.unbind(1):
+        for column in counted.unbind(1):
             sums += column
-        elbo, log_likelihood, kl, gradient_norm = (sums / steps).tolist()
-        history.append(dict(zip(HISTORY_COLUMNS, (epoch, elbo, log_likelihood, kl, gradient_norm, rate), strict=True)))
+        elbo, log_likelihood, kl, gradient_norm = (sums / counted.shape[1]).tolist()
+        row = (epoch, elbo, log_likelihood, kl, gradient_norm, rate, steps - counted.shape[1])
+        history.append(dict(zip(HISTORY_COLUMNS, row, strict=True)))
         speed = taken * batch_size / (time.monotonic() - started_at)
         log.info(
             "epoch %d/%d  elbo %.3f  log-likelihood %.3f  kl %.3f nats  gradient %.1f  %.0f images/s",
@@ -179,6 +188,11 @@ def train(
             return history, _divergence(trace, epoch)
     model.eval()
     return history, None
+
+
+def _taken(trace: Tensor, gradient_skip: float) -> Tensor:
+    """The columns of a trace (4, steps) whose steps were not skipped."""
+    return trace if math.isinf(gradient_skip) else trace[:, trace[3] <= gradient_skip]
 
 
 def _divergence(trace: Tensor, epoch: int) -> dict:

@@ -188,6 +188,63 @@ def test_first_step_by_hand(fake, tmp_path, monkeypatch):
         torch.testing.assert_close(after[name], wanted, rtol=1e-5, atol=1e-8)
 
 
+def test_a_step_of_too_long_a_gradient_is_skipped(fake, tmp_path, monkeypatch):
+    """One step of eighteen has its gradient blown up: the run is that of the other seventeen, by hand."""
+    run = make_run(epochs=3)
+
+    def blown_up(factor):
+        steps = 0
+
+        def objective(*args, **kwargs):
+            nonlocal steps
+            steps += 1
+            loss, terms = elbo(*args, **kwargs)
+            return (loss * factor if steps == 9 else loss), terms
+
+        return objective
+
+    elbo, found = training.OBJECTIVES["elbo"], {}
+    for name, factor in (("long", 1e6), ("infinite", math.inf)):
+        monkeypatch.setitem(training.OBJECTIVES, "elbo", blown_up(factor))
+        train_into(make_run(epochs=3, gradient_skip=1e4), fake, tmp_path / name)
+        found[name] = load_run(tmp_path / name)[0].state_dict()
+        history = read_history(tmp_path / name)
+        assert [row["skipped_steps"] for row in history] == [0, 1, 0]
+        assert all(math.isfinite(value) for row in history for value in row.values())
+
+    monkeypatch.setitem(training.OBJECTIVES, "elbo", elbo)
+    seen = seen_by(run, fake, tmp_path / "whole", monkeypatch)
+    model, _ = build_model(run, channels=1, size=8)
+    optimizer = training.build_optimizer(model, 3e-3, 0.01)
+    total = len(seen) + 1
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, 3e-3, total, pct_start=0.1, cycle_momentum=False)
+    for step, (images, noise) in enumerate(seen, start=1):
+        optimizer.zero_grad()
+        elbo(model, images, noise[None], beta=1.0)[0].backward()
+        if step != 9:
+            optimizer.step()
+        schedule.step()
+    for name, parameter in model.state_dict().items():
+        assert torch.equal(found["long"][name], found["infinite"][name])
+        torch.testing.assert_close(found["long"][name], parameter, rtol=1e-4, atol=1e-6)
+
+
+def test_a_limit_that_no_step_exceeds_changes_nothing(fake, tmp_path):
+    train_into(make_run(), fake, tmp_path / "whole")
+    train_into(make_run(gradient_skip=1e9), fake, tmp_path / "limited")
+    whole, limited = (load_run(tmp_path / name)[0].state_dict() for name in ("whole", "limited"))
+    assert all(torch.equal(tensor, limited[name]) for name, tensor in whole.items())
+    assert [row["skipped_steps"] for row in read_history(tmp_path / "limited")] == [0] * 4
+    assert read_history(tmp_path / "whole") == read_history(tmp_path / "limited")
+
+
+def test_an_epoch_of_skipped_steps_is_a_divergence(fake, tmp_path):
+    assert train_run(make_run(gradient_skip=1e-9), fake, tmp_path, device="cpu") == "diverged"
+    assert read_record(tmp_path / "model.safetensors")["status"] == "diverged"
+    [row] = read_history(tmp_path)
+    assert row["skipped_steps"] == 6 and math.isnan(row["elbo"])
+
+
 # --- interrupted ----------------------------------------------------------------------------------------------------
 
 
