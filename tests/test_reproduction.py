@@ -118,6 +118,15 @@ def test_the_short_answer_on_fashion_mnist_says_the_numbers_of_the_picture():
         assert said in text
 
 
+def test_the_page_says_how_many_seeds_of_16_latents_were_lost():
+    table = pd.read_csv(PUBLISHED / "overview.csv").query("study == 'fashion_mlp_z16'").set_index(["arm", "task"])
+    lost = pd.read_csv(newest(PUBLISHED)["fashion_mlp_z16"] / "tables/table1.csv").set_index("arm")["diverged"]
+    assert lost[list(bvae.ARMS)].tolist() == [6, 1, 0, 0]  # "six of ten", "one", "the two VAEs none"
+    strict = table.loc["bvae", "ELBO"]
+    text = " ".join((ROOT / "docs/reproduction.md").read_text().split())
+    assert strict["n"] == 4 and f"their ELBO is {strict['difference']:.2f} nats behind the VAE's" in text
+
+
 def test_the_picture_is_paired_t_over_the_published_runs():
     """Differences and intervals again, by SciPy's own paired interval on the tables of runs."""
     table = pd.read_csv(PUBLISHED / "overview.csv")
