@@ -18,7 +18,7 @@ import bvae
 from bvae import data, protocol, tables
 from bvae.config import check_study, expand_runs, load_schema, run_folder
 from bvae.evaluation import decode_images, interpolation_pairs, posterior_means, prior_samples
-from bvae.figures import FIGURES, draw, page, pictures, plots
+from bvae.figures import FIGURES, NUMBERS, draw, page, pictures, plots
 from bvae.figures.page import find_subject
 from bvae.figures.pictures import Strip, embed, tile
 from bvae.figures.plots import axis_floor, spread
@@ -125,6 +125,7 @@ def shown(picture: np.ndarray, row: int, column: int) -> np.ndarray:
 
 def test_the_names_of_the_figures_are_those_that_the_workflow_asks_for():
     assert tuple(FIGURES) == bvae.FIGURES
+    assert tuple(NUMBERS) == bvae.FIGURES_WITH_NUMBERS
     assert page.ARM_COLOURS.keys() == page.ARM_DASHES.keys() == tables.ARM_NAMES.keys() == set(bvae.ARMS)
     assert plots.ARM_MARKERS.keys() == set(bvae.ARMS)
     looks_of_arms = (page.ARM_COLOURS.values(), page.ARM_DASHES.values(), plots.ARM_MARKERS.values())

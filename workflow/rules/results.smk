@@ -18,9 +18,7 @@ KINDS = [  # of figures
     for kind in bvae.FIGURES
     if kind != "latent_gains" or any(run["arm"] == "bvae_gain" for run in RUNS)
 ]
-FIGURES = [
-    path.format(**group) for group in GROUPS for path in paths_of_figures(KINDS)
-]
+FIGURES = [path.format(**group) for group in GROUPS for path in paths_of_figures(KINDS)]
 TUNING = [f"{STUDY_FOLDER}/tuning.{suffix}" for suffix in [*SUFFIXES, "svg", "png"]]
 RESULTS = TUNING if STUDY["tuning"] else [*TABLES, *CLAIMS, *FIGURES]
 
