@@ -60,7 +60,7 @@ def test_config_readme_says_what_the_schema_says():
     page = (ROOT / "config/README.md").read_text(encoding="utf-8")
     script = load_script("config_page")
     assert script.fill(page) == page
-    assert page.count("\n| `") == 37
+    assert page.count("\n| `") == 38
     assert "| `training.learning_rate` | number > 0, or one for each arm | required | Peak" in page
     assert "| `importance.samples` | list of integers 1 to 1,000,000 | 1, 10, 100, 1000, 5000 |" in page
 
