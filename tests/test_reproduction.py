@@ -150,6 +150,14 @@ def test_the_page_says_how_many_seeds_of_16_latents_were_lost():
     strict = table.loc["bvae", "ELBO"]
     text = " ".join((ROOT / "docs/reproduction.md").read_text().split())
     assert strict["n"] == 4 and f"their ELBO is {strict['difference']:.2f} nats behind the VAE's" in text
+    runs = pd.read_csv(newest(PUBLISHED)["fashion_mlp_z16"] / "tables/runs.csv").query("arm == 'bvae_gain'")
+    worst, *others = runs.dropna(subset="elbo").sort_values("elbo").to_dict("records")
+    behind = np.mean([run["elbo"] for run in others]) - worst["elbo"]
+    [error] = {f"{run['elbo_image_error']:.1f}" for run in others}
+    assert (
+        f"One of the {['eight', 'nine'][len(others) - 7]} runs" in text and f"is {behind:.0f} nats behind them" in text
+    )
+    assert f"over images is {worst['elbo_image_error']:.1f} nats where the others' is {error}" in text
 
 
 def test_the_picture_is_paired_t_over_the_published_runs():

@@ -280,7 +280,8 @@ def gain_table(subject: Subject) -> pd.DataFrame:
             "active": variances > protocol.ACTIVE_UNIT_VARIANCE,
         }
         lines.append(pd.DataFrame(columns))
-    return pd.concat(lines) if lines else pd.DataFrame(columns=["seed", "latent", "norm", "gain", "variance", "active"])
+    names = ["seed", "latent", "norm", "gain", "variance", "active"]
+    return (pd.concat(lines) if lines else pd.DataFrame(columns=names)).astype({"active": bool})
 
 
 def gain_lines(table: pd.DataFrame) -> np.ndarray:
@@ -292,7 +293,7 @@ def gain_lines(table: pd.DataFrame) -> np.ndarray:
     variance s², and a correlation of 1.
     """
     lines = []
-    for _, found in table[table["active"].astype(bool)].groupby("seed"):
+    for _, found in table[table["active"]].groupby("seed"):
         if len(found) >= 3:
             x, y = found["norm"].to_numpy(float) ** 2, 1 / found["gain"].to_numpy(float)
             lines.append([*np.polyfit(x, y, 1), np.corrcoef(x, y)[0, 1]])
@@ -302,7 +303,7 @@ def gain_lines(table: pd.DataFrame) -> np.ndarray:
 def latent_gains(subject: Subject) -> Figure:
     """What the active latents have learned as gains, against the norm of their weights: a line in a linear network."""
     table = gain_table(subject)
-    active, lines = table[table["active"].astype(bool)], gain_lines(table)
+    active, lines = table[table["active"]], gain_lines(table)
     seeds = ", ".join(str(seed) for seed in subject.seeds.get("bvae_gain", ()))
     caption = (
         f"A point: an active latent of a run of the BVAE with gains (seeds {seeds}). Its weights give the posterior"

@@ -152,7 +152,8 @@ def figures_of(kinds):
     }
     outputs = []
     for path in paths_of_figures(kinds):
-        kind, suffix = Path(path).name.split("-")[0], Path(path).suffix
-        shown = in_report(path, kind, kind, "6 Networks and training", place)
-        outputs.append(shown if suffix == ".svg" else path)
+        kind = Path(path).name.split("-")[0]
+        if path.endswith(".svg"):
+            path = in_report(path, kind, kind, "6 Networks and training", place)
+        outputs.append(path)
     return outputs
