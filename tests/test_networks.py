@@ -33,6 +33,7 @@ SHAPES = {  # (channels, pixels) as published; celeba64 as cropped and resized
     "mnist_binarized": (1, 28),
     "mnist_validation": (1, 28),
     "fashion_mnist_validation": (1, 28),
+    "cifar10_jpeg_validation": (3, 32),
     "fashion_mnist": (1, 28),
     "cifar10": (3, 32),
     "cifar10_jpeg": (3, 32),
