@@ -231,6 +231,19 @@ def test_the_page_says_what_rates_do_to_the_gap():
     assert f"the strict BVAE is {best:.2f} nats behind its VAE here; both at 0.0015, {small:.2f}" in text
 
 
+def test_the_page_says_what_skipped_steps_do_on_fashion_mnist():
+    """All arms are best at one rate, at which none diverged; at twice that rate half of the runs did."""
+    without, skipping = (
+        pd.read_csv(newest(PUBLISHED)[study] / "tuning.csv").set_index(["learning_rate", "arm"])
+        for study in ("tuning_fashion_mlp", "tuning_fashion_skip")
+    )
+    assert skipping.query("best").index.tolist() == [(0.004, arm) for arm in bvae.ARMS]
+    assert skipping.loc[0.004, "diverged"].sum() == 0
+    lost = skipping.loc[0.008, "diverged"]
+    assert lost.sum() == 6 and lost["bvae"] == 3 and (lost + skipping.loc[0.008, "n"] == 3).all()
+    assert (without.loc[0.002, "elbo"] == skipping.loc[0.002, "elbo"]).all()  # "are the same runs"
+
+
 def test_pilots_in_the_claims_are_the_published_ones():
     pilots = yaml.safe_load((ROOT / "config/claims.yaml").read_text())["pilots"]
     folders = [folder for study, folder in newest(PUBLISHED).items() if study.startswith("pilot")]
