@@ -244,6 +244,24 @@ def test_the_page_says_what_skipped_steps_do_on_fashion_mnist():
     assert (without.loc[0.002, "elbo"] == skipping.loc[0.002, "elbo"]).all()  # "are the same runs"
 
 
+def test_the_page_says_what_the_activation_does_to_the_gap():
+    silu, relu = (
+        pd.read_csv(newest(PUBLISHED)[study] / "tuning.csv").query("family == @family").groupby("arm")["elbo"].max()
+        for study, family in (("tuning_mlp", "mlp"), ("tuning_relu", "mlp_relu"))
+    )
+    cost, behind = silu - relu, [table["vae"] - table for table in (silu, relu)]
+    assert (cost > 0).all()  # "in which every arm is better"
+    text = " ".join((ROOT / "docs/reproduction.md").read_text().split())
+    for said in (
+        f"with SiLU the strict BVAE is {behind[0]['bvae']:.2f} nats behind its VAE",
+        f"the BVAE with gains {behind[0]['bvae_gain']:.2f};",
+        f"with ReLU the strict BVAE is {behind[1]['bvae']:.2f} behind",
+        f"the BVAE with gains {-behind[1]['bvae_gain']:.2f} ahead",
+        f"ReLU costs the VAE {cost['vae']:.2f} nats and the strict BVAE {cost['bvae']:.2f}.",
+    ):
+        assert said in text
+
+
 def test_pilots_in_the_claims_are_the_published_ones():
     pilots = yaml.safe_load((ROOT / "config/claims.yaml").read_text())["pilots"]
     folders = [folder for study, folder in newest(PUBLISHED).items() if study.startswith("pilot")]
