@@ -185,7 +185,7 @@ def train(
             *(epoch, epochs, elbo, log_likelihood, kl, gradient_norm, speed),
         )
         if not math.isfinite(elbo + gradient_norm):
-            return history, _divergence(trace, epoch)
+            return history, _divergence(trace, epoch, gradient_skip)
     model.eval()
     return history, None
 
@@ -195,12 +195,19 @@ def _taken(trace: Tensor, gradient_skip: float) -> Tensor:
     return trace if math.isinf(gradient_skip) else trace[:, trace[3] <= gradient_skip]
 
 
-def _divergence(trace: Tensor, epoch: int) -> dict:
-    """The first step of an epoch that was not finite, counted from 1, and its values as text: JSON has no NaN."""
+def _divergence(trace: Tensor, epoch: int, gradient_skip: float) -> dict:
+    """The first step of an epoch that was not finite, counted from 1, and its values as text: JSON has no NaN.
+
+    Where all steps were skipped for finite gradients, the first step.
+    """
     step = int((~trace.isfinite().all(dim=0)).int().argmax())
     elbo, _, _, norm = trace[:, step].tolist()
     found = {"epoch": epoch, "step": step + 1, "elbo": str(elbo), "gradient_norm": str(norm)}
-    log.error("diverged in epoch %d, step %d: elbo %s, gradient norm %s", epoch, step + 1, elbo, norm)
+    if _taken(trace, gradient_skip).shape[1]:
+        log.error("diverged in epoch %d, step %d: elbo %s, gradient norm %s", epoch, step + 1, elbo, norm)
+    else:
+        message = "diverged in epoch %d, all of whose %d steps were skipped (gradient_skip: %g); the first: elbo %s, "
+        log.error(f"{message}gradient norm %s", epoch, trace.shape[1], gradient_skip, elbo, norm)
     return found
 
 

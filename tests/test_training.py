@@ -238,8 +238,9 @@ def test_a_limit_that_no_step_exceeds_changes_nothing(fake, tmp_path):
     assert read_history(tmp_path / "whole") == read_history(tmp_path / "limited")
 
 
-def test_an_epoch_of_skipped_steps_is_a_divergence(fake, tmp_path):
+def test_an_epoch_of_skipped_steps_is_a_divergence(fake, tmp_path, caplog):
     assert train_run(make_run(gradient_skip=1e-9), fake, tmp_path, device="cpu") == "diverged"
+    assert "in epoch 1, all of whose 6 steps were skipped (gradient_skip: 1e-09); the first: elbo -" in caplog.text
     assert read_record(tmp_path / "model.safetensors")["status"] == "diverged"
     [row] = read_history(tmp_path)
     assert row["skipped_steps"] == 6 and math.isnan(row["elbo"])
