@@ -13,7 +13,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from bvae import ARMS
-from bvae.claims import load_claims, paired_difference
+from bvae.claims import MINIMUM_SEEDS, load_claims, paired_difference
 from bvae.figures.page import ARM_COLOURS, DPI, save_figure
 from bvae.figures.plots import ARM_MARKERS, gain_lines
 from bvae.files import InputError, write_text
@@ -69,10 +69,7 @@ def arms(*studies: str) -> str:
 def verdicts(*studies: str) -> str:
     """The claims of the paper and what became of them."""
     lines = []
-    every = pd.concat([read(study, "claims.csv") for study in studies])
-    known = every["diverged"] if "diverged" in every else pd.Series(0, every.index)
-    every["diverged"] = known.fillna(0).astype(int)  # not counted before; there were none
-    for row in every.to_dict("records"):
+    for row in pd.concat([read(study, "claims.csv") for study in studies]).to_dict("records"):
         compared = not pd.isna(row["difference"])
         interval = f"{row['difference']:.3g} [{row['interval_95_low']:.3g}, {row['interval_95_high']:.3g}]"
         lines.append(
@@ -156,9 +153,9 @@ def _name(row: dict) -> str:
 
 
 def differences() -> pd.DataFrame:
-    """Each arm against the matched VAE in every published study that has both, with 95 % intervals.
+    """Each arm against the matched VAE in every published study that has both, and seeds enough for a verdict.
 
-    In the unit of its panel, positive where the arm is worse, paired over seeds.
+    In the unit of its panel, positive where the arm is worse, paired over seeds, with 95 % intervals.
     """
     claims = {claim["id"]: claim for claim in load_claims(ROOT / "config/claims.yaml")[0]}
     return pd.DataFrame(
@@ -166,6 +163,7 @@ def differences() -> pd.DataFrame:
         for study, folder in FOLDERS.items()
         if (folder / "claims.csv").exists()
         for _, runs in read(study, "tables/runs.csv").groupby(GROUP, sort=False)
+        if runs["seed"].nunique() >= MINIMUM_SEEDS
         for line in _compared(study, runs[runs["status"] == "finished"], read(study, "claims.csv"), claims)
     )
 
