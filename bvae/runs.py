@@ -20,7 +20,7 @@ from bvae.locks import held_alone
 from bvae.networks import VAE, Layout, plan
 from bvae.objective import build_likelihood
 from bvae.seeds import derive_seed
-from bvae.training import HISTORY_COLUMNS, pick_device, pick_precision, train
+from bvae.training import HISTORY_COLUMNS, computes_in_bfloat16, pick_device, pick_precision, train
 
 log = logging.getLogger(__name__)
 
@@ -67,6 +67,12 @@ def train_run(
     torch.set_num_threads(run.settings["threads"])
     target = pick_device(device)
     precision = pick_precision(run.settings["precision"], target)
+    if precision == "bfloat16" and not computes_in_bfloat16(target):
+        log.warning(
+            "%s has no instructions for bfloat16: training will take several times as long as in float32. To train in"
+            " float32, take `precision: auto` or `float32` in a recipe of another name.",
+            device_name(target),
+        )
     model, layout = build_model(run, channels=dataset.channels, size=dataset.size)
     record = {
         "run": asdict(run),

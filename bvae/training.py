@@ -32,11 +32,15 @@ def pick_precision(name: str, device: torch.device) -> str:
     """`auto` is bfloat16 where the device computes in it, float32 elsewhere."""
     if name != "auto":
         return name
+    return "bfloat16" if computes_in_bfloat16(device) else "float32"
+
+
+def computes_in_bfloat16(device: torch.device) -> bool:
+    """Whether the device has instructions for bfloat16; without them training in it is slower than in float32."""
     if device.type == "cuda":
-        return "bfloat16" if torch.cuda.is_bf16_supported(including_emulation=False) else "float32"
-    instructions: dict = getattr(torch.cpu, "get_capabilities", dict)()  # an older torch does not tell: float32
-    found = any(instructions.get(name) for name in BFLOAT16_INSTRUCTIONS)
-    return "bfloat16" if found else "float32"
+        return torch.cuda.is_bf16_supported(including_emulation=False)
+    instructions: dict = getattr(torch.cpu, "get_capabilities", dict)()  # an older torch does not tell: none
+    return any(instructions.get(name) for name in BFLOAT16_INSTRUCTIONS)
 
 
 def to_batch(images: Tensor) -> Tensor:

@@ -547,6 +547,15 @@ def test_auto_is_bfloat16_on_a_cpu_that_computes_in_it(monkeypatch, instructions
     assert training.pick_precision("auto", CPU) == "float32"
 
 
+@pytest.mark.parametrize(("has", "precision", "warned"), [(0, "bfloat16", 1), (0, "auto", 0), (1, "bfloat16", 0)])
+def test_bfloat16_on_a_cpu_without_it_is_said_to_be_slow(fake, tmp_path, monkeypatch, caplog, has, precision, warned):
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"avx512_bf16": bool(has)}, raising=False)
+    train_into(make_run(precision=precision), fake, tmp_path)
+    found = [record.getMessage() for record in caplog.records if record.levelname == "WARNING"]
+    assert len(found) == warned
+    assert all("no instructions for bfloat16" in line and "`precision: auto`" in line for line in found)
+
+
 def test_history_is_the_average_of_its_epoch(fake, tmp_path, monkeypatch):
     terms, loss_of = [], training.OBJECTIVES["elbo"]
 

@@ -28,6 +28,7 @@ FOLDERS = newest(PUBLISHED)  # by study
 PAGES = ("docs/reproduction.md", "README.md")
 BLOCK = re.compile(r"(?P<head><!-- (?P<name>\w+)(?P<studies>(?: \w+)+) -->\n).*?(?P<end><!-- end -->)", re.DOTALL)
 NAMES = {"mnist": "MNIST", "fashion_mnist": "Fashion-MNIST", "cifar10_jpeg": "CIFAR-10 (JPEG)"}
+VARIANTS = {"mlp_relu": "MLP with ReLU", "mlp-e10": "MLP, 10 epochs", "mlp-e90": "MLP, 90 epochs"}  # recipes
 COLUMNS = {  # of table1.csv: header, decimals, factor
     "reconstruction": ("Reconstruction, nats ↓", 2, 1),
     "elbo": ("ELBO, nats ↑", 2, 1),
@@ -148,7 +149,7 @@ def fill(page: str) -> str:
 
 
 def _name(row: dict) -> str:
-    network = re.sub(r"[-_].*", "", row["recipe"]).replace("mlp", "MLP")
+    network = VARIANTS.get(row["recipe"]) or re.sub(r"[-_].*", "", row["recipe"]).replace("mlp", "MLP")
     return f"{NAMES.get(row['dataset'], row['dataset'])}, {network}, z{row['latent_dim']}"
 
 
