@@ -38,10 +38,11 @@ STEPS = 16  # of one timing of `arms`
 
 
 def recipe(*, threads: int, network: dict | None = None) -> dict:
-    """The recipe of config/mnist.yaml, with another number of threads, or another network."""
+    """The recipe of config/mnist.yaml in the precision of the device, with another number of threads, or network."""
     config = yaml.safe_load((ROOT / "config/mnist.yaml").read_text())
     checked = check_study(config, schema=load_schema(ROOT / "workflow/schemas/config.schema.yaml"), datasets=["mnist"])
-    return checked["recipes"]["resnet-small"] | {"threads": threads} | ({"network": network} if network else {})
+    changed = {"threads": threads, "precision": "auto"} | ({"network": network} if network else {})
+    return checked["recipes"]["resnet-small"] | changed
 
 
 def make_model(arm: str, dataset: data.Dataset, network: dict | None = None) -> VAE:
@@ -326,12 +327,13 @@ def celeba(args: argparse.Namespace) -> dict:
 
 
 def ceilings(args: argparse.Namespace) -> dict:
-    """What the device does at best: GFLOP/s of large products, GB/s of a copy; and what the network asks of it."""
+    """What the device does at best: GFLOP/s of large products in the precisions it computes in, GB/s of a copy."""
     device = pick_device(args.device)
     torch.set_num_threads(args.threads)
     keep_freed_memory()
-    found = {"device": device_name(device), "auto_precision": pick_precision("auto", device)}
-    for precision in ("float32", "bfloat16"):
+    fast = pick_precision("auto", device)
+    found = {"device": device_name(device), "auto_precision": fast}
+    for precision in dict.fromkeys(("float32", fast)):  # without instructions for bfloat16 its products take minutes
         a = torch.randn(2048, 2048, device=device).to(getattr(torch, precision))
         times = [seconds(lambda a=a: a @ a, device) for _ in range(8)]
         found[f"gflops_{precision}"] = 2 * 2048**3 / min(times) / 1e9

@@ -333,17 +333,15 @@ def as_markdown(report: dict, rows: list[Row]) -> str:
         cells = (f"{row.name}, {row.unit}", middle(row.ours), middle(row.theirs), middle(row.ratio), row.goal, verdict)
         lines.append(f"| {' | '.join(cells)} |")
     found = report["ceilings"]
+    gflops = {name.removeprefix("gflops_"): value for name, value in found.items() if name.startswith("gflops_")}
+    products = (f"{value:.0f} GFLOP/s in {precision}" for precision, value in gflops.items())
+    allowed = (f"{1e3 * value / report['mflop_an_image']:,.0f} in {precision}" for precision, value in gflops.items())
     lines += [
         "",
-        f"Ceilings: {found['gflops_float32']:.0f} GFLOP/s in float32 and {found['gflops_bfloat16']:.0f} in bfloat16"
-        f" (products of 2,048 x 2,048 matrices), {found['copy_gb_per_second']:.1f} GB/s (a copy of 256 MiB, read and"
-        f" written). A training step takes {report['mflop_an_image']:.0f} MFLOP an image (multiply-accumulates of both"
-        " directions, twice as many again for the gradients), so that arithmetic alone allows"
-        + " and".join(
-            f" {1e3 * found[f'gflops_{precision}'] / report['mflop_an_image']:,.0f} images/s in {precision}"
-            for precision in ("float32", "bfloat16")
-        )
-        + ".",
+        f"Ceilings: {' and '.join(products)} (products of 2,048 x 2,048 matrices),"
+        f" {found['copy_gb_per_second']:.1f} GB/s (a copy of 256 MiB, read and written). A training step takes"
+        f" {report['mflop_an_image']:.0f} MFLOP an image (multiply-accumulates of both directions, twice as many again"
+        f" for the gradients), so that arithmetic alone allows {' and '.join(allowed)}, images/s.",
         "",
     ]
     return "\n".join(lines)
