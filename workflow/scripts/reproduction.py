@@ -28,7 +28,13 @@ FOLDERS = newest(PUBLISHED)  # by study
 PAGES = ("docs/reproduction.md", "README.md")
 BLOCK = re.compile(r"(?P<head><!-- (?P<name>\w+)(?P<studies>(?: \w+)+) -->\n).*?(?P<end><!-- end -->)", re.DOTALL)
 NAMES = {"mnist": "MNIST", "fashion_mnist": "Fashion-MNIST", "cifar10_jpeg": "CIFAR-10 (JPEG)"}
-VARIANTS = {"mlp_relu": "MLP with ReLU", "mlp-e10": "MLP, 10 epochs", "mlp-e90": "MLP, 90 epochs"}  # recipes
+VARIANTS = {  # by recipe, where its first word does not tell it from another study's on the same data set
+    "mlp_relu": "MLP with ReLU",
+    "mlp_gain": "MLP with gains on every unit",
+    "mlp_skip": "MLP with skipped steps",
+    "mlp-e10": "MLP, 10 epochs",
+    "mlp-e90": "MLP, 90 epochs",
+}
 COLUMNS = {  # of table1.csv: header, decimals, factor
     "reconstruction": ("Reconstruction, nats ↓", 2, 1),
     "elbo": ("ELBO, nats ↑", 2, 1),
