@@ -125,11 +125,14 @@ def judge_cut(first: float, second: float, *, reproduced_from: float, partly_fro
 
 TESTS = {  # what a claim of each test must say, besides id, text, test and arms, and what it may
     "parameter_cut": ({"reproduced_from", "partly_from"}, set()),
-    "matches": ({"metric", "better", "margin"}, {"otherwise", "confirmatory", "task", "only"}),
-    "outperforms": ({"metric", "better", "margin"}, {"otherwise", "confirmatory", "task", "only"}),
+    "matches": ({"metric", "better", "margin"}, {"otherwise", "gaussian", "confirmatory", "task", "only"}),
+    "outperforms": ({"metric", "better", "margin"}, {"otherwise", "gaussian", "confirmatory", "task", "only"}),
     "number": ({"metric", "value", "margin"}, {"task", "only"}),
     "backward_noise": ({"metric"}, {"task", "only"}),
 }
+
+
+LOG_LIKELIHOODS = ("reconstruction", "elbo", "nll")  # of a density their zero hangs on the unit of a pixel
 
 
 def load_claims(path: str | Path) -> tuple[list[dict], list[dict]]:
@@ -200,7 +203,7 @@ def _faults(claim: dict) -> Iterator[str]:
     wanted = 1 if test == "number" else 2
     if len(claim.get("arms", [])) != wanted:
         yield f"wanted {wanted} arm(s), got {claim.get('arms')}"
-    for key in ("metric", "otherwise"):
+    for key in ("metric", "otherwise", "gaussian"):
         if key in claim and claim[key] not in RUN_METRICS:
             yield f"metric '{claim[key]}' is not known. {suggest(claim[key], RUN_METRICS)}"
     if claim.get("better", "lower") not in ("lower", "higher"):
@@ -215,6 +218,11 @@ def _faults(claim: dict) -> Iterator[str]:
         yield (
             f"margin is {margin}, wanted one of absolute: or relative: with a positive number, and pilot_sds: if it is"
             " to be at least so many standard deviations of a pilot"
+        )
+    elif margin and claim.get("metric") in LOG_LIKELIHOODS and "relative" in margin and "gaussian" not in claim:
+        yield (
+            f"'gaussian' is missing: a share of the {claim['metric']} of a density, whose zero hangs on the unit of a"
+            " pixel, is no margin. Name the metric to take under a Gaussian, such as mse_per_pixel"
         )
 
 
@@ -265,6 +273,8 @@ def _measure(claim: dict, rows: list[dict], pilots: Sequence[dict]) -> dict:
     metric = claim.get("metric", "parameters")
     if "otherwise" in claim and not any(row.get(metric) is not None for row in finished):
         metric = claim["otherwise"]
+    if "gaussian" in claim and any(row.get("likelihood") == "gaussian" for row in finished):
+        metric = claim["gaussian"]
     values = {
         arm: {row["seed"]: row[metric] for row in finished if row["arm"] == arm and row.get(metric) is not None}
         for arm in claim["arms"]

@@ -181,6 +181,33 @@ def test_a_verdict_says_how_many_seeds_it_has_lost():
     assert _shown(found["elbo-matches"])["n"] == "6 (3 diverged)"
 
 
+@pytest.mark.parametrize("unit", [1.0, 255.0])
+def test_no_verdict_hangs_on_the_unit_of_a_pixel(unit):
+    """Pixels in another unit add D ln(unit) to -ln p(x|z) of a density: 2 % of it would be any number of nats."""
+    rows = fake_rows(6, shift=3.0, backward=0.2)
+    for row in rows:
+        row |= {"likelihood": "gaussian", "mse_per_pixel": 0.01 * (1.03 if row["arm"] == "bvae" else 1.0)}
+        row["mse_per_pixel"] *= 1 + row["seed"] / 1e4
+        row["reconstruction"] += 3072 * math.log(unit) - 70
+        row["elbo"] -= 3072 * math.log(unit)
+    found = {row["claim"]: row for row in judge_claims(load_claims(CLAIMS)[0], rows, CONTROLS)}
+    for claim, verdict in (("reconstruction-matches", "not reproduced"), ("budget-reconstruction", "not reproduced")):
+        assert (found[claim]["metric"], found[claim]["verdict"]) == ("mse_per_pixel", verdict)
+        assert found[claim]["margin"] == pytest.approx(0.02 * 0.01, rel=1e-3)
+        assert found[claim]["difference"] == pytest.approx(0.03 * 0.01, rel=1e-3)
+    assert (found["elbo-matches"]["metric"], found["elbo-matches"]["margin"]) == ("elbo", 1.0)
+
+
+def test_a_share_of_a_density_is_no_margin(tmp_path):
+    document = yaml.safe_load(CLAIMS.read_text())
+    claim = next(claim for claim in document["claims"] if claim["id"] == "reconstruction-matches")
+    del claim["gaussian"]
+    path = tmp_path / "claims.yaml"
+    path.write_text(yaml.safe_dump(document))
+    with pytest.raises(InputError, match="reconstruction-matches: .*'gaussian' is missing: .*mse_per_pixel"):
+        load_claims(path)
+
+
 def test_a_study_without_an_arm_says_so():
     rows = [row for row in fake_rows(6, shift=0.0, backward=0.2) if row["arm"] == "vae"]
     found = judge_claims(load_claims(CLAIMS)[0], rows, CONTROLS)
