@@ -103,7 +103,8 @@ def load_inception(weights: Path, device: torch.device) -> nn.Module:
     check_inception_weights(weights)
     from torch_fidelity.feature_extractor_inceptionv3 import FeatureExtractorInceptionV3
 
-    extractor = FeatureExtractorInceptionV3("inception", ["2048"], feature_extractor_weights_path=str(weights))
+    features = [str(protocol.INCEPTION_FEATURES)]
+    extractor = FeatureExtractorInceptionV3("inception", features, feature_extractor_weights_path=str(weights))
     return extractor.to(device).eval()
 
 

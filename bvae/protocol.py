@@ -1,7 +1,8 @@
 """The numbers that a reader must know to read a metric, in one place. They are part of every table's protocol."""
 
 FRECHET_IMAGES = 10_000  # generated images at most, against as many test images; never compare across n
-FID_MINIMUM_IMAGES = 2_049  # 2,048 features: with fewer images the covariance is singular
+INCEPTION_FEATURES = 2_048  # of its last pooling
+FID_MINIMUM_IMAGES = 2_049  # one more than features: with fewer the covariance is singular
 FID_MINIMUM_SIZE = 28  # pixels: Inception sees images resized to 299, which says little about smaller ones
 INCEPTION_WEIGHTS = "resources/weights/weights-inception-2015-12-05-6726825d.pth"
 INCEPTION_SHA256 = "6726825d"  # the first digits of the weights' SHA-256, as their name gives them

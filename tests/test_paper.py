@@ -14,6 +14,8 @@ import yaml
 from workflow_runner import make_checkout, run_in, snakemake
 
 import bvae
+from bvae import protocol
+from bvae.features import extract, load_inception
 
 
 def random_inception_weights(path: Path) -> None:
@@ -26,11 +28,22 @@ def random_inception_weights(path: Path) -> None:
     torch.save(network.state_dict(), path)
 
 
+def test_inception_gives_2048_features_of_any_image(tmp_path, monkeypatch):
+    weights = tmp_path / "weights.pth"
+    random_inception_weights(weights)
+    monkeypatch.setattr(protocol, "INCEPTION_SHA256", "")
+    network = load_inception(weights, torch.device("cpu"))
+    images = torch.randint(0, 256, (2, 1, 28, 28), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+    grey, colour = (extract(network, shown, torch.device("cpu")) for shown in (images, images.expand(-1, 3, -1, -1)))
+    assert grey.shape == (2, 2048) and grey.isfinite().all() and (grey[0] != grey[1]).any()
+    assert (grey == colour).all()  # a grey image is one of three equal channels
+
+
 def test_paper_study_is_executed(tmp_path):
     """config/paper.yaml with its own networks, four fake data sets in their published formats, and one step an epoch.
 
-    The limits below which a metric is left empty, the length of timings and the number of interpolated paths are
-    lowered for this test alone, by a sitecustomize module.
+    The limits below which a metric is left empty, the layer of Inception whose features are compared, the length of
+    timings and the number of interpolated paths are lowered for this test alone, by a sitecustomize module.
     """
     plan, mirror = make_checkout(tmp_path), tmp_path / "mirror"
     mirror.mkdir()
@@ -42,7 +55,7 @@ def test_paper_study_is_executed(tmp_path):
     (tmp_path / "patch").mkdir()
     (tmp_path / "patch/sitecustomize.py").write_text(
         "try:\n    import bvae.protocol as p\nexcept ImportError:\n    pass\nelse:\n"
-        "    p.FID_MINIMUM_IMAGES = 8\n    p.INCEPTION_SHA256 = ''\n"
+        "    p.FID_MINIMUM_IMAGES = 8\n    p.INCEPTION_SHA256 = ''\n    p.INCEPTION_FEATURES = 64\n"
         "    p.CLASSIFIER_IMAGES_PER_FEATURE = 1\n    p.CLASSIFIER_STEPS = 2\n"
         "    p.COST_ROUNDS = 1\n    p.COST_SECONDS = 1e-4\n    p.PATH_PAIRS = 3\n"
     )
