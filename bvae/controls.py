@@ -18,9 +18,9 @@ from bvae.training import to_batch
 
 
 def _for_controls(dataset: Dataset) -> Dataset:
-    """The data set, with CONTROL_IMAGES training images by a fixed draw if images have above CONTROL_VALUES values."""
+    """The data set, with CONTROL_IMAGES training images by a fixed draw if its images are large."""
     count = len(dataset.train_images)
-    if math.prod(dataset.shape) <= protocol.CONTROL_VALUES or count <= protocol.CONTROL_IMAGES:
+    if not _is_large(dataset) or count <= protocol.CONTROL_IMAGES:
         return dataset
     generator = torch.Generator().manual_seed(derive_seed(dataset.name, "control images"))
     index = torch.randperm(count, generator=generator)[: protocol.CONTROL_IMAGES]
@@ -28,6 +28,10 @@ def _for_controls(dataset: Dataset) -> Dataset:
         name: tensor[index] for name, tensor in dataset.tensors().items() if name.startswith("train_")
     }
     return replace(dataset, **train)
+
+
+def _is_large(dataset: Dataset) -> bool:
+    return math.prod(dataset.shape) > protocol.CONTROL_VALUES
 
 
 def evaluate_controls(dataset: Dataset) -> dict:
@@ -41,7 +45,9 @@ def evaluate_controls(dataset: Dataset) -> dict:
     row["mean_image_mse_per_pixel"] = float(mse_per_pixel(test, train.mean(0).expand_as(test)).mean())
     if labels is not None:
         train_pixels, test_pixels = (images.flatten(1).double().numpy() for images in (train, test))
-        found = linear_probe(train_pixels, labels[0], test_pixels, labels[1], identity=dataset.name)
+        strengths = protocol.CONTROL_STRENGTHS if _is_large(dataset) else protocol.PROBE_STRENGTHS
+        pixels = (train_pixels, labels[0], test_pixels, labels[1])
+        found = linear_probe(*pixels, identity=dataset.name, strengths=strengths)
         row |= {f"probe_{name}_raw_pixels": value for name, value in found.items()}
         row |= {f"majority_{name}": value for name, value in majority_baseline(*labels).items()}
     return row

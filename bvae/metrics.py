@@ -198,15 +198,21 @@ def importance_sweep(log_weights: Tensor, samples: Sequence[int]) -> dict[str, f
 
 
 def linear_probe(
-    train: NDArray, train_labels: NDArray, test: NDArray, test_labels: NDArray, *, identity: str
+    train: NDArray,
+    train_labels: NDArray,
+    test: NDArray,
+    test_labels: NDArray,
+    *,
+    identity: str,
+    strengths: Sequence[float] = protocol.PROBE_STRENGTHS,
 ) -> dict[str, Any]:
     """Logistic regression on features (n, d) with class labels (n,), or 0/1 attributes (n, k), one probe each.
 
     Features are standardised by the training images: a probe then depends neither on the scale that an arm gives its
     latents nor on the steps of a solver that has not converged, as one on latents of very different scales has not.
 
-    The strength C is the one of PROBE_STRENGTHS with the best accuracy on held-out training images (drawn by a seed
-    from `identity`); the probe is then fitted on all training images and scored once on the test images.
+    The strength C is the one of `strengths`, ascending, with the best accuracy on held-out training images (drawn by a
+    seed from `identity`); the probe is then fitted on all training images and scored once on the test images.
 
     Returns the chosen `c` and `accuracy`, in [0, 1]: for attributes the mean of their balanced accuracies, with
     `accuracy_per_attribute`, and `unbalanced_accuracy`, the plain share of right answers over all of them.
@@ -219,9 +225,9 @@ def linear_probe(
         predicted = _fit_and_predict(train[search], train_labels[search], train[validation], c)
         return _scores(predicted, train_labels[validation])["accuracy"]
 
-    strengths = protocol.PROBE_STRENGTHS[::-1]  # the weakest penalties take longest: they start first
-    accuracies = dict(zip(strengths, side_by_side(held_out_accuracy, strengths), strict=True))
-    best_c = max(protocol.PROBE_STRENGTHS, key=accuracies.__getitem__)  # the first, and smallest, of equals
+    slowest_first = strengths[::-1]  # the weakest penalties
+    accuracies = dict(zip(slowest_first, side_by_side(held_out_accuracy, slowest_first), strict=True))
+    best_c = max(strengths, key=accuracies.__getitem__)  # the first, and smallest, of equals
     (predicted,) = side_by_side(lambda c: _fit_and_predict(train, train_labels, test, c), [best_c])
     return {"c": best_c} | _scores(predicted, test_labels)
 

@@ -28,6 +28,7 @@ PROBE_VALIDATION_IMAGES = 5_000  # training images held out to choose C, a sixth
 PROBE_SEARCH_IMAGES = 20_000  # training images that the search for C fits on; the final fit takes all
 CONTROL_IMAGES = 20_000  # training images of the controls on pixels, where an image has more values than the next line
 CONTROL_VALUES = 1_000
+CONTROL_STRENGTHS = PROBE_STRENGTHS[:4]  # of the probe on so many values: weaker penalties lose, and take an hour
 FIGURE_IMAGES = 10
 TSNE_IMAGES = 2_000
 TSNE_PERPLEXITY = 30

@@ -613,6 +613,8 @@ def test_controls_on_large_images_see_a_fixed_draw_of_them(fake, monkeypatch):
     assert row["mean_image_mse_per_pixel"] != whole["mean_image_mse_per_pixel"]
     assert row["probe_accuracy_raw_pixels"] == 1.0  # images and labels stay together
     assert evaluate_pca(fake, 5)["train_images"] == 80
+    monkeypatch.setattr(protocol, "CONTROL_STRENGTHS", (3.0,))
+    assert evaluate_controls(fake)["probe_c_raw_pixels"] == 3.0  # strengths of their own
 
 
 def test_pca_is_that_of_the_singular_value_decomposition(fake):
