@@ -233,6 +233,42 @@ def test_the_page_says_how_many_latents_the_residual_networks_use():
         assert distance.idxmin() == few["seed"]  # "the nearest to the VAE in every task"
 
 
+def test_the_page_describes_cifar10_jpeg():
+    """Three seeds decide nothing: means over them, and that every verdict but the parameters' is left open."""
+    folder = newest(PUBLISHED)["cifar10_jpeg"]
+    runs = pd.read_csv(folder / "tables/runs.csv")
+    assert (runs["status"] == "finished").all() and (runs.groupby("arm")["seed"].nunique() == 3).all()
+    judged = pd.read_csv(folder / "claims.csv").set_index("claim")["verdict"]
+    assert judged.pop("parameter-cut") == "reproduced" and set(judged) == {"inconclusive"}
+    of_arm = runs.groupby("arm").mean(numeric_only=True)
+    strict, gain, vae, narrow = (of_arm.loc[arm] for arm in bvae.ARMS)
+    elbo = runs.pivot(index="seed", columns="arm", values="elbo")
+    share, least = 100 * strict["parameters"] / vae["parameters"], (elbo["bvae"] - elbo["vae"]).min()
+    nats = {name: abs(arm["elbo"] - vae["elbo"]) for name, arm in of_arm.iterrows()}
+    smaller = 100 * (1 - strict[["mse_per_pixel", "fd_classifier_interpolations", "fd_classifier_samples"]] / vae)
+    page, readme = (" ".join((ROOT / name).read_text().split()) for name in ("docs/reproduction.md", "README.md"))
+    for said in (
+        f"At {share:.1f} % of the parameters the strict BVAE has the higher ELBO, by {nats['bvae']:.0f} nats on average"
+        f" and by {least:.0f} or more at each seed, with a squared error that is {smaller['mse_per_pixel']:.0f} %"
+        f" smaller; the Fréchet distance of its midpoints is {smaller['fd_classifier_interpolations']:.0f} % smaller,"
+        f" too, that of its samples {-smaller['fd_classifier_samples']:.0f} % greater",
+        f"its probe {100 * abs(strict['probe_accuracy'] - vae['probe_accuracy']):.2f} points worse",
+        f"it is ahead by {nats['bvae_gain']:.0f} nats, and the narrow VAE is {nats['vae_narrow']:.0f} behind",
+        f"send {vae['kl']:.0f} and {narrow['kl']:.0f} nats through their latents where the BVAEs send"
+        f" {strict['kl']:.0f} and {gain['kl']:.0f}",
+    ):
+        assert said in page
+    assert strict["probe_accuracy"] < vae["probe_accuracy"]
+    assert f"by {nats['bvae']:.0f} nats, a squared error {smaller['mse_per_pixel']:.0f} % smaller" in readme
+    assert least > 0 and gain["elbo"] > vae["elbo"] > narrow["elbo"]
+    assert f"{smaller['fd_classifier_interpolations']:.0f} % nearer to the test images" in readme
+    assert f"samples {-smaller['fd_classifier_samples']:.0f} % farther" in readme
+    rates = pd.read_csv(newest(PUBLISHED)["tuning_cifar10_jpeg"] / "tuning.csv").query("learning_rate < 0.01")
+    held_out = rates.pivot(index="learning_rate", columns="arm", values="elbo")
+    ahead = held_out[["bvae", "bvae_gain"]].min(axis=1) - held_out[["vae", "vae_narrow"]].max(axis=1)
+    assert len(ahead) == 3 and f"by {ahead.min():.0f} nats and more" in page
+
+
 def test_the_picture_is_paired_t_over_the_published_runs():
     """Differences and intervals again, by SciPy's own paired interval on the tables of runs."""
     table = pd.read_csv(PUBLISHED / "overview.csv")
