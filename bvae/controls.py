@@ -45,7 +45,7 @@ def evaluate_controls(dataset: Dataset) -> dict:
     row["mean_image_mse_per_pixel"] = float(mse_per_pixel(test, train.mean(0).expand_as(test)).mean())
     if labels is not None:
         train_pixels, test_pixels = (images.flatten(1).double().numpy() for images in (train, test))
-        strengths = protocol.CONTROL_STRENGTHS if _is_large(dataset) else protocol.PROBE_STRENGTHS
+        strengths = protocol.CONTROL_STRENGTHS if _is_large(dataset) else ()
         pixels = (train_pixels, labels[0], test_pixels, labels[1])
         found = linear_probe(*pixels, identity=dataset.name, strengths=strengths)
         row |= {f"probe_{name}_raw_pixels": value for name, value in found.items()}

@@ -204,15 +204,16 @@ def linear_probe(
     test_labels: NDArray,
     *,
     identity: str,
-    strengths: Sequence[float] = protocol.PROBE_STRENGTHS,
+    strengths: Sequence[float] = (),
 ) -> dict[str, Any]:
     """Logistic regression on features (n, d) with class labels (n,), or 0/1 attributes (n, k), one probe each.
 
     Features are standardised by the training images: a probe then depends neither on the scale that an arm gives its
     latents nor on the steps of a solver that has not converged, as one on latents of very different scales has not.
 
-    The strength C is the one of `strengths`, ascending, with the best accuracy on held-out training images (drawn by a
-    seed from `identity`); the probe is then fitted on all training images and scored once on the test images.
+    The strength C is the one of `strengths`, ascending and PROBE_STRENGTHS if there are none, with the best accuracy on
+    held-out training images (drawn by a seed from `identity`); the probe is then fitted on all training images and
+    scored once on the test images.
 
     Returns the chosen `c` and `accuracy`, in [0, 1]: for attributes the mean of their balanced accuracies, with
     `accuracy_per_attribute`, and `unbalanced_accuracy`, the plain share of right answers over all of them.
@@ -225,6 +226,7 @@ def linear_probe(
         predicted = _fit_and_predict(train[search], train_labels[search], train[validation], c)
         return _scores(predicted, train_labels[validation])["accuracy"]
 
+    strengths = strengths or protocol.PROBE_STRENGTHS
     slowest_first = strengths[::-1]  # the weakest penalties
     accuracies = dict(zip(slowest_first, side_by_side(held_out_accuracy, slowest_first), strict=True))
     best_c = max(strengths, key=accuracies.__getitem__)  # the first, and smallest, of equals
