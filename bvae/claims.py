@@ -219,10 +219,15 @@ def _faults(claim: dict) -> Iterator[str]:
             f"margin is {margin}, wanted one of absolute: or relative: with a positive number, and pilot_sds: if it is"
             " to be at least so many standard deviations of a pilot"
         )
-    elif margin and claim.get("metric") in LOG_LIKELIHOODS and "relative" in margin and "gaussian" not in claim:
+    elif margin and "relative" in margin and claim.get("metric") in LOG_LIKELIHOODS and "gaussian" not in claim:
         yield (
             f"'gaussian' is missing: a share of the {claim['metric']} of a density, whose zero hangs on the unit of a"
             " pixel, is no margin. Name the metric to take under a Gaussian, such as mse_per_pixel"
+        )
+    elif margin and "absolute" in margin and "gaussian" in claim:
+        yield (
+            f"'gaussian' stands beside an absolute margin, which is in the unit of {claim.get('metric')} and not of"
+            f" {claim['gaussian']}. Wanted a relative one, or no 'gaussian'"
         )
 
 

@@ -2,7 +2,7 @@
 
 FRECHET_IMAGES = 10_000  # generated images at most, against as many test images; never compare across n
 INCEPTION_FEATURES = 2_048  # of its last pooling
-FID_MINIMUM_IMAGES = 2_049  # one more than features: with fewer the covariance is singular
+FID_MINIMUM_IMAGES = INCEPTION_FEATURES + 1  # with fewer the covariance is singular
 FID_MINIMUM_SIZE = 28  # pixels: Inception sees images resized to 299, which says little about smaller ones
 INCEPTION_WEIGHTS = "resources/weights/weights-inception-2015-12-05-6726825d.pth"
 INCEPTION_SHA256 = "6726825d"  # the first digits of the weights' SHA-256, as their name gives them
@@ -28,7 +28,7 @@ PROBE_VALIDATION_IMAGES = 5_000  # training images held out to choose C, a sixth
 PROBE_SEARCH_IMAGES = 20_000  # training images that the search for C fits on; the final fit takes all
 CONTROL_IMAGES = 20_000  # training images of the controls on pixels, where an image has more values than the next line
 CONTROL_VALUES = 1_000
-CONTROL_STRENGTHS = PROBE_STRENGTHS[:4]  # of the probe on so many values: weaker penalties lose, and take an hour
+CONTROL_STRENGTHS = PROBE_STRENGTHS[:4]  # of the probe on so many values: weaker penalties take longer than all else
 FIGURE_IMAGES = 10
 TSNE_IMAGES = 2_000
 TSNE_PERPLEXITY = 30
