@@ -4,6 +4,7 @@ import json
 import re
 import subprocess
 import sys
+from itertools import combinations
 from pathlib import Path
 
 import numpy as np
@@ -311,6 +312,34 @@ def test_the_gaps_by_samples_of_z_are_paired_t_over_the_published_runs():
     one, thousand = (strict[at].split()[0] for at in (1, 4))
     assert f"{one} nats behind its VAE at K = 1 and still {thousand} at K = 1,000" in " ".join(text.split())
     assert 0.75 < float(thousand) / float(one) < 0.85  # "four fifths"
+
+
+def test_the_page_says_what_five_of_ten_seeds_decide():
+    """Of its table, what the text says; and the row of the ELBO, which no other claim corrects, by SciPy's interval."""
+    text = (ROOT / "docs/reproduction.md").read_text()
+    block = re.search(r"<!-- seeds (\w+) (\w+) -->\n(.*?)<!-- end -->", text, re.DOTALL)
+    assert block
+    lines = [[cell.strip("* ") for cell in line.strip("|").split("|")] for line in block[3].splitlines()[2:]]
+    counts = np.array([[int(number) for number in line[3:]] for line in lines])
+    final = np.array([["reproduced", "inconclusive", "not reproduced"].index(line[2]) for line in lines])
+    assert len(lines) == 18 and (counts.sum(axis=1) == 252).all()
+    decided = final != 1
+    contrary = counts[decided, 2 - final[decided]].sum()
+    left_open, sooner = counts[decided, 1].sum(), counts[~decided][:, [0, 2]].sum()
+    said = " ".join(text.split())
+    assert f"of {counts.sum():,} verdicts {contrary} contradicts" in said
+    assert f"{left_open:,} are inconclusive where ten seeds decide. {sooner} decide what ten leave open" in said
+    for study, line in zip(block.group(1, 2), [line for line in lines if "ELBO" in line[0]], strict=True):
+        elbo = pd.read_csv(newest(PUBLISHED)[study] / "tables/runs.csv").pivot(
+            index="seed", columns="arm", values="elbo"
+        )
+        worse = np.array(list(combinations(elbo["vae"] - elbo["bvae"], 5)))
+        low, high = stats.ttest_1samp(worse, 0, axis=1).confidence_interval(0.9)
+        assert [int(number) for number in line[3:]] == [
+            (high <= 1).sum(),
+            ((low <= 1) & (high > 1)).sum(),
+            (low > 1).sum(),
+        ]
 
 
 def test_the_gains_are_on_the_line_that_the_page_says():

@@ -7,13 +7,14 @@ NAME being one of BLOCKS; everything else there is written by hand. The picture 
 import re
 from collections.abc import Callable, Iterator
 from functools import partial
+from itertools import combinations
 from pathlib import Path
 
 import pandas as pd
 from matplotlib.figure import Figure
 
 from bvae import ARMS
-from bvae.claims import MINIMUM_SEEDS, load_claims, paired_difference
+from bvae.claims import MINIMUM_SEEDS, judge_claims, load_claims, paired_difference
 from bvae.figures.page import ARM_COLOURS, DPI, save_figure
 from bvae.figures.plots import ARM_MARKERS, gain_lines
 from bvae.files import InputError, write_text
@@ -142,8 +143,30 @@ def gains(*studies: str) -> str:
     return to_markdown(pd.DataFrame(lines))
 
 
+def seeds(*studies: str) -> str:
+    """What fewer seeds would have said: how many of all choices of five of a study's seeds give which verdict."""
+    every, pilots = load_claims(ROOT / "config/claims.yaml")
+    compared = [claim for claim in every if claim["test"] in ("matches", "outperforms") and "vae" in claim["arms"]]
+    lines = []
+    for study in studies:
+        runs, final = read(study, "tables/runs.csv"), read(study, "claims.csv").set_index("claim")["verdict"]
+        controls: dict[str, dict] = {dataset: {} for dataset in runs["dataset"]}
+        found: dict[str, list[str]] = {claim["id"]: [] for claim in compared}
+        for chosen in combinations(sorted(runs["seed"].unique()), MINIMUM_SEEDS):
+            rows = runs[runs["seed"].isin(chosen)].to_dict("records")
+            for entry in judge_claims(compared, rows, controls, pilots):
+                found[entry["claim"]].append(entry["verdict"])
+        for claim in compared:
+            name, verdicts = claim["id"], found[claim["id"]]
+            line = {"Claim": claim["text"], "Data set": _name(runs.iloc[0]), "All seeds": f"**{final[name]}**"}
+            for verdict in ("reproduced", "inconclusive", "not reproduced"):
+                line[f"Five: {verdict}"] = str(verdicts.count(verdict))
+            lines.append(line)
+    return to_markdown(pd.DataFrame(lines))
+
+
 BLOCKS: dict[str, Callable[..., str]] = {
-    block.__name__: block for block in (arms, claims, verdicts, rates, bounds, gains)
+    block.__name__: block for block in (arms, claims, verdicts, rates, bounds, gains, seeds)
 }
 
 
