@@ -486,6 +486,43 @@ def test_the_short_answer_on_relu_says_the_numbers_of_the_picture():
     assert [judged[f"budget-{task}"] for task in ("reconstruction", "elbo")] == ["reproduced"] * 2
 
 
+def test_the_page_says_what_the_training_length_does_to_the_gap():
+    """Two studies that differ in nothing but the epochs, over the seeds that both have: SciPy's paired intervals."""
+    studies, gaps = {"mnist_mlp_e10": "mlp-e10", "mnist_mlp": "mlp"}, []
+    recipes = [check(read_yaml(ROOT / f"config/{study}.yaml"))["recipes"][studies[study]] for study in studies]
+    for arm in bvae.ARMS:
+        few, many = (training_settings(recipe, arm) for recipe in recipes)
+        assert (few["training"].pop("epochs"), many["training"].pop("epochs")) == (10, 30)
+        assert few == many
+    for study in studies:
+        runs = pd.read_csv(newest(PUBLISHED)[study] / "tables/runs.csv").query("seed < 5 and status == 'finished'")
+        elbo = runs.pivot(index="seed", columns="arm", values="elbo")
+        assert elbo.notna().all(axis=None) and len(elbo) == 5
+        gaps.append(elbo["vae"].to_numpy()[:, None] - elbo[["bvae", "bvae_gain", "vae_narrow"]])
+    after_10, after_30 = gaps
+    change = after_10 - after_30
+    low, high = stats.ttest_1samp(change, 0, axis=0).confidence_interval(0.95)
+    said = {
+        arm: [f"{number:.2f}" for number in (after_10[arm].mean(), after_30[arm].mean(), change[arm].mean(), *ends)]
+        for arm, *ends in zip(change, low, high, strict=True)
+    }
+    strict, gain, narrow = (said[arm] for arm in ("bvae", "bvae_gain", "vae_narrow"))
+    runs = pd.read_csv(newest(PUBLISHED)["mnist_mlp_e10"] / "tables/runs.csv")
+    ranges = [
+        "{:.0f} to {:.0f}".format(*runs[runs["arm"].isin(arms)]["fd_classifier_interpolations"].agg(["min", "max"]))
+        for arms in (("bvae", "vae_narrow"), ("bvae_gain", "vae"))
+    ]
+    text = " ".join((ROOT / "docs/reproduction.md").read_text().split())
+    for sentence in (
+        f"the strict BVAE is {strict[0]} nats behind its VAE after 10 epochs and {strict[1]} after 30"
+        f" ({strict[2]} less, 95 % interval {strict[3]} to {strict[4]})",
+        f"the BVAE with gains {gain[0]} and {gain[1]} ({gain[2]} less, {gain[3]} to {gain[4]})",
+        f"The narrow VAE is {narrow[0]} and {narrow[1]} nats behind ({narrow[2]}, {narrow[3]} to {narrow[4]})",
+        f"it is {ranges[0]} in the runs of the strict BVAE and the narrow VAE, whose rate is 0.008, and {ranges[1]} in",
+    ):
+        assert sentence in text
+
+
 def test_the_page_says_what_gains_on_every_unit_do_to_the_gap():
     without, with_gains = best_of_each_arm("tuning_mlp", "mlp"), best_of_each_arm("tuning_gain", "mlp_gain")
     before, after = (table["vae"] - table for table in (without, with_gains))
