@@ -157,10 +157,9 @@ def seeds(*studies: str) -> str:
             for entry in judge_claims(compared, rows, controls, pilots):
                 found[entry["claim"]].append(entry["verdict"])
         for claim in compared:
-            name, verdicts = claim["id"], found[claim["id"]]
-            line = {"Claim": claim["text"], "Data set": _name(runs.iloc[0]), "All seeds": f"**{final[name]}**"}
+            line = {"Claim": claim["text"], "Data set": _name(runs.iloc[0]), "All seeds": f"**{final[claim['id']]}**"}
             for verdict in ("reproduced", "inconclusive", "not reproduced"):
-                line[f"Five: {verdict}"] = str(verdicts.count(verdict))
+                line[f"Five: {verdict}"] = str(found[claim["id"]].count(verdict))
             lines.append(line)
     return to_markdown(pd.DataFrame(lines))
 
