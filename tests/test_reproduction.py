@@ -577,6 +577,7 @@ def test_the_page_says_what_six_seeds_of_gains_on_every_unit_do():
     ):
         assert said in page
     assert f"reconstruction, ELBO ({gain['ELBO']:.2f} nats behind) and probe" in readme
+    assert f"its samples are {strict['Generation, FD']:.0f} % farther from the test images than its VAE's" in readme
 
 
 def test_pilots_in_the_claims_are_the_published_ones():
