@@ -8,7 +8,7 @@ ifneq ($(shell test -w "$$HOME" && echo yes),yes) # Snakemake caches there
 export XDG_CACHE_HOME ?= $(CURDIR)/.snakemake/cache
 endif
 
-.PHONY: quick mnist report test lint lock benchmark torture docs-check slurm audit docs reproduction clean
+.PHONY: quick mnist report test test-all coverage lint lock benchmark torture mutation docs-check slurm audit docs reproduction clean
 .DEFAULT_GOAL := quick
 
 # The stamp holds the lock that was installed: an unchanged lock is not installed again.
@@ -33,8 +33,17 @@ report: .venv/installed.lock ## a study as one page: make report STUDY=mnist mak
 	python -m snakemake --configfile config/$(STUDY).yaml -q progress rules host reason
 	python -m snakemake --configfile config/$(STUDY).yaml --report results/studies/$(STUDY)/report.html
 
-test: .venv/installed.lock ## on two cores, a file of tests at a time on each
-	python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
+test: .venv/installed.lock ## the tests but the slow ones, on all cores
+	python -m pytest -n auto --dist worksteal -m "not slow"
+
+test-all: .venv/installed.lock ## all tests
+	python -m pytest -n auto --dist worksteal
+
+coverage: .venv/installed.lock ## line and branch coverage of bvae/ by `make test`
+	$(call install_extra,coverage)
+	rm -rf .coverage && mkdir .coverage
+	python -m coverage run -m pytest -n auto --dist worksteal -m "not slow" -q
+	python -m coverage combine -q && python -m coverage report
 
 lint: .venv/installed.lock
 	python -m ruff check .
@@ -55,16 +64,19 @@ reproduction: .venv/installed.lock ## the numbers of docs/reproduction.md and RE
 	python -m workflow.scripts.reproduction
 
 torture: .venv/installed.lock ## the quick study, killed 30 times at random moments, then 12 times in peace with 1 to 4 jobs: the same bytes
-	PYTHONPATH=. python tests/torture.py
+	PYTHONPATH=.:tests python tools/torture.py
 
 docs-check: .venv/installed.lock ## what the pages say: links, quotations, examples, and every command of the README from a fresh clone
 	python -m pytest -q tests/test_docs.py tests/test_project.py tests/test_library.py bvae
 	test -x .venv/check/bin/rocrate-validator || { python -m venv .venv/check && .venv/check/bin/python -m pip install --disable-pip-version-check -q cffconvert==2.0.0 roc-validator==0.13.0 rocrate==0.16.0; }
-	PYTHONPATH=. python tests/docs_check.py
+	PYTHONPATH=.:tests python tools/docs_check.py
+
+mutation: .venv/installed.lock ## ten lines that numbers rest on, broken one at a time: a test must fail each time
+	python tools/mutation.py
 
 slurm: .venv/installed.lock ## the quick study through a SLURM of one node, as root with Debian's slurm-wlm and munge
 	$(call install_extra,slurm)
-	PYTHONPATH=. python tests/slurm.py
+	PYTHONPATH=.:tests python tools/slurm.py
 
 audit: .venv/installed.lock ## known vulnerabilities of the locked versions
 	test -x .venv/audit/bin/pip-audit || { python -m venv .venv/audit && .venv/audit/bin/python -m pip install --disable-pip-version-check -q pip-audit==2.10.1; }

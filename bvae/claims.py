@@ -45,7 +45,9 @@ class Difference:
     p_margin: float  # one-sided p, if the first arm were worse by just the margin
 
 
-def paired_difference(first: Sequence[float], second: Sequence[float], *, better: str, margin: float) -> Difference:
+def paired_difference(
+    first: Sequence[float], second: Sequence[float], *, better: str, margin: float, bootstrap: bool = True
+) -> Difference:
     """Compare two arms seed by seed; `better` is "lower" or "higher", `margin` positive and in the metric's unit."""
     sign = 1 if better == "lower" else -1
     worse = sign * (np.asarray(first, float) - np.asarray(second, float))
@@ -63,7 +65,7 @@ def paired_difference(first: Sequence[float], second: Sequence[float], *, better
     intervals = [(mean - error * float(student.ppf(q)), mean + error * float(student.ppf(q))) for q in (0.95, 0.975)]
     p_better = 2 * float(student.sf(abs(mean) / error))
     p_margin = float(student.cdf((mean - margin) / error))
-    return Difference(n, mean, intervals[0], intervals[1], _bootstrap(worse), p_better, p_margin)
+    return Difference(n, mean, intervals[0], intervals[1], _bootstrap(worse) if bootstrap else None, p_better, p_margin)
 
 
 def _bootstrap(values: np.ndarray) -> tuple[float, float] | None:
@@ -232,11 +234,17 @@ def _faults(claim: dict) -> Iterator[str]:
 
 
 def judge_claims(
-    claims: list[dict], rows: list[dict], controls: dict[str, dict], pilots: Sequence[dict] = ()
+    claims: list[dict],
+    rows: list[dict],
+    controls: dict[str, dict],
+    pilots: Sequence[dict] = (),
+    *,
+    bootstrap: bool = True,
 ) -> list[dict]:
     """A verdict for each claim in each (data set, recipe, latent dim) of a study's finished runs.
 
     `controls` are those of each data set. Holm's correction runs over the confirmatory verdicts of the whole study.
+    `bootstrap` intervals take most of the time and decide no verdict.
     """
     found = []
     groups = list(dict.fromkeys((row["dataset"], row["recipe"], row["latent_dim"]) for row in rows))
@@ -245,7 +253,8 @@ def judge_claims(
             place = {"dataset": dataset, "recipe": recipe, "latent_dim": latent_dim}
             mine = [row for row in rows if all(row[key] == value for key, value in place.items())]
             if all(place[key] == value for key, value in claim.get("only", {}).items()):
-                found.append({"claim": claim["id"], "text": claim["text"], **place} | _measure(claim, mine, pilots))
+                found.append({"claim": claim["id"], "text": claim["text"], **place})
+                found[-1] |= _measure(claim, mine, pilots, bootstrap)
                 found[-1] |= {"mean_image": controls[dataset].get("mean_image_mse_per_pixel"), "rule": claim}
     family = [i for i, entry in enumerate(found) if entry["rule"].get("confirmatory") and "difference" in entry]
     for entry in found:
@@ -272,7 +281,7 @@ def _margin(claim: dict, metric: str, place: dict, pilots: Sequence[dict], secon
     return max([margin, *(rule["pilot_sds"] * sd for sd in spreads if "pilot_sds" in rule)])
 
 
-def _measure(claim: dict, rows: list[dict], pilots: Sequence[dict]) -> dict:
+def _measure(claim: dict, rows: list[dict], pilots: Sequence[dict], bootstrap: bool) -> dict:
     """The numbers that a claim is about, over the seeds at which every one of its arms finished."""
     finished = [row for row in rows if row["status"] == "finished"]
     metric = claim.get("metric", "parameters")
@@ -291,7 +300,7 @@ def _measure(claim: dict, rows: list[dict], pilots: Sequence[dict]) -> dict:
     entry: dict = {"metric": metric, "n": len(seeds), "diverged": len(lost), "values": columns, "absent": absent}
     if claim["test"] in ("matches", "outperforms") and seeds:
         entry["margin"] = margin = _margin(claim, metric, rows[0], pilots, columns[1])
-        entry["difference"] = paired_difference(*columns, better=claim["better"], margin=margin)
+        entry["difference"] = paired_difference(*columns, better=claim["better"], margin=margin, bootstrap=bootstrap)
     return entry
 
 

@@ -1,28 +1,19 @@
-"""What the tests of several modules share: small data sets, small layouts, one thread."""
+"""Fixtures of several modules: small data sets, one quick study for all workers, one thread."""
 
 import logging
+import os
+import shutil
+from pathlib import Path
 
-import fake_data
 import pytest
 import torch
+from filelock import FileLock
 
-from bvae import data, fetch
-from bvae.networks import Layout
-
-SMALL_LAYOUTS = {
-    "mlp": Layout("mlp", 1, 8, 3, hidden=(10, 7)),
-    "conv": Layout("conv", 1, 8, 3, (5,), neck=4, hidden=(6,)),
-    "resnet": Layout("resnet", 3, 8, 3, (4, 6), neck=3, hidden=(5,), blocks=2),
-}
-SETTINGS = {  # of a small recipe, trained for a moment
-    "network": {"architecture": "mlp", "hidden": [16]},
-    "objective": {"name": "elbo", "beta": 1},
-    "likelihood": {"name": "bernoulli"},
-    "precision": "float32",
-    "threads": 1,
-    "training": {"epochs": 2, "batch_size": 20, "learning_rate": 1e-3},
-}
-SHORT_SWEEP = {"samples": [1, 10], "images": 100}  # of importance samples
+from bvae import data, fetch, protocol
+from bvae.features import Reference, make_reference
+from helpers.checkouts import CHECKOUT, QUICK, make_checkout, snakemake
+from helpers.small import make_dataset
+from helpers.training_runs import CPU, NO_WEIGHTS
 
 
 @pytest.fixture(autouse=True)
@@ -55,15 +46,47 @@ def digits(tmp_path_factory) -> data.Dataset:
     return data.load(path)
 
 
-def make_dataset(n_train: int, n_test: int, *, channels: int = 1, size: int = 8, labels: bool = True) -> data.Dataset:
-    """A fake data set, a pattern for each of ten classes plus noise."""
-    arrays = fake_data.fake_splits(n_train, n_test, channels, size, seed=0)
-    tensors = {name: torch.from_numpy(array) for name, array in arrays.items() if labels or "images" in name}
-    classes = tuple("abcdefghij") if labels else ()
-    return data.make(name="fake", classes=classes, source="here", licence="none", **tensors)
-
-
 @pytest.fixture(scope="session")
 def fake() -> data.Dataset:
     """120 + 100 fake grey images of 8 pixels, 10 classes."""
     return make_dataset(120, 100)
+
+
+@pytest.fixture(scope="session")
+def reference(fake) -> Reference:
+    """The classifier's side of the fake data set, trained for 300 steps."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(protocol, "CLASSIFIER_STEPS", 300)
+        return make_reference(fake, "classifier", weights=NO_WEIGHTS, device=CPU)
+
+
+@pytest.fixture(scope="session")
+def quick(tmp_path_factory) -> Path:
+    """A checkout in which the quick study has run to its end, once for all workers: read it, and change a copy."""
+    folder = tmp_path_factory.getbasetemp()
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        folder = folder.parent  # of all workers
+    checkout, log = folder / "quick" / CHECKOUT, folder / "quick.log"
+    with FileLock(folder / "quick.lock"):
+        if not log.exists():
+            make_checkout(checkout.parent)
+            log.write_text(snakemake(checkout, *QUICK).stdout)
+    assert (checkout / "results/studies/quick/claims.csv").exists(), log.read_text()[-6000:]
+    return checkout
+
+
+@pytest.fixture
+def quick_copy(quick, tmp_path) -> Path:
+    """A copy of the finished quick study, to change."""
+    return Path(shutil.copytree(quick, tmp_path / quick.name))
+
+
+@pytest.fixture
+def plan(tmp_path) -> Path:
+    """A checkout in which nothing has run."""
+    return make_checkout(tmp_path)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Begin with the tests that wait for the quick study: it takes longest, and other workers go on meanwhile."""
+    items.sort(key=lambda item: "quick" not in getattr(item, "fixturenames", ()))

@@ -6,7 +6,6 @@ import re
 import textwrap
 
 import pytest
-from conftest import SETTINGS, SHORT_SWEEP
 
 from bvae import cards
 from bvae.__main__ import main
@@ -14,6 +13,7 @@ from bvae.arms import BUILDERS
 from bvae.data import save
 from bvae.files import InputError, read_json
 from bvae.runs import read_record
+from helpers.small import SETTINGS, SHORT_SWEEP
 
 FOLDER = "results/runs/small/fake/vae_narrow-z3-seed1"
 

@@ -2,42 +2,17 @@
 
 import copy
 import math
-from pathlib import Path
 
 import jsonschema
 import pytest
 
 import bvae
 from bvae.arms import BUILDERS
-from bvae.config import ConfigError, check_study, expand_runs, load_schema, run_folder, training_settings
+from bvae.config import ConfigError, check_study, expand_runs, run_folder, training_settings
 from bvae.files import InputError, read_yaml
 from bvae.networks import ACTIVATIONS, ARCHITECTURES
 from bvae.training import OBJECTIVES
-
-ROOT = Path(__file__).parents[1]
-SCHEMA = load_schema(ROOT / "workflow" / "schemas" / "config.schema.yaml")
-DATASETS = sorted(path.stem for path in (ROOT / "workflow" / "rules" / "datasets").glob("*.smk"))
-STUDIES = sorted(path for path in (ROOT / "config").glob("*.yaml") if path.stem != "claims")
-RECIPE = SCHEMA["properties"]["recipes"]["additionalProperties"]["properties"]
-BLOCK = SCHEMA["properties"]["blocks"]["items"]["properties"]
-
-
-def sound() -> dict:
-    """A study with nothing but what is required."""
-    return {
-        "study": "small",
-        "blocks": [{"datasets": ["digits"], "recipes": ["plain"], "latent_dims": [8], "seeds": [0]}],
-        "recipes": {
-            "plain": {
-                "network": {"architecture": "mlp", "hidden": [16]},
-                "training": {"epochs": 2, "batch_size": 64, "learning_rate": 0.001},
-            }
-        },
-    }
-
-
-def check(config: object) -> dict:
-    return check_study(config, schema=SCHEMA, datasets=DATASETS)
+from helpers.studies import BLOCK, DATASETS, RECIPE, SCHEMA, STUDIES, check, sound
 
 
 def faults(config: object) -> list[str]:

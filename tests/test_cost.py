@@ -4,11 +4,11 @@ import math
 
 import pytest
 import torch
-from conftest import SETTINGS, make_dataset
 
 from bvae import ARMS, protocol
 from bvae.cost import measure_costs
 from bvae.runs import Run
+from helpers.small import SETTINGS, make_dataset
 
 NETWORK = {"architecture": "mlp", "hidden": [12]}
 TRAINING = SETTINGS["training"] | {"batch_size": 30, "weight_decay": 0.0, "gradient_clip": 1000.0}

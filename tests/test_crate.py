@@ -6,11 +6,11 @@ from pathlib import Path
 
 import pytest
 from rocrate.rocrate import ROCrate
-from workflow_runner import ROOT
 
 from bvae.crate import write_crate
 from bvae.files import InputError, read_json, sha256_of_file
 from bvae.publish import newest
+from helpers.checkouts import ROOT
 
 
 @pytest.fixture

@@ -13,7 +13,6 @@ import zipfile
 from dataclasses import replace
 from pathlib import Path
 
-import fake_data
 import gdown
 import numpy as np
 import pooch
@@ -26,6 +25,7 @@ from safetensors.torch import save_file
 from bvae import data, fetch, sources
 from bvae.describe import describe
 from bvae.files import InputError, whole_file, write_tensors
+from helpers import fake_data
 
 RULES = Path(__file__).parents[1] / "workflow" / "rules" / "datasets"
 OUTPUT = Path("resources/data/fake.safetensors")

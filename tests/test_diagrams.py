@@ -11,7 +11,6 @@ import numpy as np
 import pytest
 import torch
 import yaml
-from conftest import make_dataset
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.collections import QuadMesh
 from matplotlib.colors import to_rgba
@@ -24,6 +23,7 @@ from bvae.figures.diagrams import architecture, belbo_training, blocks
 from bvae.figures.page import ARM_COLOURS, STYLE, WIDTH, Subject
 from bvae.networks import VAE, Convolution, parameter_breakdown
 from bvae.runs import Run, build_model, save_model, train_run
+from helpers.small import make_dataset
 
 PAPER = yaml.safe_load((Path(__file__).parents[1] / "config/paper.yaml").read_text())["recipes"]["resnet-celeba64"]
 CASES = {  # network, channels and pixels of the image, latent dimension

@@ -6,7 +6,6 @@ from pathlib import Path
 import pandas as pd
 import pytest
 import yaml
-from conftest import SETTINGS
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from bvae import events, runs
@@ -14,6 +13,7 @@ from bvae.config import run_folder
 from bvae.files import InputError, write_json, write_text
 from bvae.runs import Run, train_run
 from bvae.training import HISTORY_COLUMNS
+from helpers.small import SETTINGS
 
 RUN = Path(run_folder("mlp", "digits", "bvae", 3, 0))
 STUDY = {

@@ -12,9 +12,6 @@ from pathlib import Path
 
 import pytest
 import torch
-from conftest import SHORT_SWEEP
-from test_training import CPU, NO_WEIGHTS, make_run, names, train_into
-from workflow_runner import make_checkout, run_in, snakemake
 
 from bvae import __main__ as command_line
 from bvae import locks
@@ -24,6 +21,9 @@ from bvae.files import InputError, remove_dead_parts, whole_file, write_json, wr
 from bvae.locks import clear_stale_locks, held_alone
 from bvae.networks import VAE
 from bvae.runs import train_run
+from helpers.checkouts import make_checkout, run_in, snakemake
+from helpers.small import SHORT_SWEEP
+from helpers.training_runs import CPU, NO_WEIGHTS, make_run, names, train_into
 
 # --- the disk -------------------------------------------------------------------------------------------------------
 

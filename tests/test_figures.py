@@ -10,7 +10,6 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from conftest import make_dataset
 from PIL import Image
 from scipy import stats
 
@@ -24,6 +23,7 @@ from bvae.figures.pictures import Strip, embed, tile
 from bvae.figures.plots import axis_floor, spread
 from bvae.files import InputError, write_json
 from bvae.runs import Run, load_run, read_record, save_model, train_run
+from helpers.small import make_dataset
 
 ROOT = Path(__file__).parents[1]
 ARMS = ["bvae", "vae"]

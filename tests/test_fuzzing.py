@@ -2,17 +2,16 @@
 
 import copy
 import re
-from pathlib import Path
 
 import pytest
 import yaml
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
-from test_config import STUDIES, check, sound
-from workflow_runner import make_checkout, snakemake
 
 from bvae.config import ConfigError, expand_runs, group_paths, run_folder, training_settings
 from bvae.files import read_yaml
+from helpers.checkouts import snakemake
+from helpers.studies import STUDIES, check, sound
 
 TEXT = st.text(st.characters(exclude_categories=("Cs",)), max_size=12) | st.sampled_from(
     ["digits", "plain", "x; touch pwned", "../up", "a b", "$(id)", "bvae", "null", "1e-3", "Ünïcödé", "{wildcard}", ""]
@@ -31,6 +30,7 @@ JUNK = st.recursive(
     lambda inner: st.lists(inner, max_size=4) | st.dictionaries(TEXT | st.integers() | st.none(), inner, max_size=3),
     max_leaves=6,
 )
+SOUND = [sound(), *map(read_yaml, STUDIES)]  # read once: reading takes longer than the check
 
 
 def places(node: object, path: tuple = ()) -> list[tuple]:
@@ -42,7 +42,7 @@ def places(node: object, path: tuple = ()) -> list[tuple]:
 @st.composite
 def configs(draw) -> object:
     """A shipped study, or a small one, with a few places replaced, removed, doubled or added to."""
-    config = copy.deepcopy(draw(st.sampled_from([sound(), *map(read_yaml, STUDIES)])))
+    config = copy.deepcopy(draw(st.sampled_from(SOUND)))
     for _ in range(draw(st.integers(1, 3))):
         place = draw(st.sampled_from(places(config)))
         if not place:
@@ -102,34 +102,45 @@ def test_600_configs_are_planned_or_refused_by_the_names_of_their_keys():
     assert 0.02 < sum(planned) / len(planned) < 0.9
 
 
-HOSTILE = {
-    "a name with a command": lambda c: c["blocks"][0].update(datasets=["x; touch pwned"]),
-    "a study with a command": lambda c: c.update(study="x; touch pwned"),
-    "a recipe with a path": lambda c: c["recipes"].update({"../../up": c["recipes"].pop("plain")}),
-    "a number for the blocks": lambda c: c.update(blocks=7),
-    "nothing for the recipes": lambda c: c.update(recipes=None),
-    "a number for a key": lambda c: c.update({3: 4}),
-    "a huge seed": lambda c: c["blocks"][0].update(seeds=[10**30]),
-    "not a number": lambda c: c["recipes"]["plain"]["training"].update(learning_rate=float("nan")),
-    "names of another alphabet": lambda c: c["blocks"][0].update(arms=["бвае"]),
-    "a list at the top": lambda c: c.clear(),
-}
+def hostile_to_a_shell(config: dict) -> None:
+    config["study"] = "x; touch pwned"
 
 
-@pytest.fixture(scope="module")
-def checkout(tmp_path_factory) -> Path:
-    """A checkout in which nothing has run."""
-    return make_checkout(tmp_path_factory.mktemp("fuzzing"))
+def hostile_to_paths(config: dict) -> None:
+    config["recipes"]["../../up"] = config["recipes"].pop("plain")
 
 
-@pytest.mark.parametrize("name", HOSTILE)
-def test_snakemake_refuses_a_hostile_config_in_one_message(checkout, name):
+def hostile_to_a_key(config: dict) -> None:
+    config[3] = float("nan")
+
+
+@pytest.mark.parametrize("spoil", [hostile_to_a_shell, hostile_to_paths, hostile_to_a_key, dict.clear])
+def test_snakemake_refuses_a_hostile_config_in_one_message(plan, spoil):
+    """A part of them through Snakemake, which reads the file first; `dict.clear` stands for a list at the top."""
     config = sound()
-    HOSTILE[name](config)
-    path = checkout / "config/hostile.yaml"
-    path.write_text(yaml.safe_dump(config or [1], allow_unicode=True), encoding="utf-8")
-    done = snakemake(checkout, "-n", "--configfile", "config/hostile.yaml")
+    spoil(config)
+    (plan / "config/hostile.yaml").write_text(yaml.safe_dump(config or [1], allow_unicode=True), encoding="utf-8")
+    done = snakemake(plan, "-n", "--configfile", "config/hostile.yaml")
     assert done.returncode == 1, done.stdout[-2000:]
     assert "Traceback" not in done.stdout
     assert "config" in done.stdout.lower()
-    assert not list(checkout.rglob("pwned"))
+    assert not list(plan.rglob("pwned"))
+
+
+HOSTILE = {
+    "a name with a command": (lambda c: c["blocks"][0].update(datasets=["x; touch pwned"]), "datasets"),
+    "a number for the blocks": (lambda c: c.update(blocks=7), "blocks"),
+    "nothing for the recipes": (lambda c: c.update(recipes=None), "recipes"),
+    "a huge seed": (lambda c: c["blocks"][0].update(seeds=[10**30]), "seeds"),
+    "not a number": (lambda c: c["recipes"]["plain"]["training"].update(learning_rate=float("nan")), "learning_rate"),
+    "names of another alphabet": (lambda c: c["blocks"][0].update(arms=["бвае"]), "arms"),
+}
+
+
+@pytest.mark.parametrize("name", HOSTILE)
+def test_a_hostile_config_is_refused_by_the_name_of_its_key(name):
+    config = sound()
+    spoil, key = HOSTILE[name]
+    spoil(config)
+    with pytest.raises(ConfigError, match=key):
+        check(config)

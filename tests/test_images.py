@@ -13,7 +13,6 @@ import zipfile
 import zlib
 from pathlib import Path
 
-import fake_data
 import numpy as np
 import pytest
 import torch
@@ -22,6 +21,7 @@ from PIL import Image
 from bvae import data, images
 from bvae.files import InputError
 from bvae.readers import read_celeba, read_image_folder
+from helpers import fake_data
 
 FOLDER, ZIP, LABELS = Path("own"), Path("own.zip"), Path("labels.csv")
 OUTPUT = Path("out/own.safetensors")

@@ -5,7 +5,6 @@ from itertools import combinations, pairwise
 
 import pytest
 import torch
-from conftest import SMALL_LAYOUTS
 
 from bvae.networks import BVAE, VAE, Layout
 from bvae.objective import (
@@ -19,6 +18,7 @@ from bvae.objective import (
     log_normal,
     total_correlation_terms,
 )
+from helpers.small import SMALL_LAYOUTS
 
 
 def exact_linear_vae(sigma: float) -> tuple[VAE, torch.Tensor, torch.Tensor]:

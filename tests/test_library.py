@@ -7,10 +7,10 @@ import sys
 
 import pytest
 import torch
-from workflow_runner import ROOT, run_in
 
 import bvae
 from bvae.__main__ import build_parser
+from helpers.checkouts import ROOT, run_in
 
 MLP = {"architecture": "mlp", "hidden": [12]}
 

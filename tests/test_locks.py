@@ -9,10 +9,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from workflow_runner import ROOT
 
 from bvae import locks
 from bvae.locks import clear_stale_locks, held_alone
+from helpers.checkouts import ROOT
 
 HOLD = "import sys; sys.path.insert(0, {root!r})\nfrom pathlib import Path\nfrom bvae.locks import *\n{body}"
 

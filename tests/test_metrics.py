@@ -1,19 +1,14 @@
-"""Metrics, features and evaluation against oracles: planted answers, closed forms, independent implementations."""
+"""Metrics, features and references against oracles: planted answers, closed forms, independent implementations."""
 
-import inspect
 import math
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 import scipy.linalg
 import torch
-from conftest import SETTINGS, SHORT_SWEEP, make_dataset
 
-from bvae import evaluation, protocol
-from bvae.controls import evaluate_controls, evaluate_pca
-from bvae.evaluation import evaluate_run, interpolation_pairs, prior_samples
+from bvae import protocol
 from bvae.features import (
     SmallClassifier,
     classifier_features,
@@ -38,7 +33,7 @@ from bvae.metrics import (
     side_by_side,
 )
 from bvae.protocol import metric_name
-from bvae.runs import Run, train_run
+from helpers.small import make_dataset
 
 CPU = torch.device("cpu")
 NO_WEIGHTS = Path("no-weights.pth")
@@ -356,14 +351,6 @@ def test_inception_sees_grey_images_as_three_equal_channels():
     assert torch.equal(found, grey.flatten(1).repeat(1, 3).double())
 
 
-@pytest.fixture(scope="module")
-def reference(fake):
-    """The classifier's side of the fake data set, trained for 300 steps."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(protocol, "CLASSIFIER_STEPS", 300)
-        return make_reference(fake, "classifier", weights=NO_WEIGHTS, device=CPU)
-
-
 def test_reference_is_of_the_test_images(fake, reference):
     assert (reference.images, reference.why_empty) == (100, None)
     assert reference.features.values.shape == (100, 8)  # 100 images: 8 features
@@ -456,173 +443,3 @@ def test_distances_are_against_a_fixed_draw_of_many_test_images(monkeypatch, fak
     assert torch.equal(drawn, again)
     places = [int((fake.test_images == image).flatten(1).all(1).nonzero()) for image in drawn]
     assert len(set(places)) == 30 and places != sorted(places)
-
-
-# --- evaluation -----------------------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("images", [2, 3, 100])
-def test_interpolation_pairs_are_of_different_images(images):
-    first, second = interpolation_pairs("fake", images, 5_000)
-    assert not bool((first == second).any())
-    assert set(first.tolist()) == set(second.tolist()) == set(range(images))
-    assert torch.equal(torch.stack([first, second]), interpolation_pairs("fake", images, 5_000))
-    assert not torch.equal(first, interpolation_pairs("other", images, 5_000)[0])
-
-
-def test_what_every_arm_is_shown_knows_no_arm():
-    assert list(inspect.signature(interpolation_pairs).parameters) == ["dataset", "images", "pairs"]
-    assert list(inspect.signature(prior_samples).parameters) == ["dataset", "seed", "samples", "latent_dim"]
-
-
-def test_prior_samples_are_standard_normal_and_differ_by_seed():
-    z = prior_samples("fake", 0, 50_000, 4).double()
-    assert float(z.mean(0).abs().max()) < 5 / math.sqrt(50_000)
-    torch.testing.assert_close(torch.cov(z.T), torch.eye(4, dtype=torch.float64), rtol=0, atol=0.03)
-    assert not torch.equal(prior_samples("fake", 0, 5, 4), prior_samples("fake", 1, 5, 4))
-
-
-@pytest.fixture(scope="module")
-def runs(fake, tmp_path_factory):
-    """Folders of two tiny trained runs, by arm."""
-    folders = {arm: tmp_path_factory.mktemp("runs") / arm for arm in ("bvae", "vae")}
-    for arm, folder in folders.items():
-        assert train_run(Run("r", SETTINGS, fake.name, arm, 4, 0), fake, folder, device="cpu") == "finished"
-    return folders
-
-
-def evaluated(folder: Path, dataset, references) -> dict:
-    return evaluate_run(folder, dataset, references, importance=SHORT_SWEEP, weights=NO_WEIGHTS, device=CPU)
-
-
-def test_distance_of_the_real_images_is_zero(monkeypatch, fake, reference, runs):
-    monkeypatch.setattr(evaluation, "decode_images", lambda model, z, device: fake.test_images)
-    row = evaluated(runs["bvae"], fake, [reference])
-    scale = np.trace(gaussian_statistics(reference.features.values)[1])
-    for what in ("samples", "mixture_samples", "reconstructions", "interpolations", "slerp_interpolations"):
-        assert abs(row[f"fd_classifier_{what}"]) < 1e-6 * scale
-        assert (row[f"precision_classifier_{what}"], row[f"recall_classifier_{what}"]) == (1, 1)
-    assert row["fd_classifier_images"] == 100
-    assert {name: row[f"{name}_classifier_floor"] for name in reference.floor} == reference.floor
-
-
-def test_precision_is_of_the_generated_images(monkeypatch, fake, reference, runs):
-    """One test image shown a hundred times: each is near a real image, and they are near one real image only."""
-    one = fake.test_images[:1].expand(100, -1, -1, -1)
-    monkeypatch.setattr(evaluation, "decode_images", lambda model, z, device: one)
-    row = evaluated(runs["bvae"], fake, [reference])
-    for what in ("samples", "mixture_samples", "reconstructions", "interpolations", "slerp_interpolations"):
-        assert row[f"precision_classifier_{what}"] == 1
-        assert row[f"recall_classifier_{what}"] <= 0.01
-
-
-def test_arms_decode_the_same_prior_samples_and_pairs(monkeypatch, fake, reference, runs):
-    decoded, decode = [], evaluation.decode_images
-
-    def spy(model, z, device):
-        decoded.append(z)
-        return decode(model, z, device)
-
-    monkeypatch.setattr(evaluation, "decode_images", spy)
-    for folder in runs.values():
-        evaluated(folder, fake, [reference])
-    (samples, _, means, *_), (other_samples, _, other_means, *_) = decoded[:5], decoded[5:]
-    assert torch.equal(samples, other_samples)
-    assert torch.equal(samples, prior_samples("fake", 0, 100, 4))
-    first, second = interpolation_pairs("fake", 100, 100)
-    for _, _, shown, midpoints, arcs in (decoded[:5], decoded[5:]):
-        one, two = shown[first], shown[second]
-        torch.testing.assert_close(midpoints, 0.5 * (one + two))
-        lengths = (one.norm(dim=1, keepdim=True), two.norm(dim=1, keepdim=True))
-        bisector = torch.nn.functional.normalize(one / lengths[0] + two / lengths[1])
-        torch.testing.assert_close(arcs, bisector * (lengths[0] + lengths[1]) / 2, rtol=1e-3, atol=1e-4)
-    assert not torch.equal(means, other_means)
-
-
-def test_a_row_agrees_with_its_definitions(fake, reference, runs):
-    from bvae.objective import elbo_loss
-    from bvae.runs import load_run
-    from bvae.training import to_batch
-
-    row = evaluated(runs["vae"], fake, [reference])
-    model, _ = load_run(runs["vae"])
-    images = to_batch(fake.test_images)
-    with torch.no_grad():
-        mean, log_variance = model.encode(images)
-        shown = model.decode_mean(mean)
-        draws = [elbo_loss(model, images, torch.randn_like(mean)[None])[1].elbo.mean().item() for _ in range(50)]
-    assert row["kl"] == pytest.approx(
-        (0.5 * (mean**2 + log_variance.exp() - 1 - log_variance)).sum(1).mean().item(), 1e-5
-    )
-    errors = (images - shown).square().mean((1, 2, 3))
-    assert row["mse_per_pixel"] == pytest.approx(errors.mean().item(), rel=1e-5)
-    assert row["psnr"] == pytest.approx((-10 * errors.log10()).mean().item(), rel=1e-5)
-    assert row["elbo"] == pytest.approx(-row["reconstruction"] - row["kl"], rel=1e-6)
-    assert abs(row["elbo"] - np.mean(draws)) < 6 * max(np.std(draws), 1e-3)
-    assert row["elbo"] == evaluated(runs["vae"], fake, [reference])["elbo"]  # the noise derives from the identity
-    weights = 64 * 16 + 16 * 4
-    assert row["parameters_weights"] == 2 * weights
-    assert row["parameters"] == 2 * weights + (16 * 4 + 4) + (16 + 4) + (16 + 64)
-    assert row["model_mb"] == pytest.approx(4 * row["parameters"] / 2**20)
-    assert row["active_units"] == int((mean.var(0) > 0.01).sum())
-    identity = {"recipe": "r", "dataset": "fake", "arm": "vae", "latent_dim": 4, "seed": 0, "status": "finished"}
-    assert {key: row[key] for key in identity} == identity
-
-
-def test_an_empty_distance_is_none_and_says_why(fake, runs):
-    empty = make_reference(fake, "inception", weights=NO_WEIGHTS, device=CPU)
-    row = evaluated(runs["bvae"], fake, [empty])
-    assert row["fid_samples"] is None
-    assert row["empty"]["fid_samples"] == "images of 8 pixels; fid needs 28"
-    unlabelled = make_reference(make_dataset(120, 100, labels=False), "classifier", weights=NO_WEIGHTS, device=CPU)
-    row = evaluated(runs["bvae"], fake, [empty, unlabelled])  # one reason does not hide the other
-    assert (row["fid_samples"], row["fd_classifier_samples"]) == (None, None)
-    assert set(row["empty"]) == {"fid_samples", "fd_classifier_samples", "ssim"}
-    assert row["empty"]["fd_classifier_samples"].startswith("no labels")
-    measured = ("fid_recon", "fid_inter", "kid", "precision_", "recall", "fd_classifier_recon", "fd_classifier_inter")
-    assert not [name for name in row if name.startswith(measured)]
-
-
-def test_a_reference_or_a_model_of_other_data_is_refused(fake, reference, runs):
-    with pytest.raises(InputError, match="reference of classifier.*other data"):
-        evaluated(runs["bvae"], fake, [replace(reference, dataset_sha256="f" * 64)])
-    with pytest.raises(InputError, match="trained on data"):
-        evaluated(runs["bvae"], make_dataset(60, 40), [])
-
-
-def test_controls_of_separable_images(fake):
-    row = evaluate_controls(fake)
-    assert row["probe_accuracy_raw_pixels"] == 1.0  # patterns well apart
-    mean = fake.train_images.double().div(255).mean(0).clamp(1e-6, 1 - 1e-6)
-    test = fake.test_images.double() / 255
-    wanted = torch.distributions.Bernoulli(mean, validate_args=False).log_prob(test).sum((1, 2, 3)).mean().item()
-    assert row["mean_image_log_likelihood_bernoulli"] == pytest.approx(wanted, rel=1e-6)
-    frequent = fake.train_labels.mode().values
-    assert row["majority_accuracy"] == float((fake.test_labels == frequent).double().mean())
-
-
-def test_controls_on_large_images_see_a_fixed_draw_of_them(fake, monkeypatch):
-    whole = evaluate_controls(fake)
-    monkeypatch.setattr(protocol, "CONTROL_IMAGES", 80)
-    assert evaluate_controls(fake) == whole  # 64 values an image are few
-    monkeypatch.setattr(protocol, "CONTROL_VALUES", 63)
-    row = evaluate_controls(fake)
-    assert (whole["train_images"], row["train_images"]) == (120, 80)
-    assert row == evaluate_controls(fake)
-    assert row["mean_image_mse_per_pixel"] == pytest.approx(whole["mean_image_mse_per_pixel"], rel=0.05)
-    assert row["mean_image_mse_per_pixel"] != whole["mean_image_mse_per_pixel"]
-    assert row["probe_accuracy_raw_pixels"] == 1.0  # images and labels stay together
-    assert evaluate_pca(fake, 5)["train_images"] == 80
-    monkeypatch.setattr(protocol, "CONTROL_STRENGTHS", (3.0,))
-    assert evaluate_controls(fake)["probe_c_raw_pixels"] == 3.0  # strengths of their own
-
-
-def test_pca_is_that_of_the_singular_value_decomposition(fake):
-    row = evaluate_pca(fake, 5)
-    train, test = (images.flatten(1).double() / 255 for images in (fake.train_images, fake.test_images))
-    axes = torch.linalg.svd(train - train.mean(0), full_matrices=False).Vh[:5]
-    latents = (test - train.mean(0)) @ axes.T
-    decoded = (latents @ axes + train.mean(0)).clamp(0, 1)
-    assert row["mse_per_pixel"] == pytest.approx(float((decoded - test).square().mean()), rel=1e-5)
-    assert (row["components"], row["knn_accuracy"]) == (5, 1.0)  # patterns well apart
-    assert evaluate_pca(fake, 500)["components"] == 64  # no more than pixels

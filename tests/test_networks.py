@@ -6,7 +6,6 @@ from pathlib import Path
 import pytest
 import torch
 import yaml
-from conftest import SMALL_LAYOUTS
 from torch import nn
 
 from bvae.arms import BUILDERS, narrow, narrow_mismatch
@@ -25,6 +24,7 @@ from bvae.networks import (
 )
 from bvae.objective import Bernoulli, Gaussian, elbo_loss
 from bvae.runs import Run, build_model
+from helpers.small import SMALL_LAYOUTS
 
 STUDIES = sorted(path for path in (Path(__file__).parents[1] / "config").glob("*.yaml") if path.stem != "claims")
 SHAPES = {  # (channels, pixels) as published; celeba64 as cropped and resized

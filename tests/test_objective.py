@@ -5,7 +5,6 @@ import math
 import numpy as np
 import pytest
 import torch
-from conftest import SMALL_LAYOUTS
 from torch import Tensor, distributions
 
 from bvae.networks import BVAE, VAE, Layout
@@ -18,6 +17,7 @@ from bvae.objective import (
     kl_divergence,
     sample_posterior,
 )
+from helpers.small import SMALL_LAYOUTS
 
 # --- terms ----------------------------------------------------------------------------------------------------------
 

@@ -1,21 +1,26 @@
 """The paper's study, whole and tiny: its networks, its data sets in their published formats, both kinds of features.
 
-In a file of its own, because it takes as long as all other tests of the workflow: `make test` runs it beside them.
+`make test` runs it in miniature, `make test-all` at its own sizes as well.
 """
 
+import json
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from unittest import mock
 
-import fake_data
 import numpy as np
 import pandas as pd
+import pytest
 import torch
 import yaml
-from workflow_runner import make_checkout, run_in, snakemake
 
 import bvae
 from bvae import protocol
+from bvae.config import expand_runs, run_folder
 from bvae.features import extract, load_inception
+from helpers import fake_data
+from helpers.checkouts import ROOT, make_checkout, run_in, snakemake, with_protocol
+from helpers.studies import check
 
 
 def random_inception_weights(path: Path) -> None:
@@ -39,50 +44,77 @@ def test_inception_gives_2048_features_of_any_image(tmp_path, monkeypatch):
     assert (grey == colour).all()  # a grey image is one of three equal channels
 
 
-def test_paper_study_is_executed(tmp_path):
-    """config/paper.yaml with its own networks, four fake data sets in their published formats, and one step an epoch.
+def paper_study(folder: Path, config: dict, datasets: Collection[str], targets: Sequence[str]) -> Path:
+    """Make files of a study in the form of config/paper.yaml, of fake data sets in their published formats.
 
     The limits below which a metric is left empty, the layer of Inception whose features are compared, the length of
-    timings and the number of interpolated paths are lowered for this test alone, by a sitecustomize module.
+    timings and the number of interpolated paths are lowered. Returns the checkout.
     """
-    plan, mirror = make_checkout(tmp_path), tmp_path / "mirror"
+    plan, mirror = make_checkout(folder), folder / "mirror"
     mirror.mkdir()
-    fake_data.write_mnist(mirror, n_train=20, n_test=8, seed=1)
-    fake_data.write_fashion_mnist(mirror, n_train=20, n_test=8, seed=2)
-    fake_data.write_cifar10(mirror, n_train=20, n_test=8, seed=3)
+    for seed, write in enumerate((fake_data.write_mnist, fake_data.write_fashion_mnist, fake_data.write_cifar10)):
+        write(mirror, n_train=20, n_test=8, seed=seed)
     fake_data.write_celeba(mirror, n_train=20, n_test=8, seed=4)
     random_inception_weights(mirror / "weights-inception-2015-12-05-6726825d.pth")
-    (tmp_path / "patch").mkdir()
-    (tmp_path / "patch/sitecustomize.py").write_text(
-        "try:\n    import bvae.protocol as p\nexcept ImportError:\n    pass\nelse:\n"
-        "    p.FID_MINIMUM_IMAGES = 8\n    p.INCEPTION_SHA256 = ''\n    p.INCEPTION_FEATURES = 64\n"
-        "    p.CLASSIFIER_IMAGES_PER_FEATURE = 1\n    p.CLASSIFIER_STEPS = 2\n"
-        "    p.COST_ROUNDS = 1\n    p.COST_SECONDS = 1e-4\n    p.PATH_PAIRS = 3\n"
-    )
-    config = yaml.safe_load((plan / "config/paper.yaml").read_text())
-    # every network, but not every arm of it everywhere: Fashion-MNIST's networks are MNIST's, a gain is no layer
-    arms = {name: ["bvae", "vae", "vae_narrow"] for name in ("cifar10", "celeba64")}
-    arms |= {"mnist": list(bvae.ARMS), "fashion_mnist": ["bvae", "vae"]}
-    config["blocks"] = [
+    lowered = {"FID_MINIMUM_IMAGES": 8, "INCEPTION_SHA256": "", "INCEPTION_FEATURES": 64}
+    lowered |= {"CLASSIFIER_IMAGES_PER_FEATURE": 1, "CLASSIFIER_STEPS": 2}
+    patched = with_protocol(folder, **lowered, COST_ROUNDS=1, COST_SECONDS=1e-4, PATH_PAIRS=3)
+    (plan / "config/tiny.yaml").write_text(yaml.safe_dump(config))
+    environment = {"BVAE_MIRROR": str(mirror), "PYTHONPATH": f"{plan}:{patched}"}
+    for name, source in (("mnist", "torchvision:MNIST"), ("fashion_mnist", "torchvision:FashionMNIST")):
+        if name in datasets:  # the rules of these two refuse any but the published data
+            output = f"resources/data/{name}.safetensors"
+            made = run_in(plan, "-m", "bvae", "fetch", source, "--name", name, "--output", output, **environment)
+            assert made.returncode == 0, made.stdout
+    done = snakemake(plan, "--configfile", "config/tiny.yaml", "--", *targets, **environment)
+    assert done.returncode == 0, done.stdout[-6000:]
+    return plan
+
+
+def tiny(config: dict, arms: dict[str, list[str]]) -> dict:
+    """The study with one block for each of these data sets, one seed, and one step an epoch."""
+    blocks = [
         block | {"datasets": [name], "arms": arms[name], "seeds": [0]}
         for block in config["blocks"]
         for name in block["datasets"]
+        if name in arms
     ]
-    for recipe in config["recipes"].values():
+    used = {recipe for block in blocks for recipe in block["recipes"]}
+    recipes = {name: recipe for name, recipe in config["recipes"].items() if name in used}
+    for recipe in recipes.values():
         recipe["training"] |= {"epochs": 2, "batch_size": 20}
         recipe |= {"threads": 1, "importance": {"samples": [1, 10]}}
-    (plan / "config/tiny.yaml").write_text(yaml.safe_dump(config))
-    environment = {"BVAE_MIRROR": str(mirror), "PYTHONPATH": f"{plan}:{tmp_path / 'patch'}"}
-    for name, source in (("mnist", "torchvision:MNIST"), ("fashion_mnist", "torchvision:FashionMNIST")):
-        output = f"resources/data/{name}.safetensors"  # the rules of these two refuse any but the published data
-        made = run_in(plan, "-m", "bvae", "fetch", source, "--name", name, "--output", output, **environment)
-        assert made.returncode == 0, made.stdout
+    return config | {"blocks": blocks, "recipes": recipes}
+
+
+def test_the_paper_study_in_miniature(tmp_path):
+    """Its grey images in IDX files and its colour photographs in a zip, by networks of width 4, over both features."""
+    config = tiny(yaml.safe_load((ROOT / "config/paper.yaml").read_text()), {"mnist": ["bvae"], "celeba64": ["vae"]})
+    for recipe in config["recipes"].values():
+        recipe["network"] |= {"width": 4, "max_width": 4, "neck": 4, "hidden": [4]}
+    wanted = [f"{run_folder(**run)}/metrics.json" for run in expand_runs(check(config))]
+    plan = paper_study(tmp_path, config, ["mnist"], wanted)
+    rows = [json.loads((plan / path).read_text()) for path in wanted]
+    assert [(row["dataset"], row["arm"]) for row in rows] == [("mnist", "bvae"), ("celeba64", "vae")]
+    for row in rows:
+        measured = ["elbo", "reconstruction", "nll", "psnr", "fid_samples", "fid_mixture_samples", "fid_interpolations"]
+        measured += ["fd_classifier_samples", "fd_classifier_interpolations", "precision_inception_samples"]
+        assert np.isfinite([row[name] for name in measured]).all()
+        assert row["test_images"] == 8
+
+
+@pytest.mark.slow
+def test_the_whole_paper_study_is_executed(tmp_path):
+    """Every network of config/paper.yaml at its own size, on four data sets, to its tables and a figure."""
+    # not every arm of it everywhere: Fashion-MNIST's networks are MNIST's, a gain is no layer
+    arms = {name: ["bvae", "vae", "vae_narrow"] for name in ("cifar10", "celeba64")}
+    arms |= {"mnist": list(bvae.ARMS), "fashion_mnist": ["bvae", "vae"]}
+    config = tiny(yaml.safe_load((ROOT / "config/paper.yaml").read_text()), arms)
     tables = [f"results/studies/paper/tables/table1.{suffix}" for suffix in ("csv", "tex", "html", "json")]
     figures = [
         f"results/studies/paper/figures/reconstructions-resnet-celeba64-celeba64-z128.{s}" for s in ("svg", "png")
     ]
-    done = snakemake(plan, "--configfile", "config/tiny.yaml", "--", *tables, *figures, **environment)
-    assert done.returncode == 0, done.stdout[-6000:]
+    plan = paper_study(tmp_path, config, list(arms), [*tables, *figures])
     assert all((plan / name).stat().st_size for name in tables + figures)
     table = pd.read_csv(plan / tables[0])
     runs = table[table["arm"].isin(bvae.ARMS)]

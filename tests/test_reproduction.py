@@ -12,13 +12,13 @@ import pandas as pd
 import pytest
 import yaml
 from scipy import stats
-from test_config import STUDIES, check
-from workflow_runner import ROOT, make_checkout, snakemake
 
 import bvae
 from bvae.config import expand_runs, run_folder, training_settings
 from bvae.files import read_json, read_yaml, sha256_of_file
 from bvae.publish import newest
+from helpers.checkouts import ROOT, snakemake
+from helpers.studies import STUDIES, check
 
 PUBLISHED = ROOT / "results/published"
 NOT_TUNED = {
@@ -37,26 +37,21 @@ def elbo_by_seed(study: str) -> pd.DataFrame:
     return pd.read_csv(newest(PUBLISHED)[study] / "tables/runs.csv").pivot(index="seed", columns="arm", values="elbo")
 
 
-@pytest.fixture(scope="module")
-def plan(tmp_path_factory) -> Path:
-    """A checkout in which nothing has run."""
-    return make_checkout(tmp_path_factory.mktemp("published"))
-
-
-@pytest.mark.parametrize("path", MANIFESTS, ids=by_study)
-def test_snakemake_plans_exactly_the_runs_that_were_published(plan, path):
-    done = snakemake(plan, "-n", "--configfile", f"config/{by_study(path)}.yaml")
+def test_snakemake_plans_exactly_the_runs_that_were_published(plan):
+    """One study through Snakemake; the runs of the others are compared below."""
+    manifest = read_json(newest(PUBLISHED)["mnist_mlp"] / "manifest.json")
+    done = snakemake(plan, "-n", "--configfile", "config/mnist_mlp.yaml")
     assert done.returncode == 0, done.stdout[-3000:]
     planned = re.findall(r"output: (results/runs/\S+)/model\.safetensors", done.stdout)
-    assert sorted(planned) == sorted(read_json(path)["runs"])
+    assert sorted(planned) == sorted(manifest["runs"])
 
 
 @pytest.mark.parametrize("path", MANIFESTS, ids=by_study)
-def test_published_runs_have_the_settings_of_the_config(path):
+def test_published_runs_are_those_of_the_config_with_its_settings(path):
     config, manifest = check(read_yaml(ROOT / f"config/{by_study(path)}.yaml")), read_json(path)
     published = manifest["provenance"]["config"]
+    assert sorted(run_folder(**run) for run in expand_runs(config)) == sorted(manifest["runs"])
     for run in expand_runs(config):
-        assert run_folder(**run) in manifest["runs"]
         mine, theirs = (training_settings(study["recipes"][run["recipe"]], run["arm"]) for study in (config, published))
         assert mine == theirs
 
@@ -166,6 +161,12 @@ def test_the_page_says_how_many_seeds_of_16_latents_were_lost():
     assert f"over images is {worst['elbo_image_error']:.1f} nats where the others' is {error}" in text
 
 
+def runs_of_paths(study: str) -> pd.DataFrame:
+    """The mean Fréchet distance of each arm's midpoints in a published study, of straight lines and of arcs."""
+    runs = pd.read_csv(newest(PUBLISHED)[study] / "tables/runs.csv").query("status == 'finished'")
+    return runs.groupby("arm")[["fd_classifier_interpolations", "fd_classifier_slerp_interpolations"]].mean()
+
+
 def test_the_short_answer_on_the_residual_network_says_the_numbers_of_the_picture():
     table = pd.read_csv(PUBLISHED / "overview.csv").query("study == 'mnist_resnet'").set_index(["arm", "task"])
     strict, gain, narrow = (table.loc[arm, "difference"] for arm in ("bvae", "bvae_gain", "vae_narrow"))
@@ -174,18 +175,19 @@ def test_the_short_answer_on_the_residual_network_says_the_numbers_of_the_pictur
     page, readme = (" ".join((ROOT / name).read_text().split()) for name in ("docs/reproduction.md", "README.md"))
     for said in (
         f"at {100 * table.loc[('bvae', 'ELBO'), 'share_of_parameters']:.1f} % of the parameters, matches its VAE in"
-        f" reconstruction ({strict['Reconstruction']:.1f} % worse) and outperforms it in interpolation, by"
-        f" {-strict['Interpolation, FD']:.0f} %, as the paper says and as no MLP did",
+        f" reconstruction ({strict['Reconstruction']:.1f} % worse)",
         f"It is {strict['ELBO']:.2f} nats worse in ELBO, beyond the margin, and {strict['Linear probe']:.2f} points in"
         f" the probe and {strict['Generation, FD']:.0f} % in generation, which the margins, that of generation a wide"
         f" {table.loc[('bvae', 'Generation, FD'), 'margin']:.0f} %, leave open",
         f"makes that {gain['Reconstruction']:.1f} % in reconstruction, {gain['ELBO']:.2f} nats,"
-        f" {gain['Linear probe']:.2f} points and {gain['Generation, FD']:.0f} %, and leaves the lead in interpolation"
-        f" at {-gain['Interpolation, FD']:.0f} %",
+        f" {gain['Linear probe']:.2f} points and {gain['Generation, FD']:.0f} %",
         f"The narrow VAE, at {narrow['ELBO']:.2f} nats, is ahead of both in ELBO",
     ):
         assert said in page
-    assert f"**outperforms** it in interpolation, by {-strict['Interpolation, FD']:.0f} %" in readme
+    paths = runs_of_paths("mnist_resnet")
+    said = "{0[0]:.1f} against {0[1]:.1f}"
+    for text in (page, readme):
+        assert all(said.format(paths[path].loc[["bvae", "vae"]].to_list()) in text for path in paths)
     assert f"in ELBO ({strict['ELBO']:.2f} nats behind)" in readme
     assert f"With a gain per latent it is {gain['ELBO']:.2f} nats behind" in readme
     judged = pd.read_csv(newest(PUBLISHED)["mnist_resnet"] / "claims.csv").set_index("claim")["verdict"]
@@ -301,7 +303,6 @@ def test_the_page_describes_cifar10_jpeg():
     assert strict["probe_accuracy"] < vae["probe_accuracy"]
     assert f"by {nats['bvae']:.0f} nats, a squared error {smaller['mse_per_pixel']:.0f} % smaller" in readme
     assert least > 0 and gain["elbo"] > vae["elbo"] > narrow["elbo"]
-    assert f"{smaller['fd_classifier_interpolations']:.0f} % nearer to the test images" in readme
     assert f"samples {-smaller['fd_classifier_samples']:.0f} % farther" in readme
     rates = pd.read_csv(newest(PUBLISHED)["tuning_cifar10_jpeg"] / "tuning.csv").query("learning_rate < 0.01")
     held_out = rates.pivot(index="learning_rate", columns="arm", values="elbo")

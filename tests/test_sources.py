@@ -10,7 +10,6 @@ import zipfile
 from collections import Counter
 from pathlib import Path
 
-import fake_data
 import gdown
 import numpy as np
 import pooch
@@ -23,6 +22,7 @@ from scipy.io import savemat
 from bvae import data, fetch, sources
 from bvae.__main__ import main
 from bvae.files import InputError
+from helpers import fake_data
 
 OUTPUT = Path("resources/data/fake.safetensors")
 HTML = b"<!DOCTYPE html><html>404</html>\nnot\nfound\n"

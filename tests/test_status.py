@@ -8,8 +8,6 @@ import sys
 
 import pytest
 import yaml
-from conftest import SETTINGS
-from workflow_runner import ROOT, run_in
 
 from bvae import ARMS, status
 from bvae.config import run_folder
@@ -17,6 +15,8 @@ from bvae.data import save
 from bvae.files import InputError, write_json, write_text
 from bvae.locks import held_alone, is_held
 from bvae.runs import Run, train_run
+from helpers.checkouts import ROOT, run_in
+from helpers.small import SETTINGS
 
 STUDY = {
     "study": "watched",

@@ -4,38 +4,46 @@ import copy
 import time
 
 import pytest
-import torture
-from workflow_runner import ROOT, snakemake
 
+from bvae.config import run_folder
 from bvae.files import read_yaml
+from helpers.checkouts import QUICK, ROOT, snakemake
+from tools import torture
 
-PROFILE = ("--workflow-profile", "profiles/quick", "--configfile", "config/torture.yaml")
+STUDY = (*QUICK, "--configfile", "config/torture.yaml")
 
 
 @pytest.fixture
 def study() -> dict:
-    """The quick study with two runs."""
+    """The quick study with one run."""
     study = copy.deepcopy(read_yaml(ROOT / "config/quick.yaml"))
-    study["blocks"][0] |= {"arms": ["bvae", "vae"], "seeds": [0]}
+    study["blocks"][0] |= {"arms": ["bvae"], "seeds": [0]}
     study["recipes"]["mlp-quick"]["importance"]["samples"] = [1, 10]
     return study
 
 
-def test_five_kills_change_no_byte(tmp_path, study):
+def test_two_kills_change_no_byte(tmp_path, study):
     """`make torture` in short; it exits with what differs."""
-    struck = torture.torture(tmp_path, study, kills=5, longest=15, seed=1)
-    assert struck.total() == 5
+    struck = torture.torture(tmp_path, study, kills=2, longest=15, seed=1)
+    assert struck.total() == 2
+
+
+@pytest.mark.slow
+def test_five_kills_of_two_runs_change_no_byte(tmp_path, study):
+    study["blocks"][0]["arms"] = ["bvae", "vae"]
+    assert torture.torture(tmp_path, study, kills=5, longest=15, seed=1).total() == 5
 
 
 def test_a_second_snakemake_says_who_is_at_work_and_stays_away(tmp_path, study):
     checkout, log = torture.prepare(tmp_path, study), tmp_path / "log"
-    first = torture.start(checkout, log)
+    model = f"{run_folder('mlp-quick', 'digits', 'bvae', 8, 0)}/model.safetensors"
+    first = torture.start(checkout, log, "--", model)
     while first.poll() is None and not list((checkout / "results/runs").rglob("train.lock")):
         time.sleep(0.05)
-    second = snakemake(checkout, *PROFILE)
+    second = snakemake(checkout, *STUDY, "--", model)
     assert second.returncode == 1
     assert f"another snakemake is at work in this folder, process {first.pid}" in second.stdout
     assert "cannot be locked" in second.stdout
     assert first.wait(600) == 0, log.read_text()[-3000:]
-    assert "Nothing to be done" in snakemake(checkout, *PROFILE).stdout
+    assert "Nothing to be done" in snakemake(checkout, *STUDY, "--", model).stdout
     assert torture.at_work(checkout) == []

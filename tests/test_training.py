@@ -1,6 +1,5 @@
 """Training: the same from the same seed, paired across arms, whole after an interruption, and better than nothing."""
 
-import csv
 import json
 import logging
 import math
@@ -14,8 +13,6 @@ from pathlib import Path
 
 import pytest
 import torch
-from conftest import SHORT_SWEEP, make_dataset
-from safetensors.torch import load_file
 
 from bvae import ARMS, data, protocol, training
 from bvae.controls import evaluate_controls, evaluate_untrained
@@ -25,58 +22,8 @@ from bvae.files import InputError
 from bvae.networks import parameter_breakdown
 from bvae.runs import Run, build_model, load_run, read_record, save_model, train_run
 from bvae.training import HISTORY_COLUMNS, to_batch
-
-NO_WEIGHTS = Path("no-weights.pth")
-CPU = torch.device("cpu")
-NETWORKS = {
-    "mlp": {"architecture": "mlp", "hidden": [12]},
-    "conv with batch norm": {
-        "architecture": "conv",
-        "width": 4,
-        "neck": 3,
-        "hidden": [6],
-        "normalization": "batch",
-    },
-    "resnet": {"architecture": "resnet", "width": 4, "neck": 3, "hidden": [6]},
-}
-
-
-def make_run(
-    arm: str = "bvae", *, seed: int = 0, network: dict | None = None, likelihood: str = "bernoulli", **changes
-):
-    """A run of 4 epochs of 6 steps on the fake data set; `changes` are to its training, or its precision."""
-    training_settings = {"epochs": 4, "batch_size": 20, "learning_rate": 3e-3, "weight_decay": 0.01}
-    settings = {
-        "network": network or NETWORKS["mlp"],
-        "objective": {"name": "elbo", "beta": 1},
-        "likelihood": {"name": likelihood} | ({"learned": True} if likelihood == "gaussian" else {}),
-        "precision": changes.pop("precision", "float32"),
-        "threads": 1,
-        "training": training_settings | changes,
-    }
-    return Run("recipe", settings, "fake", arm, 4, seed)
-
-
-def names(folder: Path) -> set[str]:
-    return {path.name for path in folder.iterdir()}
-
-
-def results(folder: Path) -> dict[str, object]:
-    """All that a run wrote: the bytes of each tensor by name, its record, and the bytes of its history."""
-    path = folder / "model.safetensors"
-    tensors = {name: tensor.numpy().tobytes() for name, tensor in load_file(path).items()}
-    return tensors | {"record": read_record(path), "history": (folder / "history.csv").read_bytes()}
-
-
-def read_history(folder: Path) -> list[dict[str, float]]:
-    with (folder / "history.csv").open(encoding="utf-8", newline="") as stream:
-        return [{key: float(value) for key, value in row.items()} for row in csv.DictReader(stream)]
-
-
-def train_into(run: Run, dataset: Dataset, folder: Path, **settings) -> dict[str, object]:
-    assert train_run(run, dataset, folder, device="cpu", **settings) == "finished"
-    return results(folder)
-
+from helpers.small import SHORT_SWEEP, make_dataset
+from helpers.training_runs import CPU, NETWORKS, NO_WEIGHTS, make_run, names, read_history, results, train_into
 
 # --- the same again -------------------------------------------------------------------------------------------------
 

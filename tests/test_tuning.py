@@ -5,7 +5,6 @@ from dataclasses import replace
 import pandas as pd
 import pytest
 import torch
-from conftest import SETTINGS, SHORT_SWEEP
 
 import bvae
 from bvae.config import publication
@@ -14,6 +13,7 @@ from bvae.files import InputError, read_json, write_json
 from bvae.publish import newest, publish
 from bvae.runs import Run, train_run
 from bvae.tuning import compare, draw, write_tuning
+from helpers.small import SETTINGS, SHORT_SWEEP
 
 CPU = torch.device("cpu")
 

@@ -1,44 +1,28 @@
-"""The whole quick study through Snakemake, once, and what a user sees of it; then the paper's study, made tiny."""
+"""The whole quick study through Snakemake, once, and what a user sees of it."""
 
 import hashlib
 import json
 import re
 import shutil
-import textwrap
-import zipfile
 from pathlib import Path
 
-import browser
-import fake_data
 import numpy as np
 import pandas as pd
 import pytest
 import torch
 import yaml
-from workflow_runner import ROOT, make_checkout, run_in, snakemake
 
 import bvae
 from bvae.config import run_folder
-from bvae.files import read_tensors
+from bvae.files import InputError, read_tensors
+from bvae.publish import verify
+from bvae.tables import write_tables
+from helpers import browser
+from helpers.checkouts import QUICK, ROOT, run_in, snakemake, with_protocol
+from helpers.own_data import bring_birds
 
-QUICK = ("--workflow-profile", "profiles/quick")
 FIGURES = Path("results/studies/quick/figures")
 TABLES = Path("results/studies/quick/tables")
-
-
-@pytest.fixture(scope="session")
-def quick(tmp_path_factory) -> Path:
-    """A checkout in which the quick study has run to its end."""
-    checkout = make_checkout(tmp_path_factory.mktemp("quick"))
-    done = snakemake(checkout, *QUICK)
-    assert done.returncode == 0, done.stdout[-6000:]
-    return checkout
-
-
-@pytest.fixture
-def plan(tmp_path) -> Path:
-    """A checkout in which nothing has run."""
-    return make_checkout(tmp_path)
 
 
 def planned_jobs(output: str) -> dict[str, int]:
@@ -63,8 +47,8 @@ def test_quick_makes_every_file(quick):
     assert not list(quick.rglob("resume.pt"))
 
 
-def test_second_quick_runs_nothing(quick):
-    again = snakemake(quick, *QUICK)
+def test_second_quick_runs_nothing(quick_copy):
+    again = snakemake(quick_copy, *QUICK)
     assert again.returncode == 0
     assert "Nothing to be done" in again.stdout
 
@@ -188,10 +172,10 @@ def test_provenance(quick):
 
 
 @pytest.mark.skipif(browser.CHROMEDRIVER is None, reason="no Chromium: apt install chromium chromium-driver")
-def test_every_result_of_the_report_is_shown_in_a_browser(quick):
+def test_every_result_of_the_report_is_shown_in_a_browser(quick_copy):
     """Claims first; every table as a page, every figure as a whole picture; nothing comes from a network."""
-    page = quick / "results/studies/quick/report.html"
-    done = snakemake(quick, *QUICK, "--report", str(page))
+    page = quick_copy / "results/studies/quick/report.html"
+    done = snakemake(quick_copy, *QUICK, "--report", str(page))
     assert done.returncode == 0, done.stdout[-3000:]
     shown = {}
     with browser.opened(page) as driver:
@@ -209,10 +193,10 @@ def test_every_result_of_the_report_is_shown_in_a_browser(quick):
     assert shown == dict.fromkeys(bvae.FIGURES, "picture") | dict.fromkeys(tables, "page")
 
 
-def test_publish_copies_with_a_manifest_that_holds(quick):
-    done = snakemake(quick, *QUICK, "--", "publish")
+def test_publish_copies_with_a_manifest_that_holds(quick_copy):
+    done = snakemake(quick_copy, *QUICK, "--", "publish")
     assert done.returncode == 0, done.stdout[-3000:]
-    folder = quick / "results/published/quick-1"
+    folder = quick_copy / "results/published/quick-1"
     manifest = json.loads((folder / "manifest.json").read_text())
     assert {path.relative_to(folder).as_posix() for path in folder.rglob("*.*")} == {
         *manifest["files"],
@@ -224,28 +208,28 @@ def test_publish_copies_with_a_manifest_that_holds(quick):
     assert (manifest["study"], manifest["version"]) == ("quick", 1)
     for run, files in manifest["runs"].items():
         for name, digest in files.items():
-            assert hashlib.sha256((quick / run / name).read_bytes()).hexdigest() == digest
+            assert hashlib.sha256((quick_copy / run / name).read_bytes()).hexdigest() == digest
 
 
-def test_a_run_is_verified_against_the_published_one(quick, tmp_path):
-    """A run that is made anew elsewhere equals the published one to the bit; a changed number is named."""
-    done = snakemake(quick, *QUICK, "--", "publish")
+def test_a_run_is_verified_against_the_published_one(quick_copy, monkeypatch):
+    """A run that is made again elsewhere equals the published one to the bit; a changed number is named."""
+    done = snakemake(quick_copy, *QUICK, "--", "publish")
     assert done.returncode == 0, done.stdout[-3000:]
-    checkout = make_checkout(tmp_path)
-    shutil.copytree(quick / "results/published", checkout / "results/published")
+    monkeypatch.chdir(quick_copy)
+    published = Path("results/published/quick-1")
+    shutil.rmtree("results/runs")
+    with pytest.raises(InputError, match="none of its 12 runs is here"):
+        verify(published)
     run = run_folder("mlp-quick", "digits", "vae_narrow", 8, 1)
-    none = run_in(checkout, "-m", "bvae", "verify", "results/published/quick-1")
-    assert none.returncode == 1 and "none of its 12 runs is here" in none.stdout
-    done = snakemake(checkout, *QUICK, "--", f"{run}/metrics.json")
+    done = snakemake(quick_copy, *QUICK, "--", f"{run}/metrics.json")
     assert done.returncode == 0, done.stdout[-3000:]
-    same = run_in(checkout, "-m", "bvae", "verify", "results/published/quick-1")
-    assert same.returncode == 0, same.stdout
-    assert f"{run}: as published, bit for bit" in same.stdout
-    assert "1 of 1 runs here are as published; 12 were published" in same.stdout
-    metrics = checkout / run / "metrics.json"
+    lines, same = verify(published)
+    assert same and f"{run}: as published, bit for bit" in lines
+    assert lines[-1] == "1 of 1 runs here are as published; 12 were published"
+    metrics = Path(run, "metrics.json")
     row = json.loads(metrics.read_text())
     metrics.write_text(json.dumps(row | {"elbo": row["elbo"] * 1.25, "kl": row["kl"] * 1.125}))
-    other = run_in(checkout, "-m", "bvae", "verify", "results/published/quick-1")
+    other = run_in(quick_copy, "-m", "bvae", "verify", str(published))
     assert other.returncode == 1
     assert f"{run}: metrics.json differ, most in elbo, by 25 %" in other.stdout
     assert "0 of 1 runs here are as published" in other.stdout and "Traceback" not in other.stdout
@@ -259,7 +243,7 @@ def edited_quick(checkout: Path, edit) -> str:
     return "config/edited.yaml"
 
 
-def test_changed_setting_retrains_and_new_seed_adds_only_its_runs(quick):
+def test_changed_setting_retrains_and_new_seed_adds_only_its_runs(quick_copy):
     def longer(config):
         config["recipes"]["mlp-quick"]["training"]["epochs"] += 1
 
@@ -269,12 +253,13 @@ def test_changed_setting_retrains_and_new_seed_adds_only_its_runs(quick):
     def one_more_seed(config):
         config["blocks"][0]["seeds"].append(3)
 
-    retrained = snakemake(quick, "-n", "--configfile", edited_quick(quick, longer))
+    retrained = snakemake(quick_copy, "-n", "--configfile", edited_quick(quick_copy, longer))
     assert planned_jobs(retrained.stdout)["train"] == 12
-    evaluated = planned_jobs(snakemake(quick, "-n", "--configfile", edited_quick(quick, fewer_samples)).stdout)
+    evaluated = snakemake(quick_copy, "-n", "--configfile", edited_quick(quick_copy, fewer_samples))
+    evaluated = planned_jobs(evaluated.stdout)
     assert evaluated["evaluate"] == 12
     assert "train" not in evaluated
-    added = snakemake(quick, "-n", "--configfile", edited_quick(quick, one_more_seed))
+    added = snakemake(quick_copy, "-n", "--configfile", edited_quick(quick_copy, one_more_seed))
     assert planned_jobs(added.stdout)["train"] == 4
     assert "controls" not in planned_jobs(added.stdout)
 
@@ -288,26 +273,22 @@ def test_changed_setting_retrains_and_new_seed_adds_only_its_runs(quick):
     ],
     ids=["training", "evaluation", "figure"],
 )
-def test_a_change_of_the_code_redoes_what_its_version_says(quick, file, old, new, redone):
+def test_a_change_of_the_code_redoes_what_its_version_says(quick_copy, file, old, new, redone):
     """What alters numbers bumps a version; an edit to a figure trains and evaluates nothing."""
-    text = (quick / file).read_text()
-    (quick / file).write_text(text.replace(old, new, 1))
-    try:
-        planned = planned_jobs(snakemake(quick, "-n", *QUICK).stdout)
-    finally:
-        (quick / file).write_text(text)
+    text = (quick_copy / file).read_text()
+    (quick_copy / file).write_text(text.replace(old, new, 1))
+    planned = planned_jobs(snakemake(quick_copy, "-n", *QUICK).stdout)
     assert redone <= planned.keys()
     assert ("train" in planned) == ("train" in redone) and ("evaluate" in planned) == ("evaluate" in redone)
 
 
-def test_table_refuses_runs_of_other_settings(quick, tmp_path):
+def test_table_refuses_runs_of_other_settings(quick, tmp_path, monkeypatch):
     """Results copied without Snakemake's records: the table itself compares the recorded settings."""
-    study = json.loads((quick / TABLES / "table1.json").read_text())["provenance"]["config"]
+    monkeypatch.chdir(quick)
+    study = json.loads((TABLES / "table1.json").read_text())["provenance"]["config"]
     study["recipes"]["mlp-quick"]["training"]["learning_rate"] = 0.5
-    done = run_in(quick, "-m", "bvae", "table", "--study", json.dumps(study), "--output", str(tmp_path / "tables"))
-    assert done.returncode == 1
-    assert "bvae-z8-seed0: its recorded settings differ" in done.stdout
-    assert "Traceback" not in done.stdout
+    with pytest.raises(InputError, match="bvae-z8-seed0: its recorded settings differ"):
+        write_tables(study, tmp_path / "tables")
     assert not (tmp_path / "tables").exists()
 
 
@@ -395,59 +376,24 @@ def test_usable_as_a_module(plan, tmp_path):
     assert (tmp_path / "user" / model).exists() and not (plan / model).exists()
 
 
-def own_data_steps() -> list[list[str]]:
-    """The indented blocks of each step of README's section on data sets of one's own."""
-    text = (ROOT / "README.md").read_text(encoding="utf-8")
-    section = re.search(r"^## Add your own data set$(.*?)^## ", text, re.MULTILINE | re.DOTALL)[1]
-    steps = re.split(r"^\d\. ", section, flags=re.MULTILINE)[1:]
-    return [[textwrap.dedent(block) for block in re.findall(r"(?:^ {7}.*\n)+", step, re.MULTILINE)] for step in steps]
-
-
-def bring_birds(checkout: Path, *, n_train: int, n_test: int) -> list[str]:
-    """The first three steps of that section, to the letter; returns the commands of the fourth."""
-    [images], [rule], [changes], [commands] = own_data_steps()
-    assert re.match(r"birds/train/\w+/1\.png", images)
-    fake_data.write_class_folders(checkout / "birds.zip", n_train=n_train, n_test=n_test, seed=1, channels=3, size=40)
-    with zipfile.ZipFile(checkout / "birds.zip") as archive:
-        archive.extractall(checkout)
-    (checkout / "workflow/rules/datasets/birds.smk").write_text(rule)
-    study = (checkout / "config/quick.yaml").read_text()
-    for line in changes.splitlines():
-        study = re.sub(rf"^{line.split(':')[0]}:.*$", line, study, flags=re.MULTILINE)
-    (checkout / "config/birds.yaml").write_text(study)
-    return commands.splitlines()
-
-
 def test_a_data_set_of_ones_own_by_the_steps_of_the_readme(plan, tmp_path):
-    """In a study of one short run, timings cut short; beside it the same images without classes."""
+    """In a study of one short run, timings cut short."""
     command, look = bring_birds(plan, n_train=60, n_test=40)
-    (plan / "plain").mkdir()
-    for i, path in enumerate(sorted((plan / "birds").rglob("*.png"))):
-        shutil.copy(path, plan / f"plain/{i}.png")
-    rules = plan / "workflow/rules/datasets"
-    (rules / "plain.smk").write_text((rules / "birds.smk").read_text().replace("birds", "plain"))
     config = yaml.safe_load((plan / "config/birds.yaml").read_text())
     assert (config["study"], config["blocks"][0]["datasets"]) == ("birds", ["digits", "birds"])
-    config["blocks"][0] |= {"datasets": ["birds", "plain"], "arms": ["bvae"], "seeds": [0]}
+    config["blocks"][0] |= {"datasets": ["birds"], "arms": ["bvae"], "seeds": [0]}
     config["recipes"]["mlp-quick"]["training"]["epochs"] = 2
     config["recipes"]["mlp-quick"]["importance"] = {"samples": [1]}
     (plan / "config/birds.yaml").write_text(yaml.safe_dump(config))
 
     assert command.split()[0] == "snakemake"
     table = Path("results/studies/birds/tables/table1.csv")
-    (tmp_path / "patch").mkdir()
-    (tmp_path / "patch/sitecustomize.py").write_text(
-        "try:\n    import bvae.protocol as p\nexcept ImportError:\n    pass\nelse:\n"
-        "    p.COST_ROUNDS = 2\n    p.COST_SECONDS = 1e-4\n    p.PATH_PAIRS = 3\n"
-    )
-    done = snakemake(plan, *command.split()[1:], "--", str(table), PYTHONPATH=f"{plan}:{tmp_path / 'patch'}")
+    patched = with_protocol(tmp_path, COST_ROUNDS=2, COST_SECONDS=1e-4, PATH_PAIRS=3)
+    done = snakemake(plan, *command.split()[1:], "--", str(table), PYTHONPATH=f"{plan}:{patched}")
     assert done.returncode == 0, done.stdout[-6000:]
-    rows = pd.read_csv(plan / table)
-    rows = rows[rows["arm"] == "bvae"].set_index("dataset")
-    assert set(rows.index) == {"birds", "plain"}
-    assert np.isfinite(rows[["elbo", "reconstruction", "psnr"]]).all(axis=None)
-    assert np.isfinite(rows.loc["birds", "probe_accuracy"]) and np.isnan(rows.loc["plain", "probe_accuracy"])
-    assert "plain, probe_accuracy: empty because no labels" in (plan / table.with_suffix(".html")).read_text()
+    birds = pd.read_csv(plan / table).set_index("arm").loc["bvae"]
+    assert birds["dataset"] == "birds"
+    assert np.isfinite(birds[["elbo", "reconstruction", "psnr", "probe_accuracy"]].astype(float)).all()
 
     described = run_in(plan, *look.split()[1:])
     assert "birds: 60 training and 40 test images" in described.stdout

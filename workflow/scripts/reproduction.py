@@ -120,7 +120,7 @@ def bounds(*studies: str) -> str:
             line = {"Data set": _name(runs.iloc[0]), "Arm": ARM_NAMES[arm]}
             for samples in (1, 10, 100, 1000):
                 pair = pd.concat([of_arm[name][f"nll_k{samples}"] for name in (arm, "vae")], axis=1).dropna()
-                found = paired_difference(*pair.to_numpy().T, better="lower", margin=1)
+                found = paired_difference(*pair.to_numpy().T, better="lower", margin=1, bootstrap=False)
                 low, high = found.interval_95
                 line |= {"n": str(found.n), f"K = {samples:,}": f"{found.mean:.2f} [{low:.2f}, {high:.2f}]"}
             lines.append(line)
@@ -154,7 +154,7 @@ def seeds(*studies: str) -> str:
         found: dict[str, list[str]] = {claim["id"]: [] for claim in compared}
         for chosen in combinations(sorted(runs["seed"].unique()), MINIMUM_SEEDS):
             rows = runs[runs["seed"].isin(chosen)].to_dict("records")
-            for entry in judge_claims(compared, rows, controls, pilots):
+            for entry in judge_claims(compared, rows, controls, pilots, bootstrap=False):
                 found[entry["claim"]].append(entry["verdict"])
         for claim in compared:
             line = {"Claim": claim["text"], "Data set": _name(runs.iloc[0]), "All seeds": f"**{final[claim['id']]}**"}
@@ -210,7 +210,7 @@ def _compared(study: str, runs: pd.DataFrame, judged: pd.DataFrame, claims: dict
             wanted = [metric, "parameters"]
             pair = pd.concat([of_arm[arm][wanted], of_arm["vae"][wanted]], axis=1, keys=["arm", "vae"]).dropna()
             found = paired_difference(
-                pair["arm", metric], pair["vae", metric], better=claims[claim]["better"], margin=margin
+                pair["arm", metric], pair["vae", metric], better=claims[claim]["better"], margin=margin, bootstrap=False
             )
             low, high = (scale * end for end in found.interval_95)
             yield (

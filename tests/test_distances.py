@@ -1,23 +1,14 @@
-"""SSIM, KID, precision and recall, neighbours, paths, importance sampling, samplers: known answers and slow loops."""
+"""SSIM, KID, precision and recall, neighbours, paths, importance sampling: known answers and slow loops."""
 
-import hashlib
 import math
-from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-from conftest import SETTINGS, SHORT_SWEEP
 
-from bvae import evaluation, protocol
+from bvae import protocol
 from bvae.evaluation import (
-    _reconstruction,
-    evaluate_run,
-    fixed_draw,
-    interpolation_path_ratio,
     lerp,
-    mixture_samples,
-    posterior_means,
     slerp,
 )
 from bvae.features import compare, real_features
@@ -30,18 +21,7 @@ from bvae.metrics import (
     precision_recall,
     ssim,
 )
-from bvae.objective import log_importance_weights
-from bvae.runs import Run, load_run, train_run
-from bvae.seeds import derive_seed
-from bvae.training import to_batch
-
-CPU = torch.device("cpu")
-LONGER = SETTINGS | {"training": {"epochs": 60, "batch_size": 20, "learning_rate": 2e-2}}
-
-
-def float64s(*shape: int, seed: int) -> torch.Tensor:
-    """Standard normal numbers."""
-    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+from helpers.small import float64s
 
 
 def pictures(*shape: int, seed: int) -> torch.Tensor:
@@ -322,156 +302,3 @@ def test_the_bound_falls_with_more_samples_to_the_truth():
     assert values == sorted(values, reverse=True)
     assert values[0] == pytest.approx(1.125, abs=4 * 1.5 / math.sqrt(2_000))
     assert values[-1] == pytest.approx(0, abs=0.02)
-
-
-# --- a whole evaluation ---------------------------------------------------------------------------------------------
-
-
-@pytest.fixture(scope="module")
-def folder(fake, tmp_path_factory):
-    """A small trained run."""
-    path = tmp_path_factory.mktemp("run")
-    assert train_run(Run("r", LONGER, "fake", "bvae", 4, 0), fake, path, device="cpu") == "finished"
-    return path
-
-
-@pytest.fixture
-def row(folder, fake):
-    return evaluate_run(folder, fake, [], importance=SHORT_SWEEP, weights=Path("none.pth"), device=CPU)
-
-
-def terms_of(folder, fake, seed: int = 0) -> dict:
-    """The reconstruction part of an evaluation, as if the run had had this seed."""
-    model, record = load_run(folder)
-    run = Run(**(record["run"] | {"seed": seed}))
-    return _reconstruction(model, fake, run, posterior_means(model, fake.test_images, CPU), CPU)
-
-
-def test_the_terms_of_the_elbo_add_up(row, folder, fake):
-    assert row["elbo"] == pytest.approx(-row["reconstruction"] - row["kl"], rel=1e-9)
-    assert len(row["kl_per_latent"]) == len(row["variance_per_latent"]) == 4
-    assert sum(row["kl_per_latent"]) == pytest.approx(row["kl"], rel=1e-6)  # summed in float32, over latents or images
-    assert row["kl_bits_per_pixel"] == pytest.approx(row["kl"] / math.log(2) / 64, rel=1e-12)
-    model, _ = load_run(folder)
-    with torch.no_grad():
-        mean, log_variance = model.encode(to_batch(fake.test_images))
-    wanted = (0.5 * (mean**2 + log_variance.exp() - 1 - log_variance)).double().mean(0)
-    assert row["kl_per_latent"] == pytest.approx(wanted.tolist(), rel=1e-5, abs=1e-7)
-    assert row["variance_per_latent"] == pytest.approx(mean.double().var(0).tolist(), rel=1e-6)
-    assert row["active_units"] == sum(variance > 0.01 for variance in row["variance_per_latent"])
-
-
-def test_the_errors_of_the_elbo_are_its_spread(row, folder, fake):
-    """`noise` over evaluations of the same images by other draws of z; `image` over the images, their noise with it."""
-    again = [terms_of(folder, fake, seed) for seed in range(200)]
-    assert again[0]["elbo"] == row["elbo"] and again[1]["elbo"] != row["elbo"]
-    assert len({terms["kl"] for terms in again}) == 1  # in closed form: no draw changes it
-    spread = float(np.std([terms["elbo"] for terms in again], ddof=1))
-    assert spread / 1.5 < row["elbo_noise_error"] < 1.5 * spread
-    claimed = math.sqrt(np.mean([terms["elbo_noise_error"] ** 2 for terms in again]))
-    assert claimed == pytest.approx(spread, rel=0.2)  # 200 draws give a spread to within 5 %
-    model, _ = load_run(folder)
-    images = to_batch(fake.test_images)
-    with torch.no_grad():
-        _, terms = log_importance_weights(model, images, float64s(200, 100, 4, seed=0).float())
-    over_images = float(terms.elbo.double().std()) / 10  # by 200 samples of z: without their noise
-    assert row["elbo_image_error"] == pytest.approx(math.hypot(over_images, spread), rel=0.2)
-
-
-def test_the_sweep_starts_at_the_elbo(folder, fake):
-    sweep = {"samples": [100, 10, 1], "images": 100}
-    row = evaluate_run(folder, fake, [], importance=sweep, weights=Path("none.pth"), device=CPU)
-    assert (row["nll_images"], row["nll_samples"]) == (100, 100)  # all images: the same as the ELBO's
-    assert row["nll"] == row["nll_k100"]
-    assert row["nll_k1"] == pytest.approx(-row["elbo"], abs=8 * row["elbo_noise_error"])
-    assert 1 <= row["effective_sample_size_low"] <= row["effective_sample_size_median"] <= 100
-
-
-def test_the_sweep_is_of_a_fixed_draw_of_images(folder, fake):
-    """30 of the 100 images: the same as by the objective's own weights, with the noise drawn in the same order."""
-    sweep = {"samples": [1, 40], "images": 30}
-    row = evaluate_run(folder, fake, [], importance=sweep, weights=Path("none.pth"), device=CPU)
-    images, index = fixed_draw(fake, "nll images", 30)
-    assert row["nll_images_sha256"] == hashlib.sha256(index.numpy().tobytes()).hexdigest()
-    model, _ = load_run(folder)
-    generator = torch.Generator().manual_seed(derive_seed("fake", 0, "importance noise"))
-    columns = []
-    with torch.no_grad():
-        for batch in images.split(20):
-            draws = [torch.randn(count, len(batch), 4, generator=generator) for count in (25, 15)]
-            columns.append(log_importance_weights(model, to_batch(batch), torch.cat(draws))[0].double())
-    log_weights = torch.cat(columns, 1)
-    assert row["nll"] == pytest.approx(float(math.log(40) - log_weights.logsumexp(0).mean()), rel=1e-6)
-    assert row["nll_k1"] == pytest.approx(-float(log_weights[0].mean()), rel=1e-6)
-
-
-def test_the_sweep_does_not_depend_on_the_chunk(row, folder, fake, monkeypatch):
-    """Chunks bound the memory; the draws are those of one after another, whatever their size."""
-    for batch in (20, 60, 1_000):
-        monkeypatch.setattr(evaluation, "BATCH", batch)
-        again = evaluate_run(folder, fake, [], importance=SHORT_SWEEP, weights=Path("none.pth"), device=CPU)
-        for name in ("nll_k1", "nll_k10", "effective_sample_size_median", "effective_sample_size_low"):
-            assert again[name] == pytest.approx(row[name], rel=1e-5), (batch, name)
-
-
-def test_fixed_draws_are_of_the_data_set_alone(fake):
-    images, index = fixed_draw(fake, "some purpose", 30)
-    assert torch.equal(images, fake.test_images[index]) and len(set(index.tolist())) == 30
-    assert torch.equal(index, fixed_draw(fake, "some purpose", 30)[1])
-    assert torch.equal(index, fixed_draw(fake, "some purpose", 60)[1][:30])
-    assert not torch.equal(index, fixed_draw(fake, "another", 30)[1])
-    assert sorted(fixed_draw(fake, "some purpose", 1_000)[1].tolist()) == list(range(100))
-
-
-def test_neighbours_and_trust_of_a_run_are_those_of_its_latents(row, folder, fake):
-    model, _ = load_run(folder)
-    train, test = (posterior_means(model, images, CPU) for images in (fake.train_images, fake.test_images))
-    pixels = fake.test_images.flatten(1).double().numpy()
-    assert row["trustworthiness"] == pytest.approx(latent_trustworthiness(pixels, test.double().numpy()), abs=1e-3)
-    wanted = neighbour_accuracy(
-        train.double().numpy(), fake.train_labels.numpy(), test.double().numpy(), fake.test_labels.numpy()
-    )
-    assert row["knn_accuracy"] == pytest.approx(wanted, abs=0.011)  # one image, for a tie
-    assert row["trustworthiness"] > 0.6
-
-
-def test_images_without_ssim_say_so(row):
-    assert row["ssim"] is None
-    assert row["empty"]["ssim"] == "images of 8 pixels; its window needs 11"
-
-
-def test_a_linear_decoder_fades_straight(folder, fake, monkeypatch):
-    """The images of a way between two latents are those of an affine decoder: a ratio of 1. A trained one: no less."""
-    model, _ = load_run(folder)
-    means = posterior_means(model, fake.test_images, CPU)
-    assert interpolation_path_ratio(model, fake, means, CPU) >= 1
-    weights = float64s(4, 64, seed=0).float()
-    monkeypatch.setattr(model, "decode_mean", lambda z: (z @ weights).view(-1, 1, 8, 8))
-    assert interpolation_path_ratio(model, fake, means, CPU) == pytest.approx(1, rel=1e-5)
-
-
-# --- the second sampler ---------------------------------------------------------------------------------------------
-
-
-def test_a_mixture_samples_where_the_latents_are():
-    centres = torch.tensor([[10.0, 0, 0], [-10, 5, 0]])
-    which = torch.arange(1_000) % 4 == 0  # a quarter in the second cluster
-    train = torch.where(which[:, None], centres[1], centres[0]) + 0.1 * float64s(1_000, 3, seed=0).float()
-    run = Run("r", LONGER, "fake", "vae", 3, 0)
-    z = mixture_samples(run, train, 800)
-    assert (z.shape, z.dtype) == ((800, 3), torch.float32)
-    distances = torch.cdist(z, centres)
-    assert float(distances.min(1).values.max()) < 0.1 * 6  # six standard deviations
-    share = float((distances.argmin(1) == 1).float().mean())
-    assert abs(share - 0.25) < 5 * math.sqrt(0.25 * 0.75 / 800)
-    for cluster in (0, 1):
-        found = z[distances.argmin(1) == cluster]
-        torch.testing.assert_close(found.mean(0), centres[cluster], rtol=0, atol=0.04)
-        assert found.std(0).tolist() == pytest.approx([0.1] * 3, rel=0.2)
-    assert torch.equal(z, mixture_samples(run, train, 800))
-    assert not torch.equal(z, mixture_samples(Run("r", LONGER, "fake", "vae", 3, 1), train, 800))
-
-
-def test_a_mixture_of_few_latents_still_samples():
-    run = Run("r", LONGER, "fake", "vae", 3, 0)
-    assert mixture_samples(run, float64s(6, 3, seed=0).float(), 20).isfinite().all()  # fewer than components

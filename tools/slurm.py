@@ -17,10 +17,9 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-import torture
-from workflow_runner import ROOT, environment
-
 from bvae.files import read_yaml
+from helpers.checkouts import ROOT, environment
+from tools import torture
 
 CONFIGURATION = """\
 ClusterName=test

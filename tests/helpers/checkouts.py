@@ -6,13 +6,15 @@ import subprocess
 import sys
 from pathlib import Path
 
-ROOT = Path(__file__).resolve().parents[1]
+ROOT = Path(__file__).resolve().parents[2]
+CHECKOUT = "bvae benchmark ü"  # a name with spaces and an umlaut
+QUICK = ("--workflow-profile", "profiles/quick")
 PARTS = ("Snakefile", "workflow", "bvae", "config", "profiles", "environment.yml", "pyproject.toml")
 
 
 def make_checkout(parent: Path) -> Path:
-    """Copy the workflow and the package, without any result, into `parent`/"bvae benchmark ü"."""
-    checkout = parent / "bvae benchmark ü"
+    """Copy the workflow and the package, without any result, into `parent` / CHECKOUT."""
+    checkout = parent / CHECKOUT
     checkout.mkdir(parents=True)
     for part in PARTS:
         source = ROOT / part
@@ -45,3 +47,13 @@ def run_in(checkout: Path, *arguments: str, **more: str) -> subprocess.Completed
 def snakemake(checkout: Path, *arguments: str, **more: str) -> subprocess.CompletedProcess:
     """Run Snakemake in the checkout."""
     return run_in(checkout, "-m", "snakemake", *arguments, **more)
+
+
+def with_protocol(folder: Path, **constants: object) -> Path:
+    """A folder for PYTHONPATH in which every process of a test finds other constants in bvae.protocol."""
+    patch = folder / "patch"
+    patch.mkdir()
+    changes = "".join(f"    protocol.{name} = {value!r}\n" for name, value in constants.items())
+    module = f"try:\n    from bvae import protocol\nexcept ImportError:\n    pass\nelse:\n{changes}"
+    (patch / "sitecustomize.py").write_text(module)
+    return patch

@@ -19,9 +19,9 @@ from pathlib import Path
 
 import psutil
 import yaml
-from workflow_runner import ROOT, environment, make_checkout
 
 from bvae.files import read_yaml, sha256_of_file
+from helpers.checkouts import QUICK, ROOT, environment, make_checkout
 
 TIMINGS = ("table3.*", "cost.json", "*.tsv")  # what may differ from run to run
 VICTIMS = ("job", "snakemake", "all")
@@ -30,8 +30,7 @@ PATIENCE = 1800  # seconds for one run of the study
 
 def start(checkout: Path, log: Path, *arguments: str) -> subprocess.Popen:
     """Snakemake on config/torture.yaml of a checkout, in a process group of its own."""
-    command = [sys.executable, "-m", "snakemake", "--workflow-profile", "profiles/quick", *arguments]
-    command += ["--configfile", "config/torture.yaml"]
+    command = [sys.executable, "-m", "snakemake", *QUICK, "--configfile", "config/torture.yaml", *arguments]
     with log.open("a") as stream:
         settings = {"cwd": checkout, "env": environment(), "stdout": stream, "stderr": subprocess.STDOUT}
         return subprocess.Popen(command, start_new_session=True, **settings)

@@ -16,8 +16,8 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-from test_workflow import bring_birds
-from workflow_runner import ROOT
+from helpers.checkouts import ROOT
+from helpers.own_data import bring_birds
 
 COMMAND = re.compile(r"(?m)^ {4,7}((?:[A-Z_]+=\S+ )*(?:make|snakemake|python|pip|conda)(?: .*?)?)(?:  +#.*)?$")
 PLANNED = (  # hours, or a mirror that is not there
@@ -29,6 +29,7 @@ PLANNED = (  # hours, or a mirror that is not there
 )
 LEFT = {
     "make test": "the tests themselves",
+    "make test-all": "the tests themselves",
     "make benchmark": "half an hour on an idle machine",
     "conda env create -f environment.yml && conda activate bvae": "pip installs the same versions",
     "pip install snakemake-executor-plugin-slurm": "`make slurm` does",

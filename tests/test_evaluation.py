@@ -1,0 +1,369 @@
+"""The evaluation of a whole run: its row agrees with the definitions, and arms are shown the same draws."""
+
+import hashlib
+import inspect
+import math
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from bvae import evaluation, protocol
+from bvae.controls import evaluate_controls, evaluate_pca
+from bvae.evaluation import (
+    _reconstruction,
+    evaluate_run,
+    fixed_draw,
+    interpolation_pairs,
+    interpolation_path_ratio,
+    mixture_samples,
+    posterior_means,
+    prior_samples,
+)
+from bvae.features import make_reference
+from bvae.files import InputError
+from bvae.metrics import gaussian_statistics, latent_trustworthiness, neighbour_accuracy
+from bvae.objective import log_importance_weights
+from bvae.runs import Run, load_run, train_run
+from bvae.seeds import derive_seed
+from bvae.training import to_batch
+from helpers.small import SETTINGS, SHORT_SWEEP, float64s, make_dataset
+
+CPU = torch.device("cpu")
+NO_WEIGHTS = Path("no-weights.pth")
+LONGER = SETTINGS | {"training": {"epochs": 60, "batch_size": 20, "learning_rate": 2e-2}}
+
+
+# --- two arms, side by side ------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("images", [2, 3, 100])
+def test_interpolation_pairs_are_of_different_images(images):
+    first, second = interpolation_pairs("fake", images, 5_000)
+    assert not bool((first == second).any())
+    assert set(first.tolist()) == set(second.tolist()) == set(range(images))
+    assert torch.equal(torch.stack([first, second]), interpolation_pairs("fake", images, 5_000))
+    assert not torch.equal(first, interpolation_pairs("other", images, 5_000)[0])
+
+
+def test_what_every_arm_is_shown_knows_no_arm():
+    assert list(inspect.signature(interpolation_pairs).parameters) == ["dataset", "images", "pairs"]
+    assert list(inspect.signature(prior_samples).parameters) == ["dataset", "seed", "samples", "latent_dim"]
+
+
+def test_prior_samples_are_standard_normal_and_differ_by_seed():
+    z = prior_samples("fake", 0, 50_000, 4).double()
+    assert float(z.mean(0).abs().max()) < 5 / math.sqrt(50_000)
+    torch.testing.assert_close(torch.cov(z.T), torch.eye(4, dtype=torch.float64), rtol=0, atol=0.03)
+    assert not torch.equal(prior_samples("fake", 0, 5, 4), prior_samples("fake", 1, 5, 4))
+
+
+@pytest.fixture(scope="module")
+def runs(fake, tmp_path_factory):
+    """Folders of two tiny trained runs, by arm."""
+    folders = {arm: tmp_path_factory.mktemp("runs") / arm for arm in ("bvae", "vae")}
+    for arm, folder in folders.items():
+        assert train_run(Run("r", SETTINGS, fake.name, arm, 4, 0), fake, folder, device="cpu") == "finished"
+    return folders
+
+
+def evaluated(folder: Path, dataset, references) -> dict:
+    return evaluate_run(folder, dataset, references, importance=SHORT_SWEEP, weights=NO_WEIGHTS, device=CPU)
+
+
+def test_distance_of_the_real_images_is_zero(monkeypatch, fake, reference, runs):
+    monkeypatch.setattr(evaluation, "decode_images", lambda model, z, device: fake.test_images)
+    row = evaluated(runs["bvae"], fake, [reference])
+    scale = np.trace(gaussian_statistics(reference.features.values)[1])
+    for what in ("samples", "mixture_samples", "reconstructions", "interpolations", "slerp_interpolations"):
+        assert abs(row[f"fd_classifier_{what}"]) < 1e-6 * scale
+        assert (row[f"precision_classifier_{what}"], row[f"recall_classifier_{what}"]) == (1, 1)
+    assert row["fd_classifier_images"] == 100
+    assert {name: row[f"{name}_classifier_floor"] for name in reference.floor} == reference.floor
+
+
+def test_precision_is_of_the_generated_images(monkeypatch, fake, reference, runs):
+    """One test image shown a hundred times: each is near a real image, and they are near one real image only."""
+    one = fake.test_images[:1].expand(100, -1, -1, -1)
+    monkeypatch.setattr(evaluation, "decode_images", lambda model, z, device: one)
+    row = evaluated(runs["bvae"], fake, [reference])
+    for what in ("samples", "mixture_samples", "reconstructions", "interpolations", "slerp_interpolations"):
+        assert row[f"precision_classifier_{what}"] == 1
+        assert row[f"recall_classifier_{what}"] <= 0.01
+
+
+def test_arms_decode_the_same_prior_samples_and_pairs(monkeypatch, fake, reference, runs):
+    decoded, decode = [], evaluation.decode_images
+
+    def spy(model, z, device):
+        decoded.append(z)
+        return decode(model, z, device)
+
+    monkeypatch.setattr(evaluation, "decode_images", spy)
+    for folder in runs.values():
+        evaluated(folder, fake, [reference])
+    (samples, _, means, *_), (other_samples, _, other_means, *_) = decoded[:5], decoded[5:]
+    assert torch.equal(samples, other_samples)
+    assert torch.equal(samples, prior_samples("fake", 0, 100, 4))
+    first, second = interpolation_pairs("fake", 100, 100)
+    for _, _, shown, midpoints, arcs in (decoded[:5], decoded[5:]):
+        one, two = shown[first], shown[second]
+        torch.testing.assert_close(midpoints, 0.5 * (one + two))
+        lengths = (one.norm(dim=1, keepdim=True), two.norm(dim=1, keepdim=True))
+        bisector = torch.nn.functional.normalize(one / lengths[0] + two / lengths[1])
+        torch.testing.assert_close(arcs, bisector * (lengths[0] + lengths[1]) / 2, rtol=1e-3, atol=1e-4)
+    assert not torch.equal(means, other_means)
+
+
+def test_a_row_agrees_with_its_definitions(fake, reference, runs):
+    from bvae.objective import elbo_loss
+    from bvae.runs import load_run
+    from bvae.training import to_batch
+
+    row = evaluated(runs["vae"], fake, [reference])
+    model, _ = load_run(runs["vae"])
+    images = to_batch(fake.test_images)
+    with torch.no_grad():
+        mean, log_variance = model.encode(images)
+        shown = model.decode_mean(mean)
+        draws = [elbo_loss(model, images, torch.randn_like(mean)[None])[1].elbo.mean().item() for _ in range(50)]
+    assert row["kl"] == pytest.approx(
+        (0.5 * (mean**2 + log_variance.exp() - 1 - log_variance)).sum(1).mean().item(), 1e-5
+    )
+    errors = (images - shown).square().mean((1, 2, 3))
+    assert row["mse_per_pixel"] == pytest.approx(errors.mean().item(), rel=1e-5)
+    assert row["psnr"] == pytest.approx((-10 * errors.log10()).mean().item(), rel=1e-5)
+    assert row["elbo"] == pytest.approx(-row["reconstruction"] - row["kl"], rel=1e-6)
+    assert abs(row["elbo"] - np.mean(draws)) < 6 * max(np.std(draws), 1e-3)
+    assert row["elbo"] == evaluated(runs["vae"], fake, [reference])["elbo"]  # the noise derives from the identity
+    weights = 64 * 16 + 16 * 4
+    assert row["parameters_weights"] == 2 * weights
+    assert row["parameters"] == 2 * weights + (16 * 4 + 4) + (16 + 4) + (16 + 64)
+    assert row["model_mb"] == pytest.approx(4 * row["parameters"] / 2**20)
+    assert row["active_units"] == int((mean.var(0) > 0.01).sum())
+    identity = {"recipe": "r", "dataset": "fake", "arm": "vae", "latent_dim": 4, "seed": 0, "status": "finished"}
+    assert {key: row[key] for key in identity} == identity
+
+
+def test_an_empty_distance_is_none_and_says_why(fake, runs):
+    empty = make_reference(fake, "inception", weights=NO_WEIGHTS, device=CPU)
+    row = evaluated(runs["bvae"], fake, [empty])
+    assert row["fid_samples"] is None
+    assert row["empty"]["fid_samples"] == "images of 8 pixels; fid needs 28"
+    unlabelled = make_reference(make_dataset(120, 100, labels=False), "classifier", weights=NO_WEIGHTS, device=CPU)
+    row = evaluated(runs["bvae"], fake, [empty, unlabelled])  # one reason does not hide the other
+    assert (row["fid_samples"], row["fd_classifier_samples"]) == (None, None)
+    assert set(row["empty"]) == {"fid_samples", "fd_classifier_samples", "ssim"}
+    assert row["empty"]["fd_classifier_samples"].startswith("no labels")
+    measured = ("fid_recon", "fid_inter", "kid", "precision_", "recall", "fd_classifier_recon", "fd_classifier_inter")
+    assert not [name for name in row if name.startswith(measured)]
+
+
+def test_without_labels_what_needs_them_is_empty_and_says_so(tmp_path):
+    unlabelled = make_dataset(120, 100, labels=False)
+    run = Run("r", SETTINGS, unlabelled.name, "bvae", 4, 0)
+    assert train_run(run, unlabelled, tmp_path / "run", device="cpu") == "finished"
+    row = evaluated(tmp_path / "run", unlabelled, [])
+    assert (row["probe_accuracy"], row["knn_accuracy"]) == (None, None)
+    assert row["empty"]["probe_accuracy"] == "no labels"
+    assert math.isfinite(row["elbo"]) and math.isfinite(row["trustworthiness"])
+
+
+def test_a_reference_or_a_model_of_other_data_is_refused(fake, reference, runs):
+    with pytest.raises(InputError, match="reference of classifier.*other data"):
+        evaluated(runs["bvae"], fake, [replace(reference, dataset_sha256="f" * 64)])
+    with pytest.raises(InputError, match="trained on data"):
+        evaluated(runs["bvae"], make_dataset(60, 40), [])
+
+
+def test_controls_of_separable_images(fake):
+    row = evaluate_controls(fake)
+    assert row["probe_accuracy_raw_pixels"] == 1.0  # patterns well apart
+    mean = fake.train_images.double().div(255).mean(0).clamp(1e-6, 1 - 1e-6)
+    test = fake.test_images.double() / 255
+    wanted = torch.distributions.Bernoulli(mean, validate_args=False).log_prob(test).sum((1, 2, 3)).mean().item()
+    assert row["mean_image_log_likelihood_bernoulli"] == pytest.approx(wanted, rel=1e-6)
+    frequent = fake.train_labels.mode().values
+    assert row["majority_accuracy"] == float((fake.test_labels == frequent).double().mean())
+
+
+def test_controls_on_large_images_see_a_fixed_draw_of_them(fake, monkeypatch):
+    whole = evaluate_controls(fake)
+    monkeypatch.setattr(protocol, "CONTROL_IMAGES", 80)
+    assert evaluate_controls(fake) == whole  # 64 values an image are few
+    monkeypatch.setattr(protocol, "CONTROL_VALUES", 63)
+    row = evaluate_controls(fake)
+    assert (whole["train_images"], row["train_images"]) == (120, 80)
+    assert row == evaluate_controls(fake)
+    assert row["mean_image_mse_per_pixel"] == pytest.approx(whole["mean_image_mse_per_pixel"], rel=0.05)
+    assert row["mean_image_mse_per_pixel"] != whole["mean_image_mse_per_pixel"]
+    assert row["probe_accuracy_raw_pixels"] == 1.0  # images and labels stay together
+    assert evaluate_pca(fake, 5)["train_images"] == 80
+    monkeypatch.setattr(protocol, "CONTROL_STRENGTHS", (3.0,))
+    assert evaluate_controls(fake)["probe_c_raw_pixels"] == 3.0  # strengths of their own
+
+
+def test_pca_is_that_of_the_singular_value_decomposition(fake):
+    row = evaluate_pca(fake, 5)
+    train, test = (images.flatten(1).double() / 255 for images in (fake.train_images, fake.test_images))
+    axes = torch.linalg.svd(train - train.mean(0), full_matrices=False).Vh[:5]
+    latents = (test - train.mean(0)) @ axes.T
+    decoded = (latents @ axes + train.mean(0)).clamp(0, 1)
+    assert row["mse_per_pixel"] == pytest.approx(float((decoded - test).square().mean()), rel=1e-5)
+    assert (row["components"], row["knn_accuracy"]) == (5, 1.0)  # patterns well apart
+    assert evaluate_pca(fake, 500)["components"] == 64  # no more than pixels
+
+
+# --- a whole evaluation ---------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def folder(fake, tmp_path_factory):
+    """A small trained run."""
+    path = tmp_path_factory.mktemp("run")
+    assert train_run(Run("r", LONGER, "fake", "bvae", 4, 0), fake, path, device="cpu") == "finished"
+    return path
+
+
+@pytest.fixture
+def row(folder, fake):
+    return evaluate_run(folder, fake, [], importance=SHORT_SWEEP, weights=Path("none.pth"), device=CPU)
+
+
+def terms_of(folder, fake, seed: int = 0) -> dict:
+    """The reconstruction part of an evaluation, as if the run had had this seed."""
+    model, record = load_run(folder)
+    run = Run(**(record["run"] | {"seed": seed}))
+    return _reconstruction(model, fake, run, posterior_means(model, fake.test_images, CPU), CPU)
+
+
+def test_the_terms_of_the_elbo_add_up(row, folder, fake):
+    assert row["elbo"] == pytest.approx(-row["reconstruction"] - row["kl"], rel=1e-9)
+    assert len(row["kl_per_latent"]) == len(row["variance_per_latent"]) == 4
+    assert sum(row["kl_per_latent"]) == pytest.approx(row["kl"], rel=1e-6)  # summed in float32, over latents or images
+    assert row["kl_bits_per_pixel"] == pytest.approx(row["kl"] / math.log(2) / 64, rel=1e-12)
+    model, _ = load_run(folder)
+    with torch.no_grad():
+        mean, log_variance = model.encode(to_batch(fake.test_images))
+    wanted = (0.5 * (mean**2 + log_variance.exp() - 1 - log_variance)).double().mean(0)
+    assert row["kl_per_latent"] == pytest.approx(wanted.tolist(), rel=1e-5, abs=1e-7)
+    assert row["variance_per_latent"] == pytest.approx(mean.double().var(0).tolist(), rel=1e-6)
+    assert row["active_units"] == sum(variance > 0.01 for variance in row["variance_per_latent"])
+
+
+def test_the_errors_of_the_elbo_are_its_spread(row, folder, fake):
+    """`noise` over evaluations of the same images by other draws of z; `image` over the images, their noise with it."""
+    again = [terms_of(folder, fake, seed) for seed in range(200)]
+    assert again[0]["elbo"] == row["elbo"] and again[1]["elbo"] != row["elbo"]
+    assert len({terms["kl"] for terms in again}) == 1  # in closed form: no draw changes it
+    spread = float(np.std([terms["elbo"] for terms in again], ddof=1))
+    assert spread / 1.5 < row["elbo_noise_error"] < 1.5 * spread
+    claimed = math.sqrt(np.mean([terms["elbo_noise_error"] ** 2 for terms in again]))
+    assert claimed == pytest.approx(spread, rel=0.2)  # 200 draws give a spread to within 5 %
+    model, _ = load_run(folder)
+    images = to_batch(fake.test_images)
+    with torch.no_grad():
+        _, terms = log_importance_weights(model, images, float64s(200, 100, 4, seed=0).float())
+    over_images = float(terms.elbo.double().std()) / 10  # by 200 samples of z: without their noise
+    assert row["elbo_image_error"] == pytest.approx(math.hypot(over_images, spread), rel=0.2)
+
+
+def test_the_sweep_starts_at_the_elbo(folder, fake):
+    sweep = {"samples": [100, 10, 1], "images": 100}
+    row = evaluate_run(folder, fake, [], importance=sweep, weights=Path("none.pth"), device=CPU)
+    assert (row["nll_images"], row["nll_samples"]) == (100, 100)  # all images: the same as the ELBO's
+    assert row["nll"] == row["nll_k100"]
+    assert row["nll_k1"] == pytest.approx(-row["elbo"], abs=8 * row["elbo_noise_error"])
+    assert 1 <= row["effective_sample_size_low"] <= row["effective_sample_size_median"] <= 100
+
+
+def test_the_sweep_is_of_a_fixed_draw_of_images(folder, fake):
+    """30 of the 100 images: the same as by the objective's own weights, with the noise drawn in the same order."""
+    sweep = {"samples": [1, 40], "images": 30}
+    row = evaluate_run(folder, fake, [], importance=sweep, weights=Path("none.pth"), device=CPU)
+    images, index = fixed_draw(fake, "nll images", 30)
+    assert row["nll_images_sha256"] == hashlib.sha256(index.numpy().tobytes()).hexdigest()
+    model, _ = load_run(folder)
+    generator = torch.Generator().manual_seed(derive_seed("fake", 0, "importance noise"))
+    columns = []
+    with torch.no_grad():
+        for batch in images.split(20):
+            draws = [torch.randn(count, len(batch), 4, generator=generator) for count in (25, 15)]
+            columns.append(log_importance_weights(model, to_batch(batch), torch.cat(draws))[0].double())
+    log_weights = torch.cat(columns, 1)
+    assert row["nll"] == pytest.approx(float(math.log(40) - log_weights.logsumexp(0).mean()), rel=1e-6)
+    assert row["nll_k1"] == pytest.approx(-float(log_weights[0].mean()), rel=1e-6)
+
+
+def test_the_sweep_does_not_depend_on_the_chunk(row, folder, fake, monkeypatch):
+    """Chunks bound the memory; the draws are those of one after another, whatever their size."""
+    for batch in (20, 60, 1_000):
+        monkeypatch.setattr(evaluation, "BATCH", batch)
+        again = evaluate_run(folder, fake, [], importance=SHORT_SWEEP, weights=Path("none.pth"), device=CPU)
+        for name in ("nll_k1", "nll_k10", "effective_sample_size_median", "effective_sample_size_low"):
+            assert again[name] == pytest.approx(row[name], rel=1e-5), (batch, name)
+
+
+def test_fixed_draws_are_of_the_data_set_alone(fake):
+    images, index = fixed_draw(fake, "some purpose", 30)
+    assert torch.equal(images, fake.test_images[index]) and len(set(index.tolist())) == 30
+    assert torch.equal(index, fixed_draw(fake, "some purpose", 30)[1])
+    assert torch.equal(index, fixed_draw(fake, "some purpose", 60)[1][:30])
+    assert not torch.equal(index, fixed_draw(fake, "another", 30)[1])
+    assert sorted(fixed_draw(fake, "some purpose", 1_000)[1].tolist()) == list(range(100))
+
+
+def test_neighbours_and_trust_of_a_run_are_those_of_its_latents(row, folder, fake):
+    model, _ = load_run(folder)
+    train, test = (posterior_means(model, images, CPU) for images in (fake.train_images, fake.test_images))
+    pixels = fake.test_images.flatten(1).double().numpy()
+    assert row["trustworthiness"] == pytest.approx(latent_trustworthiness(pixels, test.double().numpy()), abs=1e-3)
+    wanted = neighbour_accuracy(
+        train.double().numpy(), fake.train_labels.numpy(), test.double().numpy(), fake.test_labels.numpy()
+    )
+    assert row["knn_accuracy"] == pytest.approx(wanted, abs=0.011)  # one image, for a tie
+    assert row["trustworthiness"] > 0.6
+
+
+def test_images_without_ssim_say_so(row):
+    assert row["ssim"] is None
+    assert row["empty"]["ssim"] == "images of 8 pixels; its window needs 11"
+
+
+def test_a_linear_decoder_fades_straight(folder, fake, monkeypatch):
+    """The images of a way between two latents are those of an affine decoder: a ratio of 1. A trained one: no less."""
+    model, _ = load_run(folder)
+    means = posterior_means(model, fake.test_images, CPU)
+    assert interpolation_path_ratio(model, fake, means, CPU) >= 1
+    weights = float64s(4, 64, seed=0).float()
+    monkeypatch.setattr(model, "decode_mean", lambda z: (z @ weights).view(-1, 1, 8, 8))
+    assert interpolation_path_ratio(model, fake, means, CPU) == pytest.approx(1, rel=1e-5)
+
+
+# --- the second sampler ---------------------------------------------------------------------------------------------
+
+
+def test_a_mixture_samples_where_the_latents_are():
+    centres = torch.tensor([[10.0, 0, 0], [-10, 5, 0]])
+    which = torch.arange(1_000) % 4 == 0  # a quarter in the second cluster
+    train = torch.where(which[:, None], centres[1], centres[0]) + 0.1 * float64s(1_000, 3, seed=0).float()
+    run = Run("r", LONGER, "fake", "vae", 3, 0)
+    z = mixture_samples(run, train, 800)
+    assert (z.shape, z.dtype) == ((800, 3), torch.float32)
+    distances = torch.cdist(z, centres)
+    assert float(distances.min(1).values.max()) < 0.1 * 6  # six standard deviations
+    share = float((distances.argmin(1) == 1).float().mean())
+    assert abs(share - 0.25) < 5 * math.sqrt(0.25 * 0.75 / 800)
+    for cluster in (0, 1):
+        found = z[distances.argmin(1) == cluster]
+        torch.testing.assert_close(found.mean(0), centres[cluster], rtol=0, atol=0.04)
+        assert found.std(0).tolist() == pytest.approx([0.1] * 3, rel=0.2)
+    assert torch.equal(z, mixture_samples(run, train, 800))
+    assert not torch.equal(z, mixture_samples(Run("r", LONGER, "fake", "vae", 3, 1), train, 800))
+
+
+def test_a_mixture_of_few_latents_still_samples():
+    run = Run("r", LONGER, "fake", "vae", 3, 0)
+    assert mixture_samples(run, float64s(6, 3, seed=0).float(), 20).isfinite().all()  # fewer than components
