@@ -4,6 +4,7 @@ import bisect
 import math
 from collections.abc import Callable
 from dataclasses import replace
+from functools import cache
 
 import torch
 from torch import nn
@@ -20,6 +21,7 @@ def count_parameters(build: Callable[[Layout, nn.Module], VAE], layout: Layout) 
         return parameter_breakdown(build(layout, Bernoulli()))["total"]
 
 
+@cache
 def narrow(layout: Layout, target: int) -> Layout:
     """Narrow the layers of a VAE one by one until its parameter count is as near to `target` as it comes.
 

@@ -21,7 +21,7 @@ from bvae.files import InputError, remove_dead_parts, whole_file, write_json, wr
 from bvae.locks import clear_stale_locks, held_alone
 from bvae.networks import VAE
 from bvae.runs import train_run
-from helpers.checkouts import make_checkout, run_in, snakemake
+from helpers.checkouts import run_in, snakemake
 from helpers.small import SHORT_SWEEP
 from helpers.training_runs import CPU, NO_WEIGHTS, make_run, names, train_into
 
@@ -231,17 +231,8 @@ def test_a_clock_that_jumps_changes_nothing(fake, tmp_path, monkeypatch):
     assert train_into(make_run(), fake, tmp_path / "run") == whole
 
 
-STRANGE = {
-    "no home": {"HOME": "/dev/null/nobody"},
-    "a locale without UTF-8": {"LC_ALL": "POSIX", "LANG": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"},
-}
-
-
-@pytest.fixture(scope="module")
-def ordinary(tmp_path_factory) -> tuple[Path, list[bytes]]:
-    """A checkout, in a folder of spaces and umlauts, and what an ordinary environment makes there."""
-    checkout = make_checkout(tmp_path_factory.mktemp("faults"))
-    return checkout, make_data_and_picture(checkout)
+NO_HOME = {"HOME": "/dev/null/nobody"}
+NO_UTF8 = {"LC_ALL": "POSIX", "LANG": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
 
 
 def make_data_and_picture(checkout: Path, **environment: str) -> list[bytes]:
@@ -254,10 +245,10 @@ def make_data_and_picture(checkout: Path, **environment: str) -> list[bytes]:
     return [(checkout / name).read_bytes() for name in (data, picture)]
 
 
-@pytest.mark.parametrize("name", STRANGE)
-def test_a_strange_environment_makes_the_same_files(ordinary, name):
-    checkout, wanted = ordinary
-    strange = STRANGE[name] | {"XDG_CACHE_HOME": str(checkout / ".snakemake/cache")}  # as Makefile sets it
-    assert make_data_and_picture(checkout, **strange) == wanted
-    helped = run_in(checkout, "-m", "bvae", "--help", **strange)
+def test_without_home_or_utf8_the_same_files_are_made(plan):
+    """In a folder of spaces and umlauts, which an ordinary environment meets first."""
+    wanted = make_data_and_picture(plan)
+    strange = NO_HOME | NO_UTF8 | {"XDG_CACHE_HOME": str(plan / ".snakemake/cache")}  # as Makefile sets it
+    assert make_data_and_picture(plan, **strange) == wanted
+    helped = run_in(plan, "-m", "bvae", "--help", **strange)
     assert helped.returncode == 0, helped.stdout

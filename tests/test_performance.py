@@ -1,6 +1,7 @@
 """The performance benchmark runs and its rows are complete. What it measures is in no test: machines differ."""
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -11,6 +12,7 @@ import torch
 from bvae import data
 from bvae.networks import BVAE, VAE, Layout, parameter_breakdown
 from bvae.objective import Bernoulli
+from helpers.checkouts import with_protocol
 from helpers.small import make_dataset
 
 ROOT = Path(__file__).parents[1]
@@ -41,7 +43,8 @@ def benchmark(folder: Path, *groups: str) -> dict[str, dict]:
     data.save(mnist, folder / "mnist.safetensors")
     command = [sys.executable, SCRIPT, "--data", folder / "mnist.safetensors", "--output", folder, "--repetitions", "1"]
     command += ["--images", "128", "--celeba-images", "300", "--workers", "0", "--groups", *groups]
-    done = subprocess.run([str(part) for part in command], cwd=ROOT, capture_output=True, text=True)
+    environment = os.environ | {"PYTHONPATH": str(with_protocol(folder, COST_ROUNDS=1, COST_SECONDS=1e-4))}
+    done = subprocess.run([str(part) for part in command], cwd=ROOT, env=environment, capture_output=True, text=True)
     assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-4000:]
     assert (folder / "performance.png").stat().st_size > 5_000
     found = json.loads((folder / "performance.json").read_text())
@@ -58,6 +61,13 @@ def benchmark(folder: Path, *groups: str) -> dict[str, dict]:
     return {row["name"].split(", float32")[0].split(", bfloat16")[0]: row for row in rows}
 
 
+def test_the_benchmark_in_one_group_of_rows(tmp_path):
+    """The fake data set has 300 training images: "many" are all of them, and so are "few", 1,000 at most."""
+    rows = benchmark(tmp_path, "scaling")
+    assert [*rows] == ["time an image, 300 images / 300"]
+
+
+@pytest.mark.slow
 def test_the_benchmark_compares_the_arms(tmp_path):
     """The state of training is four numbers a parameter: weights, gradients and two moments, in float32."""
     layout = Layout("resnet", 1, 28, 128, (16, 32, 64), neck=16, hidden=(128,))

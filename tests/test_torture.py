@@ -23,8 +23,9 @@ def study() -> dict:
 
 
 def test_two_kills_change_no_byte(tmp_path, study):
-    """`make torture` in short; it exits with what differs."""
-    struck = torture.torture(tmp_path, study, kills=2, longest=15, seed=1)
+    """`make torture` in short, to the metrics of one run; it exits with what differs."""
+    metrics = f"{run_folder('mlp-quick', 'digits', 'bvae', 8, 0)}/metrics.json"
+    struck = torture.torture(tmp_path, study, kills=2, longest=15, seed=1, targets=[metrics])
     assert struck.total() == 2
 
 

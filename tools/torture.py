@@ -15,6 +15,7 @@ import subprocess
 import sys
 import tempfile
 from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 
 import psutil
@@ -114,16 +115,18 @@ def prepare(folder: Path, study: dict) -> Path:
     return checkout
 
 
-def torture(folder: Path, study: dict, kills: int, longest: float, seed: int) -> Counter:
-    """Run the study in peace, then under `kills` kills; returns how often each victim was hit."""
+def torture(folder: Path, study: dict, kills: int, longest: float, seed: int, targets: Sequence[str] = ()) -> Counter:
+    """Run the study, or make `targets` of it, in peace, then under `kills` kills; how often each victim was hit."""
     dice, log = random.Random(seed), folder / "snakemake.log"
     peaceful = prepare(folder / "undisturbed", study)
-    check(start(peaceful, log, "--cores", "1").wait(PATIENCE), log)  # and no byte depends on how many jobs run at once
+    check(
+        start(peaceful, log, "--cores", "1", "--", *targets).wait(PATIENCE), log
+    )  # and no byte depends on how many jobs run at once
     wanted = results(peaceful)
     print(f"undisturbed: {len(wanted)} files", flush=True)
     disturbed, struck, ends = prepare(folder / "disturbed", study), Counter(), 0
     while struck.total() < kills or not ends:
-        snakemake = start(disturbed, log)
+        snakemake = start(disturbed, log, "--", *targets)
         moment = PATIENCE if struck.total() == kills else dice.uniform(0.5, longest)
         try:
             code = snakemake.wait(moment)

@@ -1,5 +1,6 @@
 # The checked study and the names of its files, for all rules.
 import json
+import os
 import shlex
 import sys
 from pathlib import Path

@@ -74,7 +74,8 @@ class Bench:
 
     def __init__(self, args: argparse.Namespace, scratch: Path):
         self.args, self.scratch = args, scratch
-        self.environment = os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": str(args.threads)}
+        path = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")]))
+        self.environment = os.environ | {"PYTHONPATH": path, "OMP_NUM_THREADS": str(args.threads)}
 
     @cached_property
     def ceilings(self) -> dict:
