@@ -370,10 +370,10 @@ def test_usable_as_a_module(plan, tmp_path):
     done = snakemake(tmp_path / "user", "-n", "--cores", "1")
     assert done.returncode == 0, done.stdout[-3000:]
     assert planned_jobs(done.stdout)["bvae_train"] == 12
-    model = Path(run_folder("mlp-quick", "digits", "bvae", 8, 0), "model.safetensors")
-    done = snakemake(tmp_path / "user", "--cores", "1", "--", str(model))
+    data = "resources/data/digits.safetensors"
+    done = snakemake(tmp_path / "user", "--cores", "1", "--", data)
     assert done.returncode == 0, done.stdout[-3000:]
-    assert (tmp_path / "user" / model).exists() and not (plan / model).exists()
+    assert (tmp_path / "user" / data).exists() and not (plan / data).exists()
 
 
 def test_a_data_set_of_ones_own_by_the_steps_of_the_readme(plan):
