@@ -49,19 +49,20 @@ lint: .venv/installed.lock
 	python -m ruff check .
 	python -m ruff format --check .
 	python -m mypy
+	lint-imports
 	python -m snakefmt --check Snakefile workflow
 	python -m snakemake --lint
 
 benchmark: .venv/installed.lock ## speed and memory beside pythae and a plain loop, into results/published/performance.*
 	$(call install_extra,benchmark)
 	python -m snakemake -q all -- resources/data/mnist.safetensors
-	python workflow/scripts/performance.py
+	python tools/performance.py
 
 docs: .venv/installed.lock ## the tables of config/README.md, from the schema of a study
-	python -m workflow.scripts.config_page
+	PYTHONPATH=. python -m tools.config_page
 
 reproduction: .venv/installed.lock ## the numbers of docs/reproduction.md and README.md, and the picture of all published studies
-	python -m workflow.scripts.reproduction
+	PYTHONPATH=. python -m tools.reproduction
 
 torture: .venv/installed.lock ## the quick study, killed 30 times at random moments, then 12 times in peace with 1 to 4 jobs: the same bytes
 	PYTHONPATH=.:tests python tools/torture.py
@@ -80,7 +81,7 @@ slurm: .venv/installed.lock ## the quick study through a SLURM of one node, as r
 
 audit: .venv/installed.lock ## known vulnerabilities of the locked versions
 	test -x .venv/audit/bin/pip-audit || { python -m venv .venv/audit && .venv/audit/bin/python -m pip install --disable-pip-version-check -q pip-audit==2.10.1; }
-	PATH=".venv/audit/bin:$$PATH" python workflow/scripts/audit.py
+	PATH=".venv/audit/bin:$$PATH" python tools/audit.py
 
 lock: ## after a change of dependencies in pyproject.toml: new exact versions
 	uv pip compile --quiet --universal --python-version 3.11 --extra workflow --extra dev --no-header --no-annotate pyproject.toml -o requirements.lock
@@ -88,4 +89,4 @@ lock: ## after a change of dependencies in pyproject.toml: new exact versions
 	  sed 's/.*/      - "&"/' requirements.lock; } > environment.yml
 
 clean:
-	rm -rf .venv results/runs results/studies results/controls results/references results/benchmarks logs
+	rm -rf .venv results/runs results/studies results/controls results/references results/costs logs

@@ -21,8 +21,7 @@ __version__ = "0.1.0"
 TRAINING_VERSION = 1
 EVALUATION_VERSION = 4
 
-ARMS = ("bvae", "bvae_gain", "vae", "vae_narrow")  # built by bvae.arms
-FIGURES = (  # drawn by bvae.figures
+FIGURES = (  # drawn by bvae.report.figures
     "architecture",
     "belbo_training",
     "blocks",

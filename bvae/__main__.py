@@ -13,10 +13,12 @@ from pathlib import Path
 import argcomplete
 
 import bvae
-from bvae import ARMS, FIGURES, gpus
-from bvae.files import InputError
-from bvae.memory import keep_freed_memory
-from bvae.protocol import INCEPTION_WEIGHTS
+from bvae import FIGURES
+from bvae.arms import ARMS
+from bvae.errors import InputError
+from bvae.evaluation.protocol import INCEPTION_WEIGHTS
+from bvae.system import devices as gpus
+from bvae.system.allocator import keep_freed_memory
 
 # Steps import what they need when they run: `--help` and a bad argument answer at once.
 
@@ -65,8 +67,8 @@ EXAMPLES = {  # $SETTINGS, $IMPORTANCE and $STUDY are JSON: `snakemake -np` show
 
 
 def _fetch(args: argparse.Namespace) -> None:
-    from bvae.fetch import fetch
-    from bvae.sources import IMAGE_OPTIONS
+    from bvae.data.fetch import fetch
+    from bvae.data.sources import IMAGE_OPTIONS
 
     given = {key: getattr(args, key) for key in IMAGE_OPTIONS}
     options = {key: value for key, value in given.items() if value is not None and value is not False}
@@ -82,7 +84,7 @@ def _fetch(args: argparse.Namespace) -> None:
 
 def _describe(args: argparse.Namespace) -> None:
     from bvae.data import load
-    from bvae.describe import describe, draw_sheet
+    from bvae.data.describe import describe, draw_sheet
 
     dataset = load(args.file)
     print(describe(dataset))
@@ -91,8 +93,8 @@ def _describe(args: argparse.Namespace) -> None:
 
 
 def _train(args: argparse.Namespace) -> None:
-    from bvae.cards import write_card
     from bvae.data import load
+    from bvae.report.model_cards import write_card
     from bvae.runs import Run, train_run
 
     dataset = load(args.data)
@@ -104,7 +106,7 @@ def _train(args: argparse.Namespace) -> None:
 
 def _reference(args: argparse.Namespace) -> None:
     from bvae.data import load
-    from bvae.features import make_reference, save_reference
+    from bvae.evaluation.features import make_reference, save_reference
     from bvae.training import pick_device
 
     reference = make_reference(load(args.data), args.extractor, weights=args.weights, device=pick_device(args.device))
@@ -112,11 +114,11 @@ def _reference(args: argparse.Namespace) -> None:
 
 
 def _evaluate(args: argparse.Namespace) -> None:
-    from bvae.cards import write_card
     from bvae.data import load
-    from bvae.evaluation import evaluate_run
-    from bvae.features import load_reference
-    from bvae.files import write_json
+    from bvae.evaluation.evaluate import evaluate_run
+    from bvae.evaluation.features import load_reference
+    from bvae.report.model_cards import write_card
+    from bvae.system.files import write_json
     from bvae.training import pick_device
 
     references = [load_reference(path) for path in args.reference]
@@ -129,8 +131,8 @@ def _evaluate(args: argparse.Namespace) -> None:
 
 def _validate(args: argparse.Namespace) -> None:
     from bvae.data import load
-    from bvae.evaluation import validate_run
-    from bvae.files import write_json
+    from bvae.evaluation.evaluate import validate_run
+    from bvae.system.files import write_json
     from bvae.training import pick_device
 
     row = validate_run(args.run_folder, load(args.data), device=pick_device(args.device))
@@ -138,26 +140,26 @@ def _validate(args: argparse.Namespace) -> None:
 
 
 def _controls(args: argparse.Namespace) -> None:
-    from bvae.controls import evaluate_controls
     from bvae.data import load
-    from bvae.files import write_json
+    from bvae.evaluation.controls import evaluate_controls
+    from bvae.system.files import write_json
 
     write_json(args.output, evaluate_controls(load(args.data)))
 
 
 def _pca(args: argparse.Namespace) -> None:
-    from bvae.controls import evaluate_pca
     from bvae.data import load
-    from bvae.files import write_json
+    from bvae.evaluation.controls import evaluate_pca
+    from bvae.system.files import write_json
 
     write_json(args.output, evaluate_pca(load(args.data), args.latent_dim))
 
 
 def _untrained(args: argparse.Namespace) -> None:
-    from bvae.controls import evaluate_untrained
     from bvae.data import load
-    from bvae.files import write_json
+    from bvae.evaluation.controls import evaluate_untrained
     from bvae.runs import Run
+    from bvae.system.files import write_json
     from bvae.training import pick_device
 
     dataset = load(args.data)
@@ -166,10 +168,10 @@ def _untrained(args: argparse.Namespace) -> None:
 
 
 def _cost(args: argparse.Namespace) -> None:
-    from bvae.cost import measure_costs
     from bvae.data import load
-    from bvae.files import write_json
+    from bvae.evaluation.cost import measure_costs
     from bvae.runs import Run
+    from bvae.system.files import write_json
     from bvae.training import pick_device
 
     dataset = load(args.data)
@@ -178,44 +180,44 @@ def _cost(args: argparse.Namespace) -> None:
 
 
 def _weights(args: argparse.Namespace) -> None:
-    from bvae.fetch import fetch_inception_weights
+    from bvae.evaluation.features import fetch_inception_weights
 
     fetch_inception_weights(args.output)
 
 
 def _table(args: argparse.Namespace) -> None:
-    from bvae.tables import write_tables
+    from bvae.report.tables import write_tables
 
     write_tables(_json_object(args.study, "--study"), args.output)
 
 
 def _claims(args: argparse.Namespace) -> None:
-    from bvae.claims import write_claims
+    from bvae.report.claims import write_claims
 
     write_claims(_json_object(args.study, "--study"), args.claims, args.output)
 
 
 def _tuning(args: argparse.Namespace) -> None:
-    from bvae.tuning import write_tuning
+    from bvae.report.tuning import write_tuning
 
     write_tuning(_json_object(args.study, "--study"), args.output)
 
 
 def _figure(args: argparse.Namespace) -> None:
-    from bvae.figures import draw
+    from bvae.report.figures import draw
 
     study = _json_object(args.study, "--study")
     draw(args.kinds, study, args.recipe, args.data, args.latent_dim, args.output)
 
 
 def _publish(args: argparse.Namespace) -> None:
-    from bvae.publish import publish
+    from bvae.report.publication import publish
 
     publish(_json_object(args.study, "--study"), args.output)
 
 
 def _verify(args: argparse.Namespace) -> None:
-    from bvae.publish import verify
+    from bvae.report.publication import verify
 
     lines, same = verify(args.published)
     print("\n".join(lines))
@@ -227,19 +229,19 @@ def _verify(args: argparse.Namespace) -> None:
 
 
 def _crate(args: argparse.Namespace) -> None:
-    from bvae.crate import write_crate
+    from bvae.report.ro_crate import write_crate
 
     write_crate(args.published)
 
 
 def _status(args: argparse.Namespace) -> None:
-    from bvae.status import show
+    from bvae.study.status import show
 
     show(args.config, args.watch)
 
 
 def _tensorboard(args: argparse.Namespace) -> None:
-    from bvae.events import write_events
+    from bvae.report.tensorboard import write_events
 
     write_events(args.config, args.output, args.watch)
 

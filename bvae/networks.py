@@ -10,8 +10,9 @@ A network is a stack of weights. The weights of a layer are an object of their o
     VAE  = encoder over weights A, decoder over weights B
     BVAE = encoder over weights A, decoder over weights A
 
-That is the whole difference, one line of `VAE.__init__`. What belongs to one direction is built per direction and never
-shared: biases, normalisation (with its own statistics), and the log-variance head, which only the forward pass has.
+That is the whole difference: the one line of `BVAE.weights_to_decode`. What belongs to one direction is built per
+direction and never shared: biases, normalisation (with its own statistics), and the log-variance head, which only the
+forward pass has.
 
 Source: Kosko and Adigun, "Bidirectional Variational Autoencoders", arXiv 2505.16074. Its widths and depths are not
 available to us: the ones here are ours.
@@ -26,10 +27,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from bvae.files import InputError
+from bvae.errors import InputError
 
 ACTIVATIONS = {"silu": nn.SiLU, "relu": nn.ReLU, "identity": nn.Identity}
-ARCHITECTURES = ("mlp", "conv", "resnet")
 LARGEST_FINAL_MAP = 8  # pixels: a larger last feature map would need a giant linear layer
 
 
@@ -294,17 +294,25 @@ class VAE(nn.Module):
     posterior mean. Images are (n, c, h, w) floats in [0, 1].
     """
 
-    tied = False
     likelihood: Any  # Bernoulli or Gaussian of bvae.objective
 
     def __init__(self, layout: Layout, likelihood: nn.Module, *, latent_gain: bool = False):
         super().__init__()
         self.layout = layout
         self.encoder_weights = build_weights(layout)
-        self.decoder_weights = self.encoder_weights if self.tied else build_weights(layout)
+        self.decoder_weights = self.weights_to_decode()
         self.encoder = Encoder(self.encoder_weights, layout, latent_gain=latent_gain)
         self.decoder = Decoder(self.decoder_weights, layout)
         self.likelihood = likelihood
+
+    def weights_to_decode(self) -> nn.ModuleList:
+        """A second set of weights, of the same shapes as the encoder's."""
+        return build_weights(self.layout)
+
+    @property
+    def tied(self) -> bool:
+        """Whether encoder and decoder run through the same weights."""
+        return self.decoder_weights is self.encoder_weights
 
     def encode(self, images: Tensor) -> tuple[Tensor, Tensor]:
         """(n, c, h, w) in [0, 1] -> mean and log-variance of q(z|x), (n, latent_dim) each."""
@@ -344,7 +352,9 @@ class BVAE(VAE):
     [600592, 1165840]
     """
 
-    tied = True
+    def weights_to_decode(self) -> nn.ModuleList:
+        """The encoder's own weights."""
+        return self.encoder_weights
 
 
 def parameter_breakdown(model: VAE) -> dict[str, int]:

@@ -8,18 +8,18 @@ import logging
 import platform
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
 
 import torch
 
 import bvae
-from bvae.arms import BUILDERS
+from bvae.arms import ARMS
 from bvae.data import Dataset
-from bvae.files import InputError, read_tensors, remove_dead_parts, write_tensors, write_text
-from bvae.locks import held_alone
+from bvae.errors import InputError
 from bvae.networks import VAE, Layout, plan
 from bvae.objective import build_likelihood
-from bvae.seeds import derive_seed
+from bvae.system.files import read_tensors, remove_dead_parts, write_tensors, write_text
+from bvae.system.locks import held_alone
+from bvae.system.seeds import derive_seed
 from bvae.training import HISTORY_COLUMNS, computes_in_bfloat16, pick_device, pick_precision, train
 
 log = logging.getLogger(__name__)
@@ -46,7 +46,7 @@ def build_model(run: Run, *, channels: int, size: int) -> tuple[VAE, Layout]:
     likelihood = build_likelihood(run.settings["likelihood"], channels=channels)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(derive_seed(run.dataset, run.seed, "initial weights"))
-        model = BUILDERS[run.arm](layout, likelihood)
+        model = ARMS[run.arm].build(layout, likelihood)
     return model.to(memory_format=torch.channels_last), model.layout
 
 
@@ -148,13 +148,8 @@ def load_run(folder: str | Path, *, device: str = "cpu") -> tuple[VAE, dict]:
     """Load a trained run from its folder: the model in evaluation mode on `device`, and its record."""
     path = Path(folder) / "model.safetensors"
     tensors, record = read_tensors(path, form=FORMAT, remedy=REMEDY)
-    sizes: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in record["layout"].items()}
-    layout = Layout(**sizes)
     run = Run(**record["run"])
-    likelihood = build_likelihood(run.settings["likelihood"], channels=layout.channels)
-    arm = "vae" if run.arm == "vae_narrow" else run.arm  # the recorded layout is narrow already
-    with torch.random.fork_rng(devices=[]):  # the initial weights that are replaced leave the caller's numbers alone
-        model = BUILDERS[arm](layout, likelihood).to(memory_format=torch.channels_last)
+    model, _ = build_model(run, channels=record["image_channels"], size=record["image_size"])
     missing, unexpected = model.load_state_dict(tensors, strict=False)
     if unexpected or any(not (model.tied and name.startswith("decoder_weights.")) for name in missing):
         raise InputError(f"{path}: its tensors do not fit its recorded settings. {REMEDY}")

@@ -10,10 +10,12 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from bvae.files import InputError, whole_file
+from bvae.data import to_batch
+from bvae.errors import InputError
 from bvae.networks import VAE
 from bvae.objective import OBJECTIVES, Elbo
-from bvae.seeds import derive_seed
+from bvae.system.files import whole_file
+from bvae.system.seeds import derive_seed
 
 log = logging.getLogger(__name__)
 
@@ -41,11 +43,6 @@ def computes_in_bfloat16(device: torch.device) -> bool:
         return torch.cuda.is_bf16_supported(including_emulation=False)
     instructions: dict = getattr(torch.cpu, "get_capabilities", dict)()  # an older torch does not tell: none
     return any(instructions.get(name) for name in BFLOAT16_INSTRUCTIONS)
-
-
-def to_batch(images: Tensor) -> Tensor:
-    """uint8 (n, c, h, w) -> float32 in [0, 1], channels last in memory."""
-    return images.to(torch.float32, memory_format=torch.channels_last).div_(255)
 
 
 def build_optimizer(model: VAE, learning_rate: float, weight_decay: float) -> torch.optim.Optimizer:

@@ -9,8 +9,10 @@ import pytest
 import torch
 from filelock import FileLock
 
-from bvae import data, fetch, protocol
-from bvae.features import Reference, make_reference
+from bvae.data import dataset as data
+from bvae.data import fetch
+from bvae.evaluation import protocol
+from bvae.evaluation.features import Reference, make_reference
 from helpers.checkouts import CHECKOUT, QUICK, make_checkout, snakemake
 from helpers.small import make_dataset
 from helpers.training_runs import CPU, NO_WEIGHTS

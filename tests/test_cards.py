@@ -7,12 +7,12 @@ import textwrap
 
 import pytest
 
-from bvae import cards
 from bvae.__main__ import main
-from bvae.arms import BUILDERS
 from bvae.data import save
-from bvae.files import InputError, read_json
+from bvae.errors import InputError
+from bvae.report import model_cards as cards
 from bvae.runs import read_record
+from bvae.system.files import read_json
 from helpers.small import SETTINGS, SHORT_SWEEP
 
 FOLDER = "results/runs/small/fake/vae_narrow-z3-seed1"
@@ -80,7 +80,3 @@ def test_a_card_that_cannot_be_written_loses_no_run(fake, tmp_path, monkeypatch,
     assert train(fake, "bvae", "run") == 0
     assert "no model card: the disk is full" in caplog.text
     assert read_record(tmp_path / "run/model.safetensors")["status"] == "finished"
-
-
-def test_every_arm_has_its_words():
-    assert cards.KINDS.keys() == BUILDERS.keys()

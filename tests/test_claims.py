@@ -8,7 +8,8 @@ import pytest
 import yaml
 from scipy import stats
 
-from bvae.claims import (
+from bvae.errors import InputError
+from bvae.report.claims import (
     _shown,
     check_pilots,
     holm,
@@ -19,7 +20,6 @@ from bvae.claims import (
     load_claims,
     paired_difference,
 )
-from bvae.files import InputError
 
 CLAIMS = Path(__file__).parents[1] / "config/claims.yaml"
 CONTROLS = {"fake": {"mean_image_mse_per_pixel": 0.07}}

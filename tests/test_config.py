@@ -6,11 +6,11 @@ import math
 import jsonschema
 import pytest
 
-import bvae
-from bvae.arms import BUILDERS
-from bvae.config import ConfigError, check_study, expand_runs, run_folder, training_settings
-from bvae.files import InputError, read_yaml
-from bvae.networks import ACTIVATIONS, ARCHITECTURES
+from bvae.arms import ARMS
+from bvae.errors import InputError
+from bvae.networks import ACTIVATIONS
+from bvae.study.config import ConfigError, expand_runs, run_folder, training_settings
+from bvae.system.files import read_yaml
 from bvae.training import OBJECTIVES
 from helpers.studies import BLOCK, DATASETS, RECIPE, SCHEMA, STUDIES, check, sound
 
@@ -57,7 +57,7 @@ FAULTS = {
     "unknown data set": (
         "blocks.0.datasets",
         ["digitz"],
-        "blocks[0].datasets[0]: no 'digitz' in workflow/rules/datasets/. Did you mean 'digits'?",
+        "blocks[0].datasets[0]: no 'digitz' in workflow/datasets.yaml or rules/datasets/. Did you mean 'digits'?",
     ),
     "unknown architecture": (
         f"{NETWORK}.architecture",
@@ -96,6 +96,11 @@ FAULTS = {
     "missing key": ("blocks.0.seeds", "-", "blocks[0]: 'seeds' is missing"),
     "missing study": ("study", "-", "top level: 'study' is missing"),
     "name with a slash": ("study", "a/b", "study: 'a/b' is not a name"),
+    "a rate of an unknown arm": (
+        f"{TRAINING}.learning_rate",
+        dict.fromkeys((*ARMS, "vea"), 0.001),
+        f"{TRAINING}.learning_rate: 'vea' is not known. Did you mean 'vae'?",
+    ),
     "negative": (f"{TRAINING}.learning_rate", -0.1, f"{TRAINING}.learning_rate: -0.1"),
     "seed too large": ("blocks.0.seeds", [2**32], "blocks[0].seeds[0]: 4294967296"),
     "width in an mlp": (f"{NETWORK}.width", 8, f"{NETWORK}: 'width' means nothing in an mlp; remove it"),
@@ -155,7 +160,7 @@ def test_every_fault_is_named_at_once():
         "study: 'Bad Name' is not a name",
         "top level: unknown key 'figure_sed'. Did you mean 'figure_seed'?",
         "features: is empty",
-        "blocks[0].datasets[0]: no 'mnits' in workflow/rules/datasets/. Did you mean 'mnist'?",
+        "blocks[0].datasets[0]: no 'mnits' in workflow/datasets.yaml or rules/datasets/. Did you mean 'mnist'?",
         "blocks[0].arms: an entry stands twice",
         "blocks[0].recipes[1]: no 'missing' in 'recipes'",
         "blocks[0].latent_dims[1]: 0",
@@ -281,7 +286,7 @@ def test_checking_changes_neither_the_study_nor_the_schema():
     checked["blocks"][0]["arms"].append("more")
     checked["recipes"]["plain"]["objective"]["beta"] = 9
     assert schema == SCHEMA
-    assert check(sound())["blocks"][0]["arms"] == list(bvae.ARMS)
+    assert check(sound())["blocks"][0]["arms"] == list(ARMS)
 
 
 def test_checking_twice_is_checking_once():
@@ -340,7 +345,7 @@ def test_the_papers_study_is_shipped():
 
 @pytest.mark.parametrize("path", STUDIES, ids=lambda path: path.stem)
 def test_a_shipped_study_is_sound(path):
-    study = check_study(read_yaml(path), schema=SCHEMA, datasets=DATASETS)
+    study = check(read_yaml(path))
     runs = expand_runs(study)
     products = sum(
         math.prod(len(block[key]) for key in ("datasets", "recipes", "latent_dims", "arms", "seeds"))
@@ -364,19 +369,28 @@ def test_a_study_file_that_cannot_be_read_is_refused(tmp_path, content, message)
     if content is not None:
         path.write_text(content)
     with pytest.raises(InputError, match=message):
-        check_study(read_yaml(path), schema=SCHEMA, datasets=DATASETS)
+        check(read_yaml(path))
+
+
+def test_only_the_arms_that_blocks_run_need_a_rate():
+    config = change(f"{TRAINING}.learning_rate", {"vae": 0.002, "bvae": 0.001})
+    config["blocks"][0]["arms"] = ["vae"]
+    recipe = check(config)["recipes"]["plain"]
+    assert training_settings(recipe, "vae")["training"]["learning_rate"] == 0.002
+    config["blocks"].append(config["blocks"][0] | {"arms": ["bvae_gain"]})
+    [fault] = faults(config)
+    assert fault.startswith(f"{TRAINING}.learning_rate: 'bvae_gain' is missing")
 
 
 def test_names_agree_with_what_builds_them():
-    assert list(bvae.ARMS) == list(BUILDERS) == BLOCK["arms"]["items"]["enum"] == BLOCK["arms"]["default"]
-    assert list(ARCHITECTURES) == RECIPE["network"]["properties"]["architecture"]["enum"]
+    assert list(ARMS) == BLOCK["arms"]["items"]["enum"] == BLOCK["arms"]["default"]
     assert set(ACTIVATIONS) == set(RECIPE["network"]["properties"]["activation"]["enum"])
     assert set(OBJECTIVES) == set(RECIPE["objective"]["properties"]["name"]["enum"])
 
 
 def test_what_training_depends_on_is_all_but_the_importance_samples():
     recipe = check(sound())["recipes"]["plain"]
-    for arm in bvae.ARMS:
+    for arm in ARMS:
         assert training_settings(recipe, arm) == {key: recipe[key] for key in set(RECIPE) - {"importance"}}
 
 

@@ -5,8 +5,9 @@ import math
 import pytest
 import torch
 
-from bvae import ARMS, protocol
-from bvae.cost import measure_costs
+from bvae.arms import ARMS
+from bvae.evaluation import protocol
+from bvae.evaluation.cost import measure_costs
 from bvae.runs import Run
 from helpers.small import SETTINGS, make_dataset
 

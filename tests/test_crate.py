@@ -7,9 +7,10 @@ from pathlib import Path
 import pytest
 from rocrate.rocrate import ROCrate
 
-from bvae.crate import write_crate
-from bvae.files import InputError, read_json, sha256_of_file
-from bvae.publish import newest
+from bvae.errors import InputError
+from bvae.report.publication import newest
+from bvae.report.ro_crate import write_crate
+from bvae.system.files import read_json, sha256_of_file
 from helpers.checkouts import ROOT
 
 

@@ -22,12 +22,15 @@ import torchvision
 from PIL import Image
 from safetensors.torch import save_file
 
-from bvae import data, fetch, sources
-from bvae.describe import describe
-from bvae.files import InputError, whole_file, write_tensors
+from bvae.data import dataset as data
+from bvae.data import fetch, sources
+from bvae.data.describe import describe
+from bvae.errors import InputError
+from bvae.system.files import read_yaml, whole_file, write_tensors
 from helpers import fake_data
 
-RULES = Path(__file__).parents[1] / "workflow" / "rules" / "datasets"
+WORKFLOW = Path(__file__).parents[1] / "workflow"
+PUBLISHED = read_yaml(WORKFLOW / "datasets.yaml")
 OUTPUT = Path("resources/data/fake.safetensors")
 REAL_STREAM_DOWNLOAD = pooch.core.stream_download
 
@@ -172,48 +175,32 @@ def test_class_folders_arrive_exactly(channels, size):
     assert dataset.classes == tuple(sorted(fake_data.CIFAR10_CLASSES))
 
 
-def test_digits_have_the_hash_of_their_rule():
-    pinned = re.search(r'sha256="([0-9a-f]{64})"', (RULES / "digits.smk").read_text())[1]
+def test_digits_have_the_hash_of_the_table():
+    pinned = PUBLISHED["digits"]["sha256"]
     dataset = fetch_fake("sklearn:digits", expected_sha256=pinned)
     assert dataset.sha256 == pinned
     assert (len(dataset.train_images), len(dataset.test_images)) == (1437, 360)
     assert (dataset.shape, int(dataset.train_images.max())) == ((1, 8, 8), 255)
 
 
-def check_rule_file(name: str, text: str) -> None:
-    """The contract of a data set's rule file: nothing else in the workflow knows the data set."""
-    source = re.search(r'source="([^"]+)"', text)[1]
-    assert sources.known(source)
-    assert re.match(
-        r"# \d+x\d+ .*(classes|attributes).*, [\d,]+ \+ [\d,]+.*\. .*(CC BY|MIT|licence|use|research)", text
-    )
-    assert re.findall(r"^rule (\w+):", text, re.MULTILINE) == [f"data_{name}"]
-    for key, value in (
-        ("output", f'"resources/data/{name}.safetensors",'),
-        ("log", f'"logs/data/{name}.log",'),
-        ("benchmark", f'"results/benchmarks/data/{name}.tsv"'),
-        ("conda", '"../../../environment.yml"'),
-    ):
-        assert f"    {key}:\n        {value}\n" in text
-    own = source.startswith(("sklearn:", "folder:", "zip:", "npz:", "idx:"))
-    assert ("    retries: 2\n" in text) != own  # what is downloaded is tried again
-    pinned = re.search(r'sha256="([0-9a-f]{64})"', text)
-    check = " --sha256 {params.sha256}" if pinned else ""
-    assert f'"python -m bvae fetch {{params.source:q}} --name {name}{check}' in text
-    assert text.endswith('        " --output {output:q} --log {log:q}"\n')
-    assert own or bool(pinned) != ("# Its SHA-256 is recorded here at the first fetch" in text)
+@pytest.mark.parametrize("name", PUBLISHED)
+def test_a_published_data_set_says_what_it_is_and_where_it_comes_from(name):
+    entry = PUBLISHED[name]
+    assert entry.keys() - {"sha256", "validation"} == {"about", "licence", "source"}
+    assert re.match(r"\d+x\d+ .*(classes|attributes).*, [\d,]+ \+ [\d,]+", entry["about"])
+    assert sources.known(entry["source"])
+    assert ("validation" in entry) == name.endswith("_validation")
+    assert re.fullmatch(r"[0-9a-f]{64}", entry.get("sha256", "0" * 64))
 
 
-@pytest.mark.parametrize("path", sorted(RULES.glob("*.smk")), ids=lambda path: path.stem)
-def test_rule_files_agree_with_their_names_and_sources(path):
-    check_rule_file(path.stem, path.read_text())
-    assert (RULES / "../../../environment.yml").is_file()
-
-
-def test_the_rule_file_in_the_readme_is_like_them():
-    readme = (RULES.parents[2] / "README.md").read_text(encoding="utf-8")
+def test_the_rule_in_the_readme_is_of_a_data_set_of_ones_own():
+    """It names its data set in every place; `test_workflow.py` runs it."""
+    readme = (WORKFLOW.parent / "README.md").read_text(encoding="utf-8")
     rule = re.search(r"^( +)# 32x32 grey birds(?:\n?.+)+?--log \{log:q\}\"\n", readme, re.MULTILINE)
-    check_rule_file("birds", textwrap.dedent(rule[0]))
+    text = textwrap.dedent(rule[0])
+    for line in ("rule data_birds:", '"resources/data/birds.safetensors",', '"logs/data/birds.log",', "ENVIRONMENT"):
+        assert line in text
+    assert sources.known(re.search(r'source="([^"]+)"', text)[1])
 
 
 # --- where it comes from --------------------------------------------------------------------------------------------

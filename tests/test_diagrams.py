@@ -18,10 +18,11 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 from matplotlib.text import Text
 
-from bvae.figures import diagrams
-from bvae.figures.diagrams import architecture, belbo_training, blocks
-from bvae.figures.page import ARM_COLOURS, STYLE, WIDTH, Subject
+from bvae.arms import ARMS
 from bvae.networks import VAE, Convolution, parameter_breakdown
+from bvae.report.figures import diagrams
+from bvae.report.figures.diagrams import architecture, belbo_training, blocks
+from bvae.report.figures.page import STYLE, WIDTH, Subject
 from bvae.runs import Run, build_model, save_model, train_run
 from helpers.small import make_dataset
 
@@ -101,10 +102,10 @@ def test_counts_and_shapes_are_those_of_the_models(case):
     assert all(shape in text for shape in shapes)
     assert "×".join(map(str, tied.encoder.log_variance.weight.shape)) in text
     count = len(list(tied.encoder_weights.parameters()))
-    assert drawn_weights(figure, ARM_COLOURS["bvae"]) == count
+    assert drawn_weights(figure, ARMS["bvae"].colour) == count
     assert drawn_weights(figure, diagrams.PALE) == 2 * count
     training = belbo_training(make_subject(case, arm="vae"))
-    assert drawn_weights(training, ARM_COLOURS["bvae"]) == count
+    assert drawn_weights(training, ARMS["bvae"].colour) == count
     assert all(shape in words(training) for shape in shapes)
 
 

@@ -6,13 +6,10 @@ import numpy as np
 import pytest
 import torch
 
-from bvae import protocol
-from bvae.evaluation import (
-    lerp,
-    slerp,
-)
-from bvae.features import compare, real_features
-from bvae.metrics import (
+from bvae.evaluation import protocol
+from bvae.evaluation.evaluate import lerp, slerp
+from bvae.evaluation.features import compare, real_features
+from bvae.evaluation.metrics import (
     importance_sweep,
     kernel_distance,
     latent_trustworthiness,

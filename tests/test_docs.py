@@ -7,9 +7,11 @@ from pathlib import Path
 
 import pytest
 
-from bvae import Bernoulli, plan, protocol, tables
-from bvae.arms import BUILDERS
+from bvae import Bernoulli, plan
+from bvae.arms import ARMS
+from bvae.evaluation import protocol
 from bvae.networks import parameter_breakdown
+from bvae.report import tables
 
 ROOT = Path(__file__).parents[1]
 PAGE = (ROOT / "docs/training.md").read_text(encoding="utf-8")
@@ -111,7 +113,7 @@ def test_the_page_of_the_metrics_says_the_sizes_of_the_protocol():
 def test_the_page_of_the_architecture_counts_parameters_as_the_modules_do(name, network):
     [row] = [row for row in page_rows("architecture.md") if row[0] == name]
     layout = plan(network, channels=1, size=28, latent_dim=128)
-    counts = [parameter_breakdown(build(layout, Bernoulli()))["total"] for build in BUILDERS.values()]
+    counts = [parameter_breakdown(arm.build(layout, Bernoulli()))["total"] for arm in ARMS.values()]
     assert row[1:5] == [f"{count:,}" for count in counts]
     assert row[5] == f"{100 * (1 - counts[0] / counts[2]):.1f} %"
 

@@ -10,9 +10,12 @@ import numpy as np
 import pytest
 import torch
 
-from bvae import evaluation, protocol
-from bvae.controls import evaluate_controls, evaluate_pca
-from bvae.evaluation import (
+from bvae.data import to_batch
+from bvae.errors import InputError
+from bvae.evaluation import evaluate as evaluation
+from bvae.evaluation import protocol
+from bvae.evaluation.controls import evaluate_controls, evaluate_pca
+from bvae.evaluation.evaluate import (
     _reconstruction,
     evaluate_run,
     fixed_draw,
@@ -22,13 +25,11 @@ from bvae.evaluation import (
     posterior_means,
     prior_samples,
 )
-from bvae.features import make_reference
-from bvae.files import InputError
-from bvae.metrics import gaussian_statistics, latent_trustworthiness, neighbour_accuracy
+from bvae.evaluation.features import make_reference
+from bvae.evaluation.metrics import gaussian_statistics, latent_trustworthiness, neighbour_accuracy
 from bvae.objective import log_importance_weights
 from bvae.runs import Run, load_run, train_run
-from bvae.seeds import derive_seed
-from bvae.training import to_batch
+from bvae.system.seeds import derive_seed
 from helpers.small import SETTINGS, SHORT_SWEEP, float64s, make_dataset
 
 CPU = torch.device("cpu")
@@ -118,9 +119,9 @@ def test_arms_decode_the_same_prior_samples_and_pairs(monkeypatch, fake, referen
 
 
 def test_a_row_agrees_with_its_definitions(fake, reference, runs):
+    from bvae.data import to_batch
     from bvae.objective import elbo_loss
     from bvae.runs import load_run
-    from bvae.training import to_batch
 
     row = evaluated(runs["vae"], fake, [reference])
     model, _ = load_run(runs["vae"])

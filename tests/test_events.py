@@ -8,10 +8,12 @@ import pytest
 import yaml
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from bvae import events, runs
-from bvae.config import run_folder
-from bvae.files import InputError, write_json, write_text
+from bvae import runs
+from bvae.errors import InputError
+from bvae.report import tensorboard as events
 from bvae.runs import Run, train_run
+from bvae.study.config import run_folder
+from bvae.system.files import write_json, write_text
 from bvae.training import HISTORY_COLUMNS
 from helpers.small import SETTINGS
 

@@ -14,13 +14,14 @@ import pytest
 import torch
 
 from bvae import __main__ as command_line
-from bvae import locks
-from bvae.batches import in_batches
-from bvae.evaluation import evaluate_run
-from bvae.files import InputError, remove_dead_parts, whole_file, write_json, write_tensors, write_text
-from bvae.locks import clear_stale_locks, held_alone
+from bvae.errors import InputError
+from bvae.evaluation.evaluate import evaluate_run
 from bvae.networks import VAE
 from bvae.runs import train_run
+from bvae.system import locks
+from bvae.system.batching import in_batches
+from bvae.system.files import remove_dead_parts, whole_file, write_json, write_tensors, write_text
+from bvae.system.locks import clear_stale_locks, held_alone
 from helpers.checkouts import run_in, snakemake
 from helpers.small import SHORT_SWEEP
 from helpers.training_runs import CPU, NO_WEIGHTS, make_run, names, train_into
@@ -162,7 +163,7 @@ def test_an_evaluation_that_does_not_fit_gives_the_same_metrics(fake, tmp_path, 
     wanted = evaluate_run(tmp_path / "run", fake, [], **measure)
     encode = VAE.encode
     monkeypatch.setattr(VAE, "encode", lambda self, images: fails_above(5, lambda x: encode(self, x))(images))
-    monkeypatch.setattr("bvae.evaluation.IMPORTANCE_IMAGES", 5)  # they are encoded together, with many draws each
+    monkeypatch.setattr("bvae.evaluation.evaluate.IMPORTANCE_IMAGES", 5)  # encoded together, with many draws each
     found = evaluate_run(tmp_path / "run", fake, [], **measure)
     assert "in two halves" in caplog.text
     for name in ("elbo", "reconstruction", "kl", "psnr", "kl_per_latent", "backward_mse_per_pixel"):

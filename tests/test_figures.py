@@ -14,20 +14,23 @@ from PIL import Image
 from scipy import stats
 
 import bvae
-from bvae import data, protocol, tables
-from bvae.config import check_study, expand_runs, load_schema, run_folder
-from bvae.evaluation import decode_images, interpolation_pairs, posterior_means, prior_samples
-from bvae.figures import FIGURES, NUMBERS, draw, page, pictures, plots
-from bvae.figures.page import find_subject
-from bvae.figures.pictures import Strip, embed, tile
-from bvae.figures.plots import axis_floor, spread
-from bvae.files import InputError, write_json
+from bvae.arms import ARMS
+from bvae.data import dataset as data
+from bvae.errors import InputError
+from bvae.evaluation import protocol
+from bvae.evaluation.evaluate import decode_images, interpolation_pairs, posterior_means, prior_samples
+from bvae.report.figures import FIGURES, NUMBERS, draw, page, pictures, plots
+from bvae.report.figures.page import find_subject
+from bvae.report.figures.pictures import Strip, embed, tile
+from bvae.report.figures.plots import axis_floor, spread
 from bvae.runs import Run, load_run, read_record, save_model, train_run
+from bvae.study.config import check_study, expand_runs, run_folder
+from bvae.system.files import write_json
 from helpers.small import make_dataset
 
 ROOT = Path(__file__).parents[1]
-ARMS = ["bvae", "vae"]
-BLOCK = {"datasets": ["fake"], "recipes": ["tiny"], "latent_dims": [3], "arms": ARMS, "seeds": [4, 2]}
+TWO = ["bvae", "vae"]  # arms
+BLOCK = {"datasets": ["fake"], "recipes": ["tiny"], "latent_dims": [3], "arms": TWO, "seeds": [4, 2]}
 
 
 def make_study(**changes) -> dict:
@@ -40,7 +43,7 @@ def make_study(**changes) -> dict:
         "training": {"epochs": 1, "batch_size": 30, "learning_rate": 0.003},
     }
     study = {"study": "test", "blocks": [BLOCK], "recipes": {"tiny": recipe}} | changes
-    return check_study(study, schema=load_schema(ROOT / "workflow/schemas/config.schema.yaml"), datasets=["fake"])
+    return check_study(study, datasets=["fake"])
 
 
 @pytest.fixture
@@ -77,7 +80,7 @@ def fake_metrics(arm: str, seed: int, **changes) -> dict:
 
 def change_metrics(**changes) -> None:
     """Give every run other metrics."""
-    for arm in ARMS:
+    for arm in TWO:
         for seed in (2, 4):
             folder = Path(run_folder("tiny", "fake", arm, 3, seed))
             write_json(folder / "metrics.json", fake_metrics(arm, seed, **changes))
@@ -126,11 +129,9 @@ def shown(picture: np.ndarray, row: int, column: int) -> np.ndarray:
 def test_the_names_of_the_figures_are_those_that_the_workflow_asks_for():
     assert tuple(FIGURES) == bvae.FIGURES
     assert tuple(NUMBERS) == bvae.FIGURES_WITH_NUMBERS
-    assert page.ARM_COLOURS.keys() == page.ARM_DASHES.keys() == tables.ARM_NAMES.keys() == set(bvae.ARMS)
-    assert plots.ARM_MARKERS.keys() == set(bvae.ARMS)
-    looks_of_arms = (page.ARM_COLOURS.values(), page.ARM_DASHES.values(), plots.ARM_MARKERS.values())
-    for looks in (*looks_of_arms, pictures.CLASS_COLOURS):
-        assert len(set(looks)) == len(looks)
+    looks_of_arms = [{getattr(arm, look) for arm in ARMS.values()} for look in ("colour", "dash", "marker", "label")]
+    assert all(len(looks) == len(ARMS) for looks in looks_of_arms)
+    assert len(set(pictures.CLASS_COLOURS)) == len(pictures.CLASS_COLOURS)
 
 
 @pytest.mark.parametrize("kind", bvae.FIGURES)
@@ -153,7 +154,7 @@ def test_a_figure_is_the_same_bytes_every_time(study, kind):
 
 def test_reconstructions_show_test_images_and_what_the_models_decode(study, fake):
     strips = pictures.reconstruction_strips(subject_of(study, fake))
-    assert [strip.arm for strip in strips] == [None, *ARMS]
+    assert [strip.arm for strip in strips] == [None, *TWO]
     cpu = torch.device("cpu")
     for strip in strips:
         expected = fake.test_images[:10]
@@ -182,7 +183,7 @@ def test_tiles_keep_order_colour_and_white_gaps():
 
 def test_interpolations_run_from_one_reconstruction_to_the_other(study, fake):
     strips = pictures.interpolation_strips(subject_of(study, fake))
-    assert [strip.arm for strip in strips] == ARMS * 2
+    assert [strip.arm for strip in strips] == TWO * 2
     assert [bool(strip.heads) for strip in strips] == [True, False, True, False]
     cpu = torch.device("cpu")
     pairs = interpolation_pairs("fake", len(fake.test_images), 2).T.repeat_interleave(2, dim=0)
@@ -202,7 +203,7 @@ def test_interpolations_run_from_one_reconstruction_to_the_other(study, fake):
 def test_samples_of_all_arms_come_from_the_same_latents(study, fake):
     strips = pictures.sample_strips(subject_of(study, fake))
     z = prior_samples("fake", 2, 20, 3)
-    assert [strip.arm for strip in strips] == ARMS
+    assert [strip.arm for strip in strips] == TWO
     for strip in strips:
         model, _ = load_run(run_folder("tiny", "fake", strip.arm, 3, 2))
         assert torch.equal(strip.images, decode_images(model, z, torch.device("cpu")))
@@ -212,16 +213,16 @@ def test_samples_of_all_arms_come_from_the_same_latents(study, fake):
 def test_curves_are_medians_over_seeds_within_their_range(study, fake):
     median, low, high = spread([np.array([-9.0, -3.0]), np.array([-5.0, -4.0])])
     assert (median.tolist(), low.tolist(), high.tolist()) == ([-7, -3.5], [-9, -4], [-5, -3])
-    for arm in ARMS:  # histories of two epochs
+    for arm in TWO:  # histories of two epochs
         for seed, elbos in ((2, (-9, -3)), (4, (-5, -4))):
             rows = [f"{epoch},{elbo},0,0,0,0.1" for epoch, elbo in enumerate(elbos, start=1)]
             text = "\n".join(["epoch,elbo,log_likelihood,kl,gradient_norm,learning_rate", *rows]) + "\n"
             (Path(run_folder("tiny", "fake", arm, 3, seed)) / "history.csv").write_text(text)
     lines = plots.training_curves(subject_of(study, fake)).axes[0].get_lines()
     assert [line.get_label() for line in lines] == ["BVAE (n = 2)", "VAE (n = 2)"]
-    for line, arm in zip(lines, ARMS, strict=True):
+    for line, arm in zip(lines, TWO, strict=True):
         np.testing.assert_array_equal(line.get_xydata(), [[1, -7], [2, -3.5]])
-        assert line.get_color() == page.ARM_COLOURS[arm]
+        assert line.get_color() == ARMS[arm].colour
 
 
 def test_the_axis_leaves_out_first_epochs_and_no_arm():
@@ -237,7 +238,7 @@ def test_a_seed_that_broke_down_for_a_while_flattens_no_curve(study, fake):
     calm = np.linspace(-300, -235, 12)
     wild = calm.copy()
     wild[5:7] = -2e10
-    for arm in ARMS:
+    for arm in TWO:
         for seed, elbos in ((2, wild), (4, calm), (6, calm)):
             folder = Path(run_folder("tiny", "fake", arm, 3, seed))
             rows = [f"{epoch},{elbo},0,0,0,0.1" for epoch, elbo in enumerate(elbos, start=1)]
@@ -255,7 +256,7 @@ def test_the_encoder_run_backward_is_a_tied_arms_decoder_and_no_other(study, fak
     subject = subject_of(study, fake)
     ordinary = pictures.reconstruction_strips(subject)
     strips = pictures.reconstruction_strips(subject, pictures.decode_backward)
-    assert [strip.arm for strip in strips] == [None, *ARMS]
+    assert [strip.arm for strip in strips] == [None, *TWO]
     assert torch.equal(strips[0].images, fake.test_images[:10])
     assert torch.equal(strips[1].images, ordinary[1].images)
     assert not torch.equal(strips[2].images, ordinary[2].images)
@@ -285,9 +286,9 @@ def test_quality_shows_every_seed_and_the_t_interval_of_their_mean(study, fake):
         assert f"{better} is better" in axes.get_ylabel()
         assert [text.get_text() for text in axes.get_xticklabels()] == ["269 k", "520 k"]
         points = [line for line in axes.get_lines() if line.get_markersize() == 3.5]
-        for arm, line, bars, y in zip(ARMS, points, axes.containers, values, strict=True):
+        for arm, line, bars, y in zip(TWO, points, axes.containers, values, strict=True):
             count = fake_metrics(arm, 2)["parameters"]
-            assert (line.get_color(), line.get_marker()) == (page.ARM_COLOURS[arm], plots.ARM_MARKERS[arm])
+            assert (line.get_color(), line.get_marker()) == (ARMS[arm].colour, ARMS[arm].marker)
             np.testing.assert_allclose(line.get_xydata(), [[count, y[0]], [count, y[1]]])
             np.testing.assert_allclose(bars.lines[0].get_xydata(), [[count, np.mean(y)]])
             low, high = stats.t.interval(0.95, 1, np.mean(y), stats.sem(y))
@@ -302,7 +303,7 @@ def test_points_stand_aside_by_points_of_the_page(study, fake):
     figure = plots.quality(subject_of(study, fake))
     axes = panels(figure)["Generation"]
     places = [bars.lines[0].get_transform().transform(bars.lines[0].get_xydata())[0, 0] for bars in axes.containers]
-    true = [axes.transData.transform((fake_metrics(arm, 2)["parameters"], 0))[0] for arm in ARMS]
+    true = [axes.transData.transform((fake_metrics(arm, 2)["parameters"], 0))[0] for arm in TWO]
     np.testing.assert_allclose(np.subtract(places, true) * 72 / figure.dpi, [-16 + 2.5, 2.5])
 
 
@@ -344,8 +345,8 @@ def test_the_probe_of_attributes_is_called_balanced(study, fake):
 def test_rate_and_distortion_are_those_of_every_seed_and_their_mean(study, fake):
     figure = plots.rate_distortion(subject_of(study, fake))
     seeds = [[0.32, 0.018], [0.34, 0.016]]
-    for arm, line, mean in zip(ARMS, *(figure.axes[0].get_lines()[i::2] for i in (0, 1)), strict=True):
-        assert line.get_marker() == mean.get_marker() == plots.ARM_MARKERS[arm]
+    for arm, line, mean in zip(TWO, *(figure.axes[0].get_lines()[i::2] for i in (0, 1)), strict=True):
+        assert line.get_marker() == mean.get_marker() == ARMS[arm].marker
         np.testing.assert_allclose(line.get_xydata(), seeds)
         np.testing.assert_allclose(mean.get_xydata(), [np.mean(seeds, axis=0)])
     assert legend_of(figure) == ["BVAE (n = 2)", "VAE (n = 2)"]

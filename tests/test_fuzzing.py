@@ -8,8 +8,8 @@ import yaml
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
-from bvae.config import ConfigError, expand_runs, group_paths, run_folder, training_settings
-from bvae.files import read_yaml
+from bvae.study.config import ConfigError, expand_runs, group_paths, run_folder, training_settings
+from bvae.system.files import read_yaml
 from helpers.checkouts import snakemake
 from helpers.studies import STUDIES, check, sound
 

@@ -9,13 +9,13 @@ from pathlib import Path
 
 import pytest
 
-from bvae import gpus
 from bvae.__main__ import main
+from bvae.system import devices as gpus
 
 ROOT = Path(__file__).parents[1]
 JOB = """
 import os, sys, time
-from bvae.gpus import lease_gpu
+from bvae.system.devices import lease_gpu
 device = lease_gpu(poll=0.05)
 print(device, os.environ["CUDA_VISIBLE_DEVICES"], time.time(), flush=True)
 time.sleep(float(sys.argv[1]))

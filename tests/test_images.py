@@ -18,9 +18,10 @@ import pytest
 import torch
 from PIL import Image
 
-from bvae import data, images
-from bvae.files import InputError
-from bvae.readers import read_celeba, read_image_folder
+from bvae.data import dataset as data
+from bvae.data import image_files as images
+from bvae.data.readers import read_celeba, read_image_folder
+from bvae.errors import InputError
 from helpers import fake_data
 
 FOLDER, ZIP, LABELS = Path("own"), Path("own.zip"), Path("labels.csv")
@@ -499,7 +500,8 @@ def test_a_full_disk_is_a_refusal(monkeypatch):
 MEASURE = """
 import re, sys, threading, time
 from pathlib import Path
-from bvae import data, readers
+from bvae.data import dataset as data
+from bvae.data import readers
 
 def anonymous():
     return int(re.search(r"RssAnon:\\s+(\\d+)", Path("/proc/self/status").read_text())[1]) * 1024
@@ -530,7 +532,7 @@ def test_pixels_stay_out_of_memory(tmp_path):
     shutil.copytree(FOLDER, "small")
     for i in range(4, 1024):
         os.link(FOLDER / f"{i % 4}.jpg", FOLDER / f"{i}.jpg")
-    code = Path(images.__file__).parents[1]
+    code = Path(images.__file__).parents[2]
     command = [sys.executable, "-c", MEASURE]
     run = subprocess.run(
         command, capture_output=True, text=True, check=True, env=os.environ | {"PYTHONPATH": str(code)}

@@ -10,11 +10,11 @@ from pathlib import Path
 
 import pytest
 
-from bvae import locks
-from bvae.locks import clear_stale_locks, held_alone
+from bvae.system import locks
+from bvae.system.locks import clear_stale_locks, held_alone
 from helpers.checkouts import ROOT
 
-HOLD = "import sys; sys.path.insert(0, {root!r})\nfrom pathlib import Path\nfrom bvae.locks import *\n{body}"
+HOLD = "import sys; sys.path.insert(0, {root!r})\nfrom pathlib import Path\nfrom bvae.system.locks import *\n{body}"
 
 
 @contextlib.contextmanager

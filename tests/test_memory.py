@@ -6,11 +6,11 @@ from pathlib import Path
 
 import pytest
 
-from bvae.memory import keep_freed_memory
+from bvae.system.allocator import keep_freed_memory
 
 COUNT = """
 import resource, sys, torch
-from bvae.memory import keep_freed_memory
+from bvae.system.allocator import keep_freed_memory
 torch.set_num_threads(1)
 if sys.argv[1] == "kept":
     assert keep_freed_memory()

@@ -8,8 +8,9 @@ import pytest
 import scipy.linalg
 import torch
 
-from bvae import protocol
-from bvae.features import (
+from bvae.errors import InputError
+from bvae.evaluation import protocol
+from bvae.evaluation.features import (
     SmallClassifier,
     classifier_features,
     compare,
@@ -20,8 +21,7 @@ from bvae.features import (
     reference_test_images,
     save_reference,
 )
-from bvae.files import InputError, write_tensors
-from bvae.metrics import (
+from bvae.evaluation.metrics import (
     active_units,
     frechet_distance,
     gaussian_statistics,
@@ -32,7 +32,8 @@ from bvae.metrics import (
     psnr,
     side_by_side,
 )
-from bvae.protocol import metric_name
+from bvae.evaluation.protocol import metric_name
+from bvae.system.files import write_tensors
 from helpers.small import make_dataset
 
 CPU = torch.device("cpu")
@@ -208,7 +209,7 @@ def test_probe_chooses_the_strength_that_is_best_on_held_out_images():
     from sklearn.pipeline import make_pipeline
     from sklearn.preprocessing import StandardScaler
 
-    from bvae.seeds import derive_seed
+    from bvae.system.seeds import derive_seed
 
     train, labels = blobs(90, 3, 60, 0.15, seed=0)
     order = np.random.default_rng(derive_seed("oracle", "probe validation")).permutation(90)
@@ -365,7 +366,7 @@ def test_reference_is_of_the_test_images(fake, reference):
 
 def test_the_floor_is_what_training_images_give(fake, reference):
     """100 of the 120 training images, in the place of generated ones."""
-    from bvae.seeds import derive_seed
+    from bvae.system.seeds import derive_seed
 
     generator = torch.Generator().manual_seed(derive_seed("fake", "floor images"))
     drawn = fake.train_images[torch.randperm(120, generator=generator)[:100]]

@@ -8,8 +8,9 @@ import torch
 import yaml
 from torch import nn
 
-from bvae.arms import BUILDERS, narrow, narrow_mismatch
-from bvae.files import InputError
+from bvae.arms import ARMS
+from bvae.arms._narrowing import narrow, narrow_mismatch
+from bvae.errors import InputError
 from bvae.networks import (
     BVAE,
     VAE,
@@ -251,11 +252,11 @@ def test_each_direction_has_its_own_batch_statistics(architecture):
 
 @pytest.mark.parametrize("normalization", ["none", "batch", "gain"])
 @pytest.mark.parametrize("architecture", SMALL_LAYOUTS)
-@pytest.mark.parametrize("arm", BUILDERS)
+@pytest.mark.parametrize("arm", ARMS)
 def test_every_parameter_is_used(arm, architecture, normalization):
     layout = variant(architecture, normalization)
     torch.manual_seed(0)
-    model = BUILDERS[arm](layout, Gaussian(0.3, learned=True))
+    model = ARMS[arm].build(layout, Gaussian(0.3, learned=True))
     scramble(model)
     images = torch.rand(6, layout.channels, layout.size, layout.size)
     elbo_loss(model, images, torch.randn(1, 6, layout.latent_dim))[0].backward()
@@ -410,7 +411,7 @@ def test_breakdown_of_a_residual_network_by_hand(normalization):
 @pytest.mark.parametrize("architecture", SMALL_LAYOUTS)
 def test_counts_of_the_arms_differ_by_what_they_share(architecture, normalization):
     layout = variant(architecture, normalization)
-    models = {arm: build(layout, Gaussian(learned=True)) for arm, build in BUILDERS.items()}
+    models = {name: arm.build(layout, Gaussian(learned=True)) for name, arm in ARMS.items()}
     lines = {arm: parameter_breakdown(model) for arm, model in models.items()}
     one_set = unique_parameters(build_weights(layout))
     assert lines["vae"]["total"] - lines["bvae"]["total"] == one_set == lines["bvae"]["weights"]
@@ -481,7 +482,7 @@ def test_the_papers_networks_are_cut_by_half_and_convolutional(name):
 def test_the_narrow_vae_is_within_one_percent(name):
     layout = SHIPPED[name]
     bvae, narrow_vae = (
-        sum(p.numel() for p in on_meta(BUILDERS[arm], layout).parameters()) for arm in ("bvae", "vae_narrow")
+        sum(p.numel() for p in on_meta(ARMS[arm].build, layout).parameters()) for arm in ("bvae", "vae_narrow")
     )
     assert abs(narrow_vae - bvae) <= 0.01 * bvae
     assert narrow_mismatch(layout) == pytest.approx(abs(narrow_vae - bvae) / bvae, abs=1e-12)

@@ -14,11 +14,11 @@ import pytest
 import torch
 import yaml
 
-import bvae
-from bvae import protocol
-from bvae.config import expand_runs, run_folder
-from bvae.features import extract, load_inception
+from bvae.arms import ARMS
+from bvae.evaluation import protocol
+from bvae.evaluation.features import extract, load_inception
 from bvae.runs import read_record
+from bvae.study.config import expand_runs, run_folder
 from helpers import fake_data
 from helpers.checkouts import ROOT, make_checkout, run_in, snakemake, with_protocol
 from helpers.studies import check
@@ -109,7 +109,7 @@ def test_the_whole_paper_study_is_executed(tmp_path):
     """Every network of config/paper.yaml at its own size, on four data sets, to its tables and a figure."""
     # not every arm of it everywhere: Fashion-MNIST's networks are MNIST's, a gain is no layer
     arms = {name: ["bvae", "vae", "vae_narrow"] for name in ("cifar10", "celeba64")}
-    arms |= {"mnist": list(bvae.ARMS), "fashion_mnist": ["bvae", "vae"]}
+    arms |= {"mnist": list(ARMS), "fashion_mnist": ["bvae", "vae"]}
     config = tiny(yaml.safe_load((ROOT / "config/paper.yaml").read_text()), arms)
     tables = [f"results/studies/paper/tables/table1.{suffix}" for suffix in ("csv", "tex", "html", "json")]
     figures = [
@@ -118,7 +118,7 @@ def test_the_whole_paper_study_is_executed(tmp_path):
     plan = paper_study(tmp_path, config, list(arms), [*tables, *figures])
     assert all((plan / name).stat().st_size for name in tables + figures)
     table = pd.read_csv(plan / tables[0])
-    runs = table[table["arm"].isin(bvae.ARMS)]
+    runs = table[table["arm"].isin(ARMS)]
     assert runs.groupby("dataset")["arm"].apply(list).to_dict() == arms
     columns = ["parameters", "model_mb", "reconstruction", "elbo", "fid_samples", "fd_classifier_samples"]
     assert np.isfinite(runs[columns]).all(axis=None)

@@ -9,14 +9,14 @@ from pathlib import Path
 import pytest
 import torch
 
-from bvae import data
+from bvae.data import dataset as data
 from bvae.networks import BVAE, VAE, Layout, parameter_breakdown
 from bvae.objective import Bernoulli
 from helpers.checkouts import with_protocol
 from helpers.small import make_dataset
 
 ROOT = Path(__file__).parents[1]
-SCRIPT = ROOT / "workflow/scripts/performance.py"
+SCRIPT = ROOT / "tools/performance.py"
 PUBLISHED = ROOT / "results/published"
 GOALS = (  # what every machine is asked, without the precision that it has
     "training / bare step",

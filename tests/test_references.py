@@ -11,7 +11,7 @@ from torch_fidelity.metric_fid import KEY_METRIC_FID, fid_features_to_statistics
 from torch_fidelity.metric_kid import KEY_METRIC_KID_MEAN, KEY_METRIC_KID_STD, kid_features_to_metric
 from torch_fidelity.metric_prc import KEY_METRIC_PRECISION, KEY_METRIC_RECALL, prc_features_to_metric
 
-from bvae.metrics import (
+from bvae.evaluation.metrics import (
     frechet_distance,
     gaussian_statistics,
     kernel_distance,
@@ -89,7 +89,7 @@ def test_the_frechet_distance_is_that_of_torch_fidelity(feature_sets):
 
 
 def test_kid_is_that_of_torch_fidelity(monkeypatch, feature_sets):
-    monkeypatch.setattr("bvae.protocol.KID_SUBSETS", 10)
+    monkeypatch.setattr("bvae.evaluation.protocol.KID_SUBSETS", 10)
     first, second = (features.double() for features in feature_sets)
     found = kid_features_to_metric(first, second, kid_subsets=10, kid_subset_size=1_000, rng_seed=2020, verbose=False)
     wanted = found[KEY_METRIC_KID_MEAN], found[KEY_METRIC_KID_STD]
@@ -156,7 +156,7 @@ def test_probe_decides_as_a_softmax_layer_trained_to_convergence(monkeypatch, c)
 
     At half the strength the layer decides otherwise more often, where the strength still matters.
     """
-    monkeypatch.setattr("bvae.protocol.PROBE_STRENGTHS", (c,))
+    monkeypatch.setattr("bvae.evaluation.protocol.PROBE_STRENGTHS", (c,))
     (train, labels), (test, test_labels) = blobs(400, 4, 5, 0.8, seed=0), blobs(20_000, 4, 5, 0.8, seed=1)
 
     train, test = standardised(train, test)
@@ -176,7 +176,7 @@ def test_probe_decides_as_a_softmax_layer_trained_to_convergence(monkeypatch, c)
 
 def test_probe_of_an_attribute_decides_as_a_layer_that_weighs_both_values_the_same(monkeypatch):
     """Logistic regression is a softmax of two outputs; its |w|² is twice that of the two rows w / 2 and -w / 2."""
-    monkeypatch.setattr("bvae.protocol.PROBE_STRENGTHS", (1e-3,))
+    monkeypatch.setattr("bvae.evaluation.protocol.PROBE_STRENGTHS", (1e-3,))
     (train, labels), (test, _) = blobs(400, 2, 5, 0.5, seed=0), blobs(20_000, 2, 5, 0.5, seed=1)
     train, test = standardised(train, test)
     weights = torch.from_numpy(len(labels) / (2 * np.bincount(labels)))

@@ -19,9 +19,10 @@ import torchvision
 from PIL import Image
 from scipy.io import savemat
 
-from bvae import data, fetch, sources
 from bvae.__main__ import main
-from bvae.files import InputError
+from bvae.data import dataset as data
+from bvae.data import fetch, sources
+from bvae.errors import InputError
 from helpers import fake_data
 
 OUTPUT = Path("resources/data/fake.safetensors")

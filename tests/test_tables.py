@@ -8,10 +8,11 @@ import pandas as pd
 import pytest
 
 import bvae
-from bvae.files import InputError, write_json
-from bvae.notes import on_runs
-from bvae.tables import RUN_METRICS, collect_runs, provenance, table1, table2, table_of_runs, write_tables
-from bvae.typeset import to_latex, to_markdown
+from bvae.errors import InputError
+from bvae.report.footnotes import on_runs
+from bvae.report.tables import RUN_METRICS, collect_runs, provenance, table1, table2, table_of_runs, write_tables
+from bvae.report.typeset import to_latex, to_markdown
+from bvae.system.files import write_json
 
 SETTINGS = {"likelihood": {"name": "bernoulli"}, "training": {"epochs": 3, "learning_rate": 0.001}}
 RECIPE = SETTINGS | {"importance": {"samples": [1, 10], "images": 5}}

@@ -5,8 +5,8 @@ import time
 
 import pytest
 
-from bvae.config import run_folder
-from bvae.files import read_yaml
+from bvae.study.config import run_folder
+from bvae.system.files import read_yaml
 from helpers.checkouts import QUICK, ROOT, snakemake
 from tools import torture
 
@@ -36,6 +36,7 @@ def test_five_kills_of_two_runs_change_no_byte(tmp_path, study):
 
 
 def test_a_second_snakemake_says_who_is_at_work_and_stays_away(tmp_path, study):
+    study["recipes"]["mlp-quick"]["training"]["epochs"] = 400  # so that the first is still at work
     checkout, log = torture.prepare(tmp_path, study), tmp_path / "log"
     model = f"{run_folder('mlp-quick', 'digits', 'bvae', 8, 0)}/model.safetensors"
     first = torture.start(checkout, log, "--", model)

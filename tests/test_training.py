@@ -14,14 +14,17 @@ from pathlib import Path
 import pytest
 import torch
 
-from bvae import ARMS, data, protocol, training
-from bvae.controls import evaluate_controls, evaluate_untrained
-from bvae.data import Dataset
-from bvae.evaluation import evaluate_run
-from bvae.files import InputError
+from bvae import training
+from bvae.arms import ARMS
+from bvae.data import Dataset, to_batch
+from bvae.data import dataset as data
+from bvae.errors import InputError
+from bvae.evaluation import protocol
+from bvae.evaluation.controls import evaluate_controls, evaluate_untrained
+from bvae.evaluation.evaluate import evaluate_run
 from bvae.networks import parameter_breakdown
 from bvae.runs import Run, build_model, load_run, read_record, save_model, train_run
-from bvae.training import HISTORY_COLUMNS, to_batch
+from bvae.training import HISTORY_COLUMNS
 from helpers.small import SHORT_SWEEP, make_dataset
 from helpers.training_runs import CPU, NETWORKS, NO_WEIGHTS, make_run, names, read_history, results, train_into
 
@@ -310,7 +313,8 @@ import signal, sys, time
 signal.signal(signal.SIGINT, signal.default_int_handler)  # which a shell's background jobs ignore
 sys.path[:0] = {path!r}
 import torch
-from bvae import data, training
+from bvae import training
+from bvae.data import dataset as data
 from bvae.runs import Run, train_run
 torch.set_num_threads(1)
 step = training.to_batch

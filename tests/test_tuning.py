@@ -7,12 +7,13 @@ import pytest
 import torch
 
 import bvae
-from bvae.config import publication
-from bvae.evaluation import evaluate_run, validate_run
-from bvae.files import InputError, read_json, write_json
-from bvae.publish import newest, publish
+from bvae.errors import InputError
+from bvae.evaluation.evaluate import evaluate_run, validate_run
+from bvae.report.publication import newest, publish
+from bvae.report.tuning import compare, draw, write_tuning
 from bvae.runs import Run, train_run
-from bvae.tuning import compare, draw, write_tuning
+from bvae.study.config import publication
+from bvae.system.files import read_json, write_json
 from helpers.small import SETTINGS, SHORT_SWEEP
 
 CPU = torch.device("cpu")

@@ -13,10 +13,12 @@ import torch
 import yaml
 
 import bvae
-from bvae.config import run_folder
-from bvae.files import InputError, read_tensors
-from bvae.publish import verify
-from bvae.tables import write_tables
+from bvae.arms import ARMS
+from bvae.errors import InputError
+from bvae.report.publication import verify
+from bvae.report.tables import write_tables
+from bvae.study.config import run_folder
+from bvae.system.files import read_tensors, read_yaml
 from helpers import browser
 from helpers.checkouts import QUICK, ROOT, run_in, snakemake
 from helpers.own_data import bring_birds
@@ -36,7 +38,7 @@ def quick_runs(checkout: Path) -> pd.DataFrame:
 
 
 def test_quick_makes_every_file(quick):
-    runs = [run_folder("mlp-quick", "digits", arm, 8, seed) for arm in bvae.ARMS for seed in (0, 1, 2)]
+    runs = [run_folder("mlp-quick", "digits", arm, 8, seed) for arm in ARMS for seed in (0, 1, 2)]
     expected = [f"{run}/{name}" for run in runs for name in ("model.safetensors", "history.csv", "metrics.json")]
     tables = ("table1", "table2", "table3", "table4", "runs")
     expected += [f"{TABLES}/{name}.{suffix}" for name in tables for suffix in ("csv", "tex", "html", "json")]
@@ -56,7 +58,7 @@ def test_second_quick_runs_nothing(quick_copy):
 def test_table_is_mean_and_spread_of_the_runs(quick):
     runs, table = quick_runs(quick), pd.read_csv(quick / TABLES / "table1.csv").set_index("arm")
     assert len(runs) == 12
-    for arm in bvae.ARMS:
+    for arm in ARMS:
         mine = runs[runs["arm"] == arm]
         assert table.loc[arm, "n"] == 3
         for metric in ("elbo", "reconstruction", "probe_accuracy", "fd_classifier_samples", "psnr"):
@@ -76,7 +78,7 @@ def test_generation_and_interpolation_stand_above_their_floor(quick):
     )[1]["floor"]
     for what in ("samples", "mixture_samples", "interpolations", "slerp_interpolations", "reconstructions"):
         assert table.loc["real_images", f"fd_{what}"] == floor["fd"]
-        for arm in bvae.ARMS:
+        for arm in ARMS:
             mine = runs.loc[runs["arm"] == arm, f"fd_classifier_{what}"]
             assert table.loc[arm, f"fd_{what}"] == pytest.approx(np.mean(mine), rel=1e-12)
             assert mine.min() > floor["fd"]
@@ -91,7 +93,7 @@ def test_generation_and_interpolation_stand_above_their_floor(quick):
 def test_table_of_costs_says_what_is_halved_and_what_is_not(quick):
     runs = quick_runs(quick).groupby("arm")["parameters"].first()
     table = pd.read_csv(quick / TABLES / "table3.csv").set_index("arm")
-    assert list(table.index) == list(bvae.ARMS)
+    assert list(table.index) == list(ARMS)
     assert (table["parameters_total"] == runs[table.index]).all()
     assert table.loc["bvae", "cut"] == pytest.approx(1 - runs["bvae"] / runs["vae"], rel=1e-12)
     assert table.loc["bvae", "training_state_mb"] < 0.52 * table.loc["vae", "training_state_mb"]
@@ -166,7 +168,7 @@ def test_provenance(quick):
     assert facts["runs"] == 12
     assert facts["seeds"] == [0, 1, 2]
     assert facts["versions"]["torch"] == torch.__version__.split("+")[0]
-    pinned = re.search(r'sha256="(\w{64})"', (ROOT / "workflow/rules/datasets/digits.smk").read_text()).group(1)
+    pinned = read_yaml(ROOT / "workflow/datasets.yaml")["digits"]["sha256"]
     assert facts["data_sha256"] == {"digits": pinned}
     assert facts["protocol"]["frechet_images"] == 10_000
 
@@ -269,7 +271,7 @@ def test_changed_setting_retrains_and_new_seed_adds_only_its_runs(quick_copy):
     [
         ("bvae/__init__.py", "TRAINING_VERSION = ", "TRAINING_VERSION = 9", {"train", "evaluate", "cost"}),
         ("bvae/__init__.py", "EVALUATION_VERSION = ", "EVALUATION_VERSION = 9", {"evaluate", "controls", "untrained"}),
-        ("bvae/figures/plots.py", "import", "# another look\nimport", set()),
+        ("bvae/report/figures/plots.py", "import", "# another look\nimport", set()),
     ],
     ids=["training", "evaluation", "figure"],
 )
@@ -347,13 +349,46 @@ def test_claims_that_name_nothing_known_are_refused_before_any_job(plan):
     assert not (plan / "results").exists()
 
 
+ARM = """\
+from bvae.arms import arm
+
+
+@arm(label="VAE with a gain", description="a VAE with a gain per latent", colour="#000000", dash="-", marker="x")
+def vae_gain(layout, likelihood):
+    from bvae.networks import VAE
+
+    return VAE(layout, likelihood, latent_gain=True)
+"""
+
+
+def test_an_arm_is_added_by_one_file(plan):
+    """It is planned, trained and built; a gain per latent is `latent_dim` parameters more."""
+    (plan / "bvae/arms/vae_gain.py").write_text(ARM)
+
+    def with_it(config):
+        config["blocks"][0] |= {"arms": ["vae", "vae_gain"], "seeds": [0]}
+        config["recipes"]["mlp-quick"]["training"] |= {"epochs": 1, "learning_rate": {"vae": 0.003, "vae_gain": 0.002}}
+
+    study = edited_quick(plan, with_it)
+    jobs = planned_jobs(snakemake(plan, "-n", "--configfile", study).stdout)
+    assert (jobs["train"], jobs["evaluate"]) == (2, 2)
+    models = [f"{run_folder('mlp-quick', 'digits', arm, 8, 0)}/model.safetensors" for arm in ("vae", "vae_gain")]
+    done = snakemake(plan, "--configfile", study, "--", *models)
+    assert done.returncode == 0, done.stdout[-3000:]
+    plain, gain = (read_tensors(plan / model, form="bvae-run-1", remedy="") for model in models)
+    counts = [sum(tensor.numel() for tensor in tensors.values()) for tensors, _ in (plain, gain)]
+    assert counts[1] - counts[0] == 8
+    rates = [facts["run"]["settings"]["training"]["learning_rate"] for _, facts in (plain, gain)]
+    assert rates == [0.003, 0.002]
+
+
 def test_bare_snakemake_plans_the_whole_paper(plan):
     done = snakemake(plan, "-n")
     assert done.returncode == 0, done.stdout[-3000:]
     jobs = planned_jobs(done.stdout)
-    per_seed = len(bvae.ARMS)
+    per_seed = len(ARMS)
     assert jobs["train"] == jobs["evaluate"] == per_seed * (10 + 10 + 6 + 3)
-    assert all(jobs[f"data_{name}"] == 1 for name in ("mnist", "fashion_mnist", "cifar10", "celeba64"))
+    assert jobs["data"] == 4
     assert jobs["inception_weights"] == 1
     assert jobs["reference"] == 8
 
@@ -407,4 +442,4 @@ def test_a_study_that_tunes_plans_training_and_its_elbo_alone(plan):
     config = yaml.safe_load((plan / "config/tuning_mlp.yaml").read_text())
     runs = 4 * sum(len(b["recipes"]) * len(b["latent_dims"]) * len(b["seeds"]) for b in config["blocks"])
     assert jobs.pop("total") == 2 * runs + 3
-    assert jobs == {"data_mnist_validation": 1, "train": runs, "validate": runs, "tuning": 1, "publish": 1}
+    assert jobs == {"data": 1, "train": runs, "validate": runs, "tuning": 1, "publish": 1}

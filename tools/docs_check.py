@@ -118,7 +118,7 @@ def main() -> None:
         with timed("cffconvert --validate"):
             do("cffconvert --validate", clone, CHECK)
         with timed("roc-validator"):
-            do("python workflow/scripts/validate_crate.py results/published/mnist_mlp-1", clone, CHECK)
+            do("python tools/validate_crate.py results/published/mnist_mlp-1", clone, CHECK)
         (folder / "wheel").mkdir()
         install_a_wheel(clone, folder / "wheel", readme)
     print("the README holds")

@@ -22,8 +22,8 @@ MUTATIONS = {  # name: file, its line, the line that takes its place, the tests 
     ),
     "the weight tie": (
         "bvae/networks.py",
-        "self.decoder_weights = self.encoder_weights if self.tied else build_weights(layout)",
-        "self.decoder_weights = build_weights(layout)",
+        "return self.encoder_weights",
+        "return build_weights(self.layout)",
         "tests/test_networks.py",
     ),
     "the scale of the noise": (
@@ -33,25 +33,25 @@ MUTATIONS = {  # name: file, its line, the line that takes its place, the tests 
         "tests/test_objective.py",
     ),
     "the side of the margin": (
-        "bvae/claims.py",
+        "bvae/report/claims.py",
         'return "not reproduced" if difference.interval_90[0] > margin else "inconclusive"',
         'return "not reproduced" if difference.interval_90[1] < margin else "inconclusive"',
         "tests/test_claims.py",
     ),
     "the pairing of seeds": (
-        "bvae/claims.py",
+        "bvae/report/claims.py",
         'columns = [[values[arm][seed] for seed in seeds] for arm in claim["arms"]]',
         'columns = [sorted(values[arm].values()) for arm in claim["arms"]]',
         "tests/test_claims.py",
     ),
     "the held-out split": (
-        "bvae/fetch.py",
+        "bvae/data/fetch.py",
         "held, kept = order[:count].sort().values, order[count:].sort().values",
         "held, kept = order[:count].sort().values, order.sort().values",
         "tests/test_data.py",
     ),
     "the hash check": (
-        "bvae/fetch.py",
+        "bvae/data/fetch.py",
         "if expected_sha256 not in (None, dataset.sha256):",
         "if expected_sha256 is None:",
         "tests/test_data.py",
@@ -63,13 +63,13 @@ MUTATIONS = {  # name: file, its line, the line that takes its place, the tests 
         "tests/test_training.py",
     ),
     "1 / (n - 1)": (
-        "bvae/claims.py",
+        "bvae/report/claims.py",
         "error = float(worse.std(ddof=1) / math.sqrt(n))",
         "error = float(worse.std(ddof=0) / math.sqrt(n))",
         "tests/test_claims.py",
     ),
     "the order in Holm's method": (
-        "bvae/claims.py",
+        "bvae/report/claims.py",
         "order = sorted((p, i) for i, p in enumerate(p_values) if not math.isnan(p))",
         "order = sorted(((p, i) for i, p in enumerate(p_values) if not math.isnan(p)), reverse=True)",
         "tests/test_claims.py",

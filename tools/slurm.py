@@ -17,7 +17,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-from bvae.files import read_yaml
+from bvae.system.files import read_yaml
 from helpers.checkouts import ROOT, environment
 from tools import torture
 

@@ -21,7 +21,7 @@ from pathlib import Path
 import psutil
 import yaml
 
-from bvae.files import read_yaml, sha256_of_file
+from bvae.system.files import read_yaml, sha256_of_file
 from helpers.checkouts import QUICK, ROOT, environment, make_checkout
 
 TIMINGS = ("table3.*", "cost.json", "*.tsv")  # what may differ from run to run

@@ -50,10 +50,10 @@ def snakemake(checkout: Path, *arguments: str, **more: str) -> subprocess.Comple
 
 
 def with_protocol(folder: Path, **constants: object) -> Path:
-    """A folder for PYTHONPATH in which every process of a test finds other constants in bvae.protocol."""
+    """A folder for PYTHONPATH in which every process of a test finds other constants in bvae.evaluation.protocol."""
     patch = folder / "patch"
     patch.mkdir()
     changes = "".join(f"    protocol.{name} = {value!r}\n" for name, value in constants.items())
-    module = f"try:\n    from bvae import protocol\nexcept ImportError:\n    pass\nelse:\n{changes}"
+    module = f"try:\n    from bvae.evaluation import protocol\nexcept ImportError:\n    pass\nelse:\n{changes}"
     (patch / "sitecustomize.py").write_text(module)
     return patch

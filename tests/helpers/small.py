@@ -2,7 +2,7 @@
 
 import torch
 
-from bvae import data
+from bvae.data import dataset as data
 from bvae.networks import Layout
 from helpers import fake_data
 

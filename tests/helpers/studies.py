@@ -1,10 +1,10 @@
 """The shipped studies, a sound small one, and the check of a study."""
 
-from bvae.config import check_study, load_schema
+from bvae.study.config import check_study, known_datasets, load_schema
 from helpers.checkouts import ROOT
 
-SCHEMA = load_schema(ROOT / "workflow" / "schemas" / "config.schema.yaml")
-DATASETS = sorted(path.stem for path in (ROOT / "workflow" / "rules" / "datasets").glob("*.smk"))
+SCHEMA = load_schema()
+DATASETS = known_datasets(ROOT / "workflow")
 STUDIES = sorted(path for path in (ROOT / "config").glob("*.yaml") if path.stem != "claims")
 RECIPE = SCHEMA["properties"]["recipes"]["additionalProperties"]["properties"]
 BLOCK = SCHEMA["properties"]["blocks"]["items"]["properties"]
@@ -25,4 +25,4 @@ def sound() -> dict:
 
 
 def check(config: object) -> dict:
-    return check_study(config, schema=SCHEMA, datasets=DATASETS)
+    return check_study(config, datasets=DATASETS)

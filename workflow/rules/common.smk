@@ -14,23 +14,29 @@ shell.prefix(
     f'export PYTHONPATH={shlex.quote(str(ROOT))}"${{{{PYTHONPATH:+:$PYTHONPATH}}}}"; '
 )
 
-import bvae.protocol
-from bvae.claims import check_pilots, load_claims
-from bvae.config import (
+import bvae.evaluation.protocol
+from bvae.arms import ARMS
+from bvae.report.claims import check_pilots, load_claims
+from bvae.study.config import (
     check_study,
     group_paths,
     expand_runs,
     known_datasets,
-    load_schema,
     publication,
     results_name,
     run_folder,
     training_settings,
+    first_settings,
 )
-from bvae.files import InputError
-from bvae.locks import clear_stale_locks
+from bvae.errors import InputError
+from bvae.system.files import read_yaml
+from bvae.system.locks import clear_stale_locks
 
 DATASETS = known_datasets(ROOT / "workflow")
+PUBLISHED = read_yaml(ROOT / "workflow/datasets.yaml")
+ENVIRONMENT = str(
+    ROOT / "environment.yml"
+)  # of every rule, for --software-deployment-method conda
 
 # No job of a running Snakemake, and no module of another workflow: these leave its locks alone.
 IN_CHARGE = workflow.is_main_process and Path(
@@ -42,7 +48,6 @@ try:
         SNAKEMAKE_LOCK = clear_stale_locks(Path(".snakemake"))
     STUDY = check_study(
         config,
-        schema=load_schema(ROOT / "workflow/schemas/config.schema.yaml"),
         datasets=DATASETS,
     )
     check_pilots(load_claims(ROOT / "config/claims.yaml")[1], STUDY)
@@ -58,7 +63,7 @@ DATA = "resources/data/{dataset}.safetensors"
 wildcard_constraints:
     recipe="[a-z0-9][a-z0-9_-]*",
     dataset="|".join(DATASETS),
-    arm="|".join(bvae.ARMS),
+    arm="|".join(ARMS),
     latent_dim=r"\d+",
     seed=r"\d+",
     extractor="inception|classifier",
@@ -75,8 +80,19 @@ def recipe_of(wildcards):
 def settings_of(wildcards):
     """What training depends on, as JSON: a parameter, so that a changed setting retrains its runs and no others."""
     # untrained encoders and costs have no arm, and do not depend on its learning rate
-    arm = wildcards.get("arm", "bvae")
-    return json.dumps(training_settings(recipe_of(wildcards), arm), sort_keys=True)
+    recipe, arm = recipe_of(wildcards), wildcards.get("arm")
+    settings = training_settings(recipe, arm) if arm else first_settings(recipe)
+    return json.dumps(settings, sort_keys=True)
+
+
+def fetch_options(wildcards):
+    """What `python -m bvae fetch` is told of a published data set: a parameter, so that a changed line makes it again."""
+    entry = PUBLISHED[wildcards.dataset]
+    checks = {key: entry[key] for key in ("sha256", "validation") if key in entry}
+    return [
+        entry["source"],
+        *(word for key, value in checks.items() for word in (f"--{key}", str(value))),
+    ]
 
 
 def importance_of(wildcards):

@@ -9,10 +9,8 @@ rule reference:
         "results/references/{dataset}-{extractor}.safetensors",
     log:
         "logs/references/{dataset}-{extractor}.log",
-    benchmark:
-        "results/benchmarks/references/{dataset}-{extractor}.tsv"
     conda:
-        "../../environment.yml"
+        ENVIRONMENT
     threads: 1
     resources:
         gpu=1,
@@ -32,10 +30,8 @@ rule controls:
         "results/controls/{dataset}.json",
     log:
         "logs/controls/{dataset}.log",
-    benchmark:
-        "results/benchmarks/controls/{dataset}.tsv"
     conda:
-        "../../environment.yml"
+        ENVIRONMENT
     threads: 1
     resources:
         mem_mb=memory(6000, copies=8),
@@ -53,10 +49,8 @@ rule pca:
         "results/controls/{dataset}-pca{latent_dim}.json",
     log:
         "logs/controls/{dataset}-pca{latent_dim}.log",
-    benchmark:
-        "results/benchmarks/controls/{dataset}-pca{latent_dim}.tsv"
     conda:
-        "../../environment.yml"
+        ENVIRONMENT
     threads: 1
     resources:
         mem_mb=memory(6000, copies=8),
@@ -74,10 +68,8 @@ rule untrained:
         "results/controls/{recipe}/{dataset}-z{latent_dim}-seed{seed}.json",
     log:
         "logs/controls/{recipe}/{dataset}-z{latent_dim}-seed{seed}.log",
-    benchmark:
-        "results/benchmarks/controls/{recipe}/{dataset}-z{latent_dim}-seed{seed}.tsv"
     conda:
-        "../../environment.yml"
+        ENVIRONMENT
     threads: threads_of
     resources:
         gpu=1,

@@ -6,10 +6,8 @@ rule cost:
         "results/costs/{recipe}/{dataset}-z{latent_dim}/cost.json",
     log:
         "logs/costs/{recipe}/{dataset}-z{latent_dim}.log",
-    benchmark:
-        "results/benchmarks/costs/{recipe}/{dataset}-z{latent_dim}.tsv"
     conda:
-        "../../environment.yml"
+        ENVIRONMENT
     threads: workflow.cores
     resources:
         gpu=1,

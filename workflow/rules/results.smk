@@ -1,7 +1,6 @@
 # A study's tables and figures, and their publication.
 STUDY_JSON = json.dumps(STUDY, sort_keys=True)
 STUDY_LOGS = f"logs/studies/{STUDY['study']}"
-STUDY_BENCHMARKS = f"results/benchmarks/studies/{STUDY['study']}"
 GROUPS = group_paths(STUDY)
 SUFFIXES = ["csv", "tex", "html", "json"]
 TABLES = [
@@ -42,10 +41,8 @@ rule table:
         [table_file(path) for path in TABLES],
     log:
         f"{STUDY_LOGS}/tables.log",
-    benchmark:
-        f"{STUDY_BENCHMARKS}/tables.tsv"
     conda:
-        "../../environment.yml"
+        ENVIRONMENT
     params:
         study=STUDY_JSON,
         folder=subpath(output[0], parent=True),
@@ -62,10 +59,8 @@ rule claims:
         [table_file(path, caption="claims") for path in CLAIMS],
     log:
         f"{STUDY_LOGS}/claims.log",
-    benchmark:
-        f"{STUDY_BENCHMARKS}/claims.tsv"
     conda:
-        "../../environment.yml"
+        ENVIRONMENT
     params:
         study=STUDY_JSON,
         folder=subpath(output[0], parent=True),
@@ -91,10 +86,8 @@ rule figures:
         figures_of(QUICKLY_DRAWN),
     log:
         f"{STUDY_LOGS}/figures-{FIGURE}.log",
-    benchmark:
-        f"{STUDY_BENCHMARKS}/figures-{FIGURE}.tsv"
     conda:
-        "../../environment.yml"
+        ENVIRONMENT
     params:
         study=STUDY_JSON,
         kinds=QUICKLY_DRAWN,
@@ -109,8 +102,6 @@ use rule figures as tsne with:
         figures_of(["tsne"]),
     log:
         f"{STUDY_LOGS}/tsne-{FIGURE}.log",
-    benchmark:
-        f"{STUDY_BENCHMARKS}/tsne-{FIGURE}.tsv"
     params:
         study=STUDY_JSON,
         kinds=["tsne"],
@@ -124,10 +115,8 @@ rule tuning:
         [table_file(path) for path in TUNING],
     log:
         f"{STUDY_LOGS}/tuning.log",
-    benchmark:
-        f"{STUDY_BENCHMARKS}/tuning.tsv"
     conda:
-        "../../environment.yml"
+        ENVIRONMENT
     params:
         study=STUDY_JSON,
         folder=subpath(output[0], parent=True),
@@ -143,10 +132,8 @@ rule publish:
         update(f"{publication(STUDY)}/manifest.json"),
     log:
         f"{STUDY_LOGS}/publish.log",
-    benchmark:
-        f"{STUDY_BENCHMARKS}/publish.tsv"
     conda:
-        "../../environment.yml"
+        ENVIRONMENT
     params:
         study=STUDY_JSON,
         folder=subpath(output[0], parent=True),

@@ -7,10 +7,8 @@ rule train:
         f"{RUN}/history.csv",
     log:
         "logs/train/{recipe}/{dataset}/{arm}-z{latent_dim}-seed{seed}.log",
-    benchmark:
-        "results/benchmarks/train/{recipe}/{dataset}/{arm}-z{latent_dim}-seed{seed}.tsv"
     conda:
-        "../../environment.yml"
+        ENVIRONMENT
     threads: threads_of
     resources:
         gpu=1,
@@ -34,10 +32,8 @@ rule validate:
         f"{RUN}/validation.json",
     log:
         "logs/validate/{recipe}/{dataset}/{arm}-z{latent_dim}-seed{seed}.log",
-    benchmark:
-        "results/benchmarks/validate/{recipe}/{dataset}/{arm}-z{latent_dim}-seed{seed}.tsv"
     conda:
-        "../../environment.yml"
+        ENVIRONMENT
     threads: threads_of
     resources:
         gpu=1,
@@ -63,10 +59,8 @@ rule evaluate:
         f"{RUN}/metrics.json",
     log:
         "logs/evaluate/{recipe}/{dataset}/{arm}-z{latent_dim}-seed{seed}.log",
-    benchmark:
-        "results/benchmarks/evaluate/{recipe}/{dataset}/{arm}-z{latent_dim}-seed{seed}.tsv"
     conda:
-        "../../environment.yml"
+        ENVIRONMENT
     threads: threads_of
     resources:
         gpu=1,

@@ -1,0 +1,50 @@
+"""The arms of the comparison: a file of this folder for each, found by itself.
+
+A new arm is a new file here, with one function that `arm` decorates. Nothing else has to be edited: the schema of a
+study, tables, figures, model cards and documentation read ARMS. A file whose name begins with "_" holds no arm.
+
+Arms import torch inside their functions: Snakemake and `--help` read this folder and do without it.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from importlib import import_module
+from pkgutil import iter_modules
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from bvae.networks import VAE, Layout
+
+
+@dataclass(frozen=True)
+class Arm:
+    """One arm: how it is built, called and drawn."""
+
+    name: str  # in configs and in the names of files: that of its function
+    label: str  # in tables and figures
+    description: str  # in model cards: "It is ..."
+    colour: str  # of Okabe and Ito: blues are tied, reds are not; the dashes tell the arms apart in grey
+    dash: Any  # of lines, as Matplotlib's linestyle
+    marker: str  # of points, as Matplotlib's marker
+    build: "Callable[[Layout, nn.Module], VAE]"  # of a layout and a likelihood
+
+
+ARMS: dict[str, Arm] = {}  # by name, in the order of the files
+
+
+def arm(*, label: str, description: str, colour: str, dash: Any, marker: str) -> Callable:
+    """Enter the decorated function in ARMS: it builds the model of a layout and a likelihood."""
+
+    def enter(build: "Callable[[Layout, nn.Module], VAE]") -> "Callable[[Layout, nn.Module], VAE]":
+        name = build.__name__
+        ARMS[name] = Arm(name, label, description, colour, dash, marker, build)
+        return build
+
+    return enter
+
+
+for _found in sorted(iter_modules(__path__), key=lambda module: module.name):
+    if not _found.name.startswith("_"):
+        import_module(f"{__name__}.{_found.name}")

@@ -1,0 +1,24 @@
+"""The matched VAE."""
+
+from typing import TYPE_CHECKING
+
+from bvae.arms import arm
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from bvae.networks import VAE, Layout
+
+
+@arm(
+    label="VAE",
+    description="an ordinary variational autoencoder, matched to the bidirectional one layer by layer",
+    colour="#D55E00",
+    dash=(0, (6, 1.5, 1, 1.5)),
+    marker="^",
+)
+def vae(layout: "Layout", likelihood: "nn.Module") -> "VAE":
+    """The matched VAE: the same layers, untied."""
+    from bvae.networks import VAE
+
+    return VAE(layout, likelihood)

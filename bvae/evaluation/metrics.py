@@ -1,0 +1,292 @@
+"""Metrics as functions of arrays. What each means, its unit and its source stand in its docstring."""
+
+import math
+from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, TypeVar
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from threadpoolctl import threadpool_limits
+from torch import Tensor
+
+from bvae.evaluation import protocol
+from bvae.system.seeds import derive_seed
+
+Item = TypeVar("Item")
+Found = TypeVar("Found")
+DISTANCE_ROWS = 250  # at once: their distances to 10,000 others stay in the cache
+PROBE_ITERATIONS = 10_000  # a guard: a fit that needs them all warns
+
+
+def side_by_side(function: Callable[[Item], Found], items: Iterable[Item]) -> list[Found]:
+    """`map` on as many threads as torch may use, with one core for each item.
+
+    What scikit-learn and NumPy compute gains little from several cores, or loses by them: docs/performance.md.
+    """
+    threads = torch.get_num_threads()
+
+    def take_one_core() -> None:
+        threadpool_limits(1)
+        torch.set_num_threads(1)
+
+    with threadpool_limits(1), ThreadPoolExecutor(threads, initializer=take_one_core) as pool:
+        found = list(pool.map(function, items))
+    torch.set_num_threads(threads)  # what later threads start with
+    return found
+
+
+def mse_per_pixel(images: Tensor, reconstructions: Tensor) -> Tensor:
+    """Mean squared error of each image, (n,), over pixels and channels in [0, 1]."""
+    return (images - reconstructions).square().flatten(1).mean(1)
+
+
+def psnr(images: Tensor, reconstructions: Tensor) -> Tensor:
+    """Peak signal-to-noise ratio of each image in dB, (n,): 10 log10(1 / MSE), for pixels in [0, 1].
+
+    The mean of these is above the PSNR of the mean MSE (Jensen). An exact reconstruction has an infinite ratio.
+
+    >>> psnr(torch.zeros(1, 1, 2, 2), torch.full((1, 1, 2, 2), 0.1))
+    tensor([20.])
+    """
+    return -10 * torch.log10(mse_per_pixel(images, reconstructions))
+
+
+def ssim(images: Tensor, reconstructions: Tensor) -> Tensor:
+    """Structural similarity of each image, (n,): Gaussian window 11x11, sigma 1.5, K1 .01, K2 .03, pixels in [0, 1].
+
+    Mean over channels and over the places where the window lies inside the image. Wang et al., IEEE TIP 13(4), 2004.
+    """
+    channels = images.shape[1]
+    offsets = torch.arange(protocol.SSIM_WINDOW, dtype=torch.float64, device=images.device) - protocol.SSIM_WINDOW // 2
+    profile = torch.exp(-0.5 * (offsets / 1.5) ** 2)
+    profile = (profile / profile.sum()).expand(channels, 1, 1, -1)
+
+    def blur(x: Tensor) -> Tensor:
+        rows = torch.nn.functional.conv2d(x, profile, groups=channels)
+        return torch.nn.functional.conv2d(rows, profile.mT, groups=channels)
+
+    x, y = images.double(), reconstructions.double()
+    mean_x, mean_y = blur(x), blur(y)
+    variance_x, variance_y = blur(x * x) - mean_x**2, blur(y * y) - mean_y**2
+    covariance = blur(x * y) - mean_x * mean_y
+    c1, c2 = 0.01**2, 0.03**2
+    similarity = (2 * mean_x * mean_y + c1) * (2 * covariance + c2)
+    return (similarity / ((mean_x**2 + mean_y**2 + c1) * (variance_x + variance_y + c2))).flatten(1).mean(1)
+
+
+def active_units(means: Tensor) -> int:
+    """Latents whose posterior mean varies over the images by more than 0.01, of means (n, latent_dim).
+
+    Burda, Grosse and Salakhutdinov, "Importance weighted autoencoders", arXiv 1509.00519, section 5.2.
+    """
+    return int((means.double().var(0, correction=1) > protocol.ACTIVE_UNIT_VARIANCE).sum())
+
+
+def gaussian_statistics(features: Tensor) -> tuple[NDArray, NDArray]:
+    """Mean (d,) and covariance (d, d) of features (n, d), in float64, over n - 1."""
+    values = features.double().cpu().numpy()
+    return values.mean(0), np.cov(values, rowvar=False)
+
+
+def frechet_distance(first: tuple[NDArray, NDArray], second: tuple[NDArray, NDArray]) -> float:
+    """Squared Fréchet distance between two Gaussians, each (mean, covariance): torch-fidelity's, without its import.
+
+    |m1 - m2|² + tr(C1 + C2 - 2 (C1 C2)^½): Dowson and Landau 1982; Heusel et al., arXiv 1706.08500. The eigenvalues of
+    C1 C2 are those of the symmetric C1^½ C2 C1^½, which are found faster.
+    """
+    (mean, covariance), (other_mean, other_covariance) = first, second
+    variances, axes = np.linalg.eigh(covariance)
+    root = axes * np.sqrt(variances.clip(0)) @ axes.T
+    eigenvalues = np.linalg.eigvalsh(root @ other_covariance @ root).clip(0)
+    traces = np.trace(covariance) + np.trace(other_covariance) - 2 * np.sqrt(eigenvalues).sum()
+    return float(np.square(mean - other_mean).sum() + traces)
+
+
+def kernel_distance(generated: Tensor, real: Tensor) -> tuple[float, float] | None:
+    """KID, the unbiased squared MMD with a cubic kernel over features (n, d), and its spread over subsets.
+
+    Mean and standard deviation over 100 subsets of 1,000 images, the subsets of torch-fidelity; None below 1,000
+    images. It may be negative; the spread is neither one over seeds nor an error of the mean. Binkowski et al.,
+    arXiv 1801.01401.
+    """
+    size = protocol.KID_SUBSET_SIZE
+    if min(len(generated), len(real)) < size:
+        return None
+    sets = generated.double(), real.double()
+    rng = np.random.RandomState(2020)  # torch-fidelity's
+
+    def kernel(first: Tensor, second: Tensor) -> Tensor:
+        return (first @ second.T / first.shape[1] + 1) ** 3
+
+    found = []
+    for _ in range(protocol.KID_SUBSETS):
+        x, y = (features[rng.choice(len(features), size, replace=False)] for features in sets)
+        within = sum(k.sum() - k.trace() for k in (kernel(x, x), kernel(y, y))) / (size * (size - 1))
+        found.append(float(within - 2 * kernel(x, y).mean()))
+    return float(np.mean(found)), float(np.std(found))
+
+
+def precision_recall(generated: Tensor, real: Tensor, real_radii: Tensor | None = None) -> tuple[float, float]:
+    """Precision and recall of generated images by the 3-nearest-neighbour balls of features (n, d).
+
+    Kynkäänniemi et al., arXiv 1904.06991: the share of generated images inside a ball of the real ones, and vice versa.
+    As torch-fidelity's, but a distance from one to the other is computed once, and not all neighbours are sorted.
+    `real_radii` are the `ball_radii` of the real features, where they are known.
+    """
+    generated, real = generated.float(), real.float()
+    generated_radii, real_radii = ball_radii(generated), ball_radii(real) if real_radii is None else real_radii
+    inside, reached = [], torch.zeros(len(real), dtype=torch.bool)
+    for some, radii in zip(generated.split(DISTANCE_ROWS), generated_radii.split(DISTANCE_ROWS), strict=True):
+        distances = torch.cdist(some, real)
+        inside.append((distances <= real_radii).any(1))
+        reached |= (distances <= radii[:, None]).any(0)
+    return float(torch.cat(inside).double().mean()), float(reached.double().mean())
+
+
+def ball_radii(features: Tensor) -> Tensor:
+    """The distance of each of n features (n, d) to the third nearest of the others, (n,)."""
+    from sklearn.neighbors import NearestNeighbors
+
+    neighbours = NearestNeighbors(n_neighbors=protocol.PRECISION_NEIGHBOURS + 1, algorithm="brute").fit(features)
+    return torch.from_numpy(neighbours.kneighbors(features)[0][:, -1].copy()).to(
+        features.dtype
+    )  # itself is its nearest
+
+
+def neighbour_accuracy(train: NDArray, train_labels: NDArray, test: NDArray, test_labels: NDArray) -> float:
+    """Accuracy of the 10 nearest training features (n, d) for class labels (n,), by Euclidean distance."""
+    from sklearn.neighbors import KNeighborsClassifier
+
+    count = min(protocol.KNN_NEIGHBOURS, len(train))
+    neighbours = KNeighborsClassifier(count, algorithm="brute").fit(train, train_labels)
+    return float(neighbours.score(test, test_labels))
+
+
+def latent_trustworthiness(images: NDArray, latents: NDArray) -> float:
+    """How far neighbours in latent space are neighbours in pixel space too, in [0, 1], over 12 neighbours.
+
+    `images` (n, d) and `latents` (n, k). Venna and Kaski, ICANN 2001; scikit-learn's.
+    """
+    from sklearn.manifold import trustworthiness
+
+    neighbours = min(protocol.TRUSTWORTHINESS_NEIGHBOURS, (len(images) - 1) // 2)
+    return float(trustworthiness(images, latents, n_neighbors=neighbours))
+
+
+def path_ratio(paths: Tensor) -> float:
+    """Length of decoded paths (n, steps, d) over the straight distance between their ends, mean over the n paths.
+
+    1 is a straight fade from one image into the other; more is a detour through other images.
+    """
+    steps = (paths[:, 1:] - paths[:, :-1]).norm(dim=2).sum(1)
+    return float((steps / (paths[:, -1] - paths[:, 0]).norm(dim=1).clamp_min(1e-12)).mean())
+
+
+def importance_sweep(log_weights: Tensor, samples: Sequence[int]) -> dict[str, float]:
+    """-ln p(x) in nats by importance sampling, from ln w (k, n), for the first K of the k samples, mean over n images.
+
+    `nll_k<K>` = -mean[ln (1/K) sum w], in float64: an upper bound in expectation that falls with K (Burda et al.,
+    arXiv 1509.00519). With it the effective sample size (sum w)² / sum w² at the largest K: median and 5 % quantile.
+    """
+    log_weights = log_weights.double()
+    row = {f"nll_k{k}": float(-(log_weights[:k].logsumexp(0) - math.log(k)).mean()) for k in samples}
+    sizes = torch.exp(2 * log_weights.logsumexp(0) - (2 * log_weights).logsumexp(0))
+    quantiles = torch.quantile(sizes, torch.tensor([0.5, 0.05], dtype=torch.float64)).tolist()
+    return row | {"effective_sample_size_median": quantiles[0], "effective_sample_size_low": quantiles[1]}
+
+
+def linear_probe(
+    train: NDArray,
+    train_labels: NDArray,
+    test: NDArray,
+    test_labels: NDArray,
+    *,
+    identity: str,
+    strengths: Sequence[float] = (),
+) -> dict[str, Any]:
+    """Logistic regression on features (n, d) with class labels (n,), or 0/1 attributes (n, k), one probe each.
+
+    Features are standardised by the training images: a probe then depends neither on the scale that an arm gives its
+    latents nor on the steps of a solver that has not converged, as one on latents of very different scales has not.
+
+    The strength C is the one of `strengths`, ascending and PROBE_STRENGTHS if there are none, with the best accuracy on
+    held-out training images (drawn by a seed from `identity`); the probe is then fitted on all training images and
+    scored once on the test images.
+
+    Returns the chosen `c` and `accuracy`, in [0, 1]: for attributes the mean of their balanced accuracies, with
+    `accuracy_per_attribute`, and `unbalanced_accuracy`, the plain share of right answers over all of them.
+    """
+    order = np.random.default_rng(derive_seed(identity, "probe validation")).permutation(len(train))
+    held_out = min(protocol.PROBE_VALIDATION_IMAGES, len(train) // 6)
+    validation, search = order[:held_out], order[held_out : held_out + protocol.PROBE_SEARCH_IMAGES]
+
+    def held_out_accuracy(c: float) -> float:
+        predicted = _fit_and_predict(train[search], train_labels[search], train[validation], c)
+        return _scores(predicted, train_labels[validation])["accuracy"]
+
+    strengths = strengths or protocol.PROBE_STRENGTHS
+    slowest_first = strengths[::-1]  # the weakest penalties
+    accuracies = dict(zip(slowest_first, side_by_side(held_out_accuracy, slowest_first), strict=True))
+    best_c = max(strengths, key=accuracies.__getitem__)  # the first, and smallest, of equals
+    (predicted,) = side_by_side(lambda c: _fit_and_predict(train, train_labels, test, c), [best_c])
+    return {"c": best_c} | _scores(predicted, test_labels)
+
+
+def majority_baseline(train_labels: NDArray, test_labels: NDArray) -> dict[str, Any]:
+    """What `linear_probe` returns as accuracy when the most frequent training label is the answer to every image."""
+    if train_labels.ndim == 2:
+        answer = (train_labels.mean(0) > 0.5).astype(test_labels.dtype)
+    else:
+        answer = np.bincount(train_labels).argmax()
+    return _scores(np.broadcast_to(answer, test_labels.shape), test_labels)
+
+
+def _fit_and_predict(train: NDArray, labels: NDArray, test: NDArray, c: float) -> NDArray:
+    """Labels of `test` by probes of strength c; for attributes the classes are weighed equal."""
+    from sklearn.linear_model import LogisticRegression
+    from sklearn.preprocessing import StandardScaler
+
+    scaler = StandardScaler().fit(train)
+    train, test = scaler.transform(train), scaler.transform(test)
+    settings = {"C": c, "max_iter": PROBE_ITERATIONS}
+    if labels.ndim == 1:
+        return LogisticRegression(**settings).fit(train, labels).predict(test)
+    predicted = np.empty((len(test), labels.shape[1]), labels.dtype)
+    for k, column in enumerate(labels.T):
+        if column.min() == column.max():  # an attribute that no training image shows, or all do
+            predicted[:, k] = column[0]
+        else:
+            predicted[:, k] = LogisticRegression(**settings, class_weight="balanced").fit(train, column).predict(test)
+    return predicted
+
+
+def _scores(predicted: NDArray, labels: NDArray) -> dict[str, Any]:
+    right = predicted == labels
+    if labels.ndim == 1:
+        return {"accuracy": float(right.mean())}
+    balanced = [  # the mean over the values that are there of the share answered right
+        float(np.mean([right[labels[:, k] == value, k].mean() for value in np.unique(labels[:, k])]))
+        for k in range(labels.shape[1])
+    ]
+    return {
+        "accuracy": float(np.mean(balanced)),
+        "accuracy_per_attribute": balanced,
+        "unbalanced_accuracy": float(right.mean()),
+    }
+
+
+def mean_image_log_likelihood(train: Tensor, test: Tensor, likelihood: str) -> float:
+    """ln p(x) of the test images in nats per image under the mean training image: what a model must beat.
+
+    Images are (n, c, h, w) in [0, 1]. `gaussian` uses the best constant sigma, that of the training residuals.
+    """
+    mean = train.double().mean(0)
+    if likelihood == "bernoulli":
+        mean = mean.clamp(1e-6, 1 - 1e-6)
+        test = test.double()
+        return float((test * mean.log() + (1 - test) * (1 - mean).log()).flatten(1).sum(1).mean())
+    variance = float((train.double() - mean).square().mean())
+    residual = (test.double() - mean).square().flatten(1)
+    return float((-0.5 * residual / variance - 0.5 * math.log(2 * math.pi * variance)).sum(1).mean())

@@ -1,0 +1,1 @@
+"""From numbers to tables, claims, figures, model cards and publications."""

@@ -1,0 +1,406 @@
+"""Drawings of a study's network and of its training: the shapes and counts are those of the modules themselves."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import torch
+from matplotlib.axes import Axes
+from matplotlib.colors import ListedColormap
+from matplotlib.figure import Figure
+from matplotlib.patches import Circle, FancyArrowPatch, FancyBboxPatch, Rectangle
+from torch import nn
+
+from bvae.arms import ARMS
+from bvae.networks import VAE, Convolution, Linear, Residual, log_variance_parameters, parameter_breakdown
+from bvae.report.figures.page import MARGIN, WIDTH, Look, Subject, page
+from bvae.runs import Run, build_model, read_record
+
+TIED, UNTIED = ARMS["bvae"].colour, ARMS["vae"].colour
+PALE = "#FBEAE0"  # of UNTIED
+SMALL, ROW, GAP = 6.5, 0.32, 0.05  # points; inches from one row of weights to the next, and between them
+RECONSTRUCTION = r"$\hat{x}$"
+
+
+@dataclass
+class Layer:
+    """One row of a drawing: a layer's weights or, for residual blocks of one resolution, those of all of them."""
+
+    module: nn.Module
+    tensors: list[tuple[int, ...]]  # shapes of its weights
+    before: tuple[int, ...]  # (c, h, w) or (features,) on the side of the image
+    after: tuple[int, ...]  # and on the side of the latents
+
+    @property
+    def name(self) -> str:
+        """What kind of layer it is."""
+        if isinstance(self.module, Linear):
+            return "linear"
+        if isinstance(self.module, Residual):
+            return "residual block" if len(self.tensors) == 2 else f"{len(self.tensors) // 2} residual blocks"
+        stride: Any = self.module.stride
+        kernel = self.tensors[0][-1]
+        return f"conv {kernel}×{kernel}" + (f", stride {stride}" if stride > 1 else "")
+
+    @property
+    def shape(self) -> str:
+        """The shape of its weights, and how many there are of it."""
+        times = len(self.tensors)
+        return by(self.tensors[0]) if times == 1 else f"{times} × ({by(self.tensors[0])})"
+
+
+def by(shape: Sequence[int]) -> str:
+    """(64, 3, 4, 4) -> 64×3×4×4"""
+    return "×".join(map(str, shape))
+
+
+def untrained_arms(subject: Subject) -> tuple[VAE, VAE, dict]:
+    """The BVAE and the VAE of a subject as they are before training, whichever arms it has, and its recipe's settings.
+
+    Any run tells them: an arm that the study lacks and one that diverged are drawn all the same.
+    """
+    arm, seeds = next(iter(subject.seeds.items()))
+    record = read_record(subject.folder(arm, seeds[0]) / "model.safetensors")
+    run, image = Run(**record["run"]), {"channels": record["image_channels"], "size": record["image_size"]}
+    tied, untied = (build_model(replace(run, arm=name), **image)[0] for name in ("bvae", "vae"))
+    return tied, untied, run.settings
+
+
+def walk(model: VAE) -> list[Layer]:
+    """The layers of a network from image to latents, with the shapes that an image takes on its way."""
+    layers: list[Layer] = []
+    x = torch.zeros(1, model.layout.channels, model.layout.size, model.layout.size)
+    for weight in model.encoder_weights:
+        tensors = [tuple(parameter.shape) for parameter in weight.parameters()]
+        if isinstance(weight, Residual) and isinstance(layers[-1].module, Residual):
+            layers[-1].tensors += tensors
+            continue
+        before = tuple(x.shape[1:])
+        if not isinstance(weight, Residual):  # which keeps the shape
+            encode: Any = weight.encode
+            x = encode(x).detach()
+        layers.append(Layer(weight, tensors, before, tuple(x.shape[1:])))
+    return layers
+
+
+def first(layers: Sequence[Layer], kind: type[nn.Module]) -> Layer | None:
+    """The first layer of a kind, if there is one."""
+    return next((layer for layer in layers if isinstance(layer.module, kind)), None)
+
+
+# --- Strokes: axes in inches, from the top left -----------------------------------------------------------------------
+
+
+def inches(axes: Axes, tall: float) -> Axes:
+    """Axes over the whole width of a page, measured in inches from their top left."""
+    axes.set(xlim=(0, WIDTH), ylim=(tall, 0))
+    axes.set_axis_off()
+    return axes
+
+
+def write(axes: Axes, x: float, y: float, text: str, **look: Any) -> None:
+    """Text around a point, in small print unless said otherwise."""
+    whole: Look = {"va": "center", "fontsize": SMALL} | look
+    axes.text(x, y, text, **whole)
+
+
+def cells(
+    axes: Axes, place: tuple[float, float], size: tuple[float, float], layer: Layer, *, tied: bool, **look: object
+) -> None:
+    """The weights of a layer, one cell a tensor, with their shape: dark if tied and pale if not, in grey too."""
+    (left, top), (wide, tall) = place, size
+    ground, edge, ink = (TIED, "white", "white") if tied else (PALE, UNTIED, "black")
+    cell = wide / len(layer.tensors)
+    border: Look = {"edgecolor": edge, "linewidth": min(0.8, 18 * cell)}  # in points: at most a quarter of a cell
+    for index in range(len(layer.tensors)):
+        axes.add_patch(Rectangle((left + index * cell, top), cell, tall, label="weights", facecolor=ground, **border))
+    bare = {"facecolor": ground, "edgecolor": "none", "pad": 1.5}  # keeps the borders of the cells off the text
+    write(axes, left + wide / 2, top + tall / 2, layer.shape, ha="center", color=ink, bbox=bare, **look)
+
+
+def box(axes: Axes, left: float, top: float, wide: float, tall: float, text: str, *, head: bool = False) -> None:
+    """Values, white and rounded; or the log-variance head, weights that the forward pass has for itself."""
+    look: Look = {"facecolor": "white", "edgecolor": "0.5", "boxstyle": "round,pad=0,rounding_size=0.05"}
+    if head:
+        look = {"facecolor": PALE, "edgecolor": UNTIED, "boxstyle": "square,pad=0"}
+    axes.add_patch(FancyBboxPatch((left, top), wide, tall, linewidth=0.8, zorder=2.5, **look))
+    write(axes, left + wide / 2, top + tall / 2, text, ha="center", linespacing=1.25)
+
+
+def arrow(axes: Axes, *points: tuple[float, float], gradient: bool = False) -> None:
+    """An arrow along points, black in a white lane: values flow along it, or gradients if dashed."""
+    end, step = np.array(points[-1]), np.subtract(points[-1], points[-2])
+    neck = end - 0.07 * step / np.hypot(*step)
+    x, y = zip(*points[:-1], neck, strict=True)
+    axes.plot(x, y, color="white", linewidth=3.2, solid_capstyle="butt", zorder=2)
+    style, width = ((0, (3, 1.5)), 1.0) if gradient else ("-", 1.3)
+    axes.plot(x, y, color="black", linewidth=width, linestyle=style, solid_joinstyle="miter", zorder=3)
+    head: Look = {"arrowstyle": "-|>", "mutation_scale": 8, "shrinkA": 0, "shrinkB": 0, "linewidth": width}
+    axes.add_patch(FancyArrowPatch((neck[0], neck[1]), points[-1], color="black", zorder=3, **head))
+
+
+# --- The paper's Figure 1: the two networks ---------------------------------------------------------------------------
+
+LEFT, RIGHT = 1.8, WIDTH - MARGIN  # of the drawn networks
+FORK = 0.14  # above the two heads
+
+
+def stack(axes: Axes, layers: Sequence[Layer], left: float, wide: float, top: float, directions: Sequence[str]) -> None:
+    """One set of weights from image to latents, and the directions that run through it: tied if both do."""
+    tied, high, right = len(directions) == 2, ROW - GAP, left + wide
+    heads = top + (len(layers) - 1) * ROW + FORK
+    below, forward, backward = heads + high, left + 0.12, right - 0.12
+    for index, layer in enumerate(layers[:-1]):
+        cells(axes, (left, top + index * ROW), (wide, high), layer, tied=tied)
+    if "forward" in directions:
+        split = left + 0.45 * wide
+        box(axes, left, heads, split - GAP - left, high, f"ln s² head\n{by(layers[-1].tensors[0])}", head=True)
+        cells(axes, (split, heads), (right - split, high), layers[-1], tied=tied)
+        mean = (split + backward) / 2
+        arrow(axes, (forward, top - 0.12), (forward, heads))
+        arrow(axes, (forward, heads - FORK + GAP / 2), (mean, heads - FORK + GAP / 2), (mean, heads))
+        arrow(axes, ((left + split) / 2, below), ((left + split) / 2, below + 0.17))
+        arrow(axes, (mean, below), (mean, below + 0.17))
+    else:
+        cells(axes, (left, heads), (wide, high), layers[-1], tied=tied)
+    if "backward" in directions:
+        arrow(axes, (backward, below + 0.17), (backward, top - 0.12))
+
+
+def architecture(subject: Subject) -> Figure:
+    """The BVAE beside the matched VAE: layers, shapes and parameters."""
+    tied, untied, _ = untrained_arms(subject)
+    layers, top = walk(tied), 0.68
+    heads = top + (len(layers) - 1) * ROW + FORK
+    latents = heads + ROW - GAP + 0.17
+    tall = latents + 1.45
+    caption = (
+        "Dark blue: weights that both passes share; pale: weights of one pass, as the log-variance head of every"
+        " encoder. The untied VAE has each layer twice. Biases and normalisation belong to one pass each."
+    )
+    figure, place = page(subject, "Architecture", caption, tall)
+    axes = inches(place(0, 0, WIDTH, tall), tall)
+    image, wide, middle = by(layers[0].before), 1.9, LEFT + 2.15
+    single = (RIGHT - middle - 0.1) / 2
+    write(axes, MARGIN, top - 0.16, "layer")
+    write(axes, LEFT - 0.1, top - 0.16, "weights", ha="right")
+    for index, layer in enumerate(layers):
+        last = index == len(layers) - 1
+        y = heads if last else top + index * ROW
+        write(axes, MARGIN, y + 0.06, layer.name + ", mean head" * last)
+        write(axes, LEFT - 0.1, y + 0.06, f"{sum(map(np.prod, layer.tensors)):,}", ha="right")
+        write(axes, MARGIN, y + 0.19, f"{by(layer.before)} → {by(layer.after)}", color="0.35")
+    columns: dict[str, list[tuple[float, float, tuple[str, ...]]]] = {  # left, width, directions
+        "BVAE, one set of weights": [(LEFT, wide, ("forward", "backward"))],
+        "VAE, two sets of weights": [(middle, single, ("forward",)), (RIGHT - single, single, ("backward",))],
+    }
+    for name, stacks in columns.items():
+        left, right = stacks[0][0], stacks[-1][0] + stacks[-1][1]
+        half = (right - left - 0.1) / 2
+        write(axes, (left + right) / 2, 0.1, name, ha="center", fontsize=8, fontweight="bold")
+        box(axes, left, top - 0.43, half, 0.3, f"encode $x$\n{image}")
+        box(axes, right - half, top - 0.43, half, 0.3, f"decode {RECONSTRUCTION}\n{image}")
+        for column in stacks:
+            stack(axes, layers, column[0], column[1], top, column[2])
+        box(axes, left, latents, right - left, 0.22, f"$z$ = mean + $s$ · noise,  {by(layers[-1].after)} latents")
+    bars(axes, latents + 0.5, tied, untied)
+    return figure
+
+
+def bars(axes: Axes, top: float, tied: VAE, untied: VAE) -> None:
+    """The parameters of both networks to scale."""
+    totals = [parameter_breakdown(model)["total"] for model in (tied, untied)]
+    scale = (RIGHT - LEFT) / totals[1]
+    for model, name, y in ((tied, "BVAE", top), (untied, "VAE", top + 0.5)):
+        counts = parameter_breakdown(model)
+        head = log_variance_parameters(model)
+        rest = counts["total"] - counts["weights"] - head
+        sets = [counts["weights"]] if model.tied else [counts["weights"] // 2] * 2
+        ground = TIED if model.tied else PALE
+        left = LEFT
+        for count, colour in [(count, ground) for count in sets] + [(head, PALE), (rest, "0.6")]:
+            look: Look = {"facecolor": colour, "edgecolor": UNTIED if colour == PALE else colour, "linewidth": 0.8}
+            axes.add_patch(Rectangle((left, y), count * scale, 0.2, **look))
+            left += count * scale
+        write(axes, MARGIN, y + 0.1, name, fontsize=8, fontweight="bold")
+        write(axes, MARGIN, y + 0.3, f"{counts['total']:,} parameters")
+        passes = "both passes" if model.tied else "one pass each"
+        share = f"{head:,} in the log-variance head ({100 * head / counts['total']:.1f} %)"
+        weights = f"{counts['weights']:,} weights in {passes}"
+        write(axes, LEFT, y + 0.3, f"{weights} + {share} + {rest:,} biases and the like")
+    middle = (LEFT + totals[0] * scale + RIGHT) / 2
+    for end in (LEFT + totals[0] * scale + 0.03, RIGHT):
+        arrow(axes, (middle, top + 0.1), (end, top + 0.1))
+    cut = f"{100 * (1 - totals[0] / totals[1]):.1f} % fewer"
+    look = {"fontsize": 8, "fontweight": "bold", "bbox": {"facecolor": "white", "edgecolor": "none", "pad": 1.5}}
+    write(axes, middle, top + 0.1, cut, ha="center", zorder=4, **look)
+
+
+# --- The paper's Figure 2: one step of training -----------------------------------------------------------------------
+
+STEPS = (
+    "① Forward pass: the weights W encode $x$ into $q_f(z|x)$. The log-variance head runs forward only.",
+    "② One sample of the latents: $z$ = mean + $s$ · noise.",
+    "③ Backward pass: the same W, transposed, decode $z$ into what $p_b(x|z)$ reads: $\\hat{x}$.",
+    "④ $BELBO = E_{q}[\\ln\\,p_b(x|z)] - KL(q_f(z|x)\\,||\\,p(z))$ in nats. The loss is $L = -BELBO$.",
+    "⑤ The gradient of $L$ runs back through both passes. In every shared W they add up:"
+    "  $\\nabla_W\\,L = \\nabla_W^{encode}\\,L + \\nabla_W^{decode}\\,L$.",
+    "⑥ The optimizer moves W once, by that sum; biases and the log-variance head by the gradient of their own pass.",
+)
+
+
+def belbo_training(subject: Subject) -> Figure:
+    """One step of bidirectional backpropagation: values and gradients through both passes of the same weights."""
+    model, _, settings = untrained_arms(subject)
+    layers, tall = walk(model), 4.2
+    image, latents, objective = by(layers[0].before), by(layers[-1].after), settings["objective"]
+    caption = (
+        "Solid: values; dashed: gradients, but for those through the log-variance head (ln s²). Dark blue: weights that"
+        f" both passes share. Likelihood: {model.likelihood.name}."
+    )
+    if objective != {"name": "elbo", "beta": 1}:
+        caption += f" This recipe puts the loss of {objective['name']} (beta = {objective['beta']}) in place of -BELBO."
+    figure, place = page(subject, "Bidirectional backpropagation", caption, tall)
+    axes = inches(place(0, 0, WIDTH, tall), tall)
+    left, right, top, bottom = 1.3, 4.6, 0.52, 2.87  # of the weights
+    forward, encoding, decoding, backward = 0.72, 0.94, 2.45, 2.67  # lanes of values, gradients, gradients, values
+    pitch = min((right - left + GAP) / len(layers), 0.7)
+    left += (right - left + GAP - pitch * len(layers)) / 2
+    for index, layer in enumerate(layers):
+        cells(axes, (left + index * pitch, top), (pitch - GAP, bottom - top), layer, tied=True, rotation=90)
+    write(axes, left, top - 0.12, "① forward pass: encode")
+    write(axes, left, bottom + 0.12, "③ backward pass through the same weights: decode")
+
+    box(axes, 0.1, 0.6, 0.85, 0.46, f"image $x$\n{image}")
+    box(axes, 0.1, 1.48, 0.85, 0.42, "④ 1st term\n$\\ln\\,p_b(x|z)$")
+    box(axes, 0.1, 2.33, 0.85, 0.46, f"image {RECONSTRUCTION}\n{image}")
+    box(axes, 4.5, 0.06, 0.6, 0.32, f"ln s² head\n{by(layers[-1].tensors[0])}", head=True)
+    box(axes, 5.22, 0.06, 0.8, 1.0, "")
+    for y, text in ((0.22, f"ln s²  {latents}"), (0.47, "$q_f(z|x)$"), (forward, f"mean  {latents}")):
+        write(axes, 5.62, y, text, ha="center")
+    box(axes, 6.17, 0.35, 0.75, 0.42, "④ 2nd term\n$KL(q_f\\,||\\,p)$")
+    box(axes, 5.22, 2.33, 0.8, 0.46, "② $z$ = mean\n+ $s$ · noise")
+    box(axes, 6.17, 2.33, 0.75, 0.46, f"noise  {latents}\nfrom N(0, I)")
+
+    fork = left + (len(layers) - 1) * pitch - GAP / 2  # before the mean head
+    arrow(axes, (0.95, forward), (5.22, forward))
+    arrow(axes, (fork, forward), (fork, 0.22), (4.5, 0.22))
+    arrow(axes, (5.1, 0.22), (5.22, 0.22))
+    arrow(axes, (5.42, 1.06), (5.42, 2.33))
+    arrow(axes, (6.17, 2.56), (6.02, 2.56))
+    arrow(axes, (5.22, backward), (0.95, backward))
+    arrow(axes, (6.02, 0.46), (6.17, 0.46))
+    arrow(axes, (0.35, 1.06), (0.35, 1.48))
+    arrow(axes, (0.35, 2.33), (0.35, 1.9))
+
+    arrow(axes, (0.7, 1.9), (0.7, 2.33), gradient=True)
+    arrow(axes, (0.95, decoding), (5.22, decoding), gradient=True)
+    arrow(axes, (5.82, 2.33), (5.82, 1.06), gradient=True)
+    arrow(axes, (6.17, 0.66), (6.02, 0.66), gradient=True)
+    arrow(axes, (5.22, encoding), (left - 0.15, encoding), gradient=True)
+    write(axes, 5.95, 1.7, "⑤ gradients\nof both terms", linespacing=1.25)
+    for index, step in enumerate(STEPS):
+        write(axes, MARGIN, bottom + 0.38 + 0.18 * index, step, fontsize=7)
+    return figure
+
+
+# --- The paper's Figure 3: the layers that run both ways --------------------------------------------------------------
+
+
+def grid(axes: Axes, x: float, y: float, wide: float, tall: float, marked: np.ndarray, colour: str) -> None:
+    """A grid of units or weights around a point; those marked are filled."""
+    edges = [
+        np.linspace(at - size / 2, at + size / 2, count + 1)
+        for at, size, count in zip((x, y), (wide, tall), marked.shape[::-1], strict=True)
+    ]
+    look: Look = {"cmap": ListedColormap(["white", colour]), "vmin": 0, "vmax": 1, "edgecolor": "0.7", "linewidth": 0.6}
+    axes.pcolormesh(*edges, marked, **look)
+
+
+def two_ways(axes: Axes, top: float, layer: Layer, title: str, forward: str, backward: str) -> None:
+    """A linear layer or a convolution: units of the image's side, weights, units of the latents' side."""
+    middle, note = top + 0.93, ""
+    if isinstance(layer.module, Convolution):
+        kernel, stride, padding = layer.tensors[0][-1], layer.module.stride, layer.module.padding
+        count = min(5, layer.after[-1])
+        begin = count // 2 * stride - padding  # of the window that the middle unit sees
+        inputs, outputs = np.zeros([(count - 1) * stride + kernel - 2 * padding] * 2), np.zeros((count, count))
+        inputs[begin : begin + kernel, begin : begin + kernel] = outputs[count // 2, count // 2] = 1
+        pictures = [(inputs, 1.0, 1.0), (np.ones((kernel, kernel)), 0.8, 0.8), (outputs, 1.0, 1.0)]
+        note = f"stride {stride}, padding {padding}"
+    else:
+        pictures = [(np.ones((8, 1)), 0.14, 1.0), (np.ones((4, 8)), 1.2, 0.8), (np.ones((4, 1)), 0.14, 0.7)]
+    for x, (marked, wide, tall), colour in zip((0.9, 3.5, 6.1), pictures, ("0.45", TIED, "0.45"), strict=True):
+        grid(axes, x, middle, wide, tall, marked, colour)
+    start, end = 0.9 + pictures[0][1] / 2 + 0.06, 6.1 - pictures[2][1] / 2 - 0.06
+    lane = 0.8 / len(pictures[1][0])  # one row of weights off the middle
+    arrow(axes, (start, middle - lane), (end, middle - lane))
+    arrow(axes, (end, middle + lane), (start, middle + lane))
+    write(axes, MARGIN, top + 0.08, title, fontsize=8, fontweight="bold")
+    write(axes, 3.5, top + 0.36, forward, ha="center", fontsize=7)
+    write(axes, 3.5, top + 1.56, backward, ha="center", fontsize=7)
+    write(axes, 4.25, middle, f"W  {layer.shape}")
+    write(axes, 2.75, middle, note, ha="right")
+    write(axes, 0.9, top + 1.56, f"$x$  {by(layer.before)}", ha="center")
+    write(axes, 6.1, top + 1.56, f"$y$  {by(layer.after)}", ha="center")
+
+
+def residual(axes: Axes, top: float, layer: Layer, title: str, activation: str) -> None:
+    """The two convolutions of a residual block between two lanes, each with its skip."""
+    forward, backward, one = top + 0.8, top + 1.5, replace(layer, tensors=layer.tensors[:1])
+    write(axes, MARGIN, top + 0.08, title, fontsize=8, fontweight="bold")
+    for left, name in ((2.1, "W₁"), (4.1, "W₂")):
+        cells(axes, (left, top + 0.6), (0.8, 1.1), one, tied=True)
+        write(axes, left + 0.4, top + 1.0, name, ha="center", color="white")
+    box(axes, 0.25, top + 0.6, 0.75, 1.1, f"$x$\n{by(layer.before)}")
+    box(axes, 6.0, top + 0.6, 0.75, 1.1, f"$y$\n{by(layer.after)}")
+    arrow(axes, (1.0, forward), (6.0, forward))
+    arrow(axes, (6.0, backward), (1.0, backward))
+    arrow(axes, (1.15, forward), (1.15, top + 0.4), (5.2, top + 0.4), (5.2, forward - 0.09))
+    arrow(axes, (5.85, backward), (5.85, top + 1.9), (1.8, top + 1.9), (1.8, backward + 0.09))
+    for x, y, text in (
+        *((3.5, forward, "a"), (5.2, forward, "+"), (5.6, forward, "a")),
+        *((3.5, backward, "a"), (1.8, backward, "+"), (1.4, backward, "a")),
+    ):
+        axes.add_patch(Circle((x, y), 0.09, facecolor="white", edgecolor="black", linewidth=0.8, zorder=4))
+        write(axes, x, y, text, ha="center", va="center_baseline", zorder=5)
+    ground = {"facecolor": "white", "edgecolor": "none", "pad": 1.5}
+    look = {"ha": "center", "fontsize": 7, "bbox": ground, "zorder": 4}
+    write(axes, 3.5, top + 0.4, "forward: y = a(x + F(x)),  F(x) = W₂ a(W₁ x)", **look)
+    write(axes, 3.5, top + 1.9, "backward: x = a(y + Fᵀ(y)),  Fᵀ(y) = W₁ᵀ a(W₂ᵀ y)", **look)
+    write(axes, 3.5, top + 1.15, f"a = {activation}", ha="center")
+
+
+def blocks(subject: Subject) -> Figure:
+    """The layers that run both ways, the first of each kind that the network has."""
+    model, _, _ = untrained_arms(subject)
+    layers = walk(model)
+    kinds = {"convolution": Convolution, "residual block": Residual, "linear layer": Linear}
+    found = {name: layer for name, kind in kinds.items() if (layer := first(layers, kind))}
+    missing = [f"no {name}" for name in kinds if name not in found]
+    tall = sum(2.15 if name == "residual block" else 1.8 for name in found) + 0.08 + 0.2 * bool(missing)
+    caption = (
+        "Blue: weights, the very same in both passes. Grey: units that they join; the grids are sketches, the shapes"
+        " are this network's. Biases and normalisation, which each pass has for itself, are left out."
+    )
+    figure, place = page(subject, "Bidirectional layers", caption, tall)
+    axes, top = inches(place(0, 0, WIDTH, tall), tall), 0.08
+    for name, layer in found.items():
+        count = sum(isinstance(weight, kinds[name]) for weight in model.encoder_weights.modules())
+        title = f"Bidirectional {name}" + f", the first of {count} in this network" * (count > 1)
+        if name == "residual block":
+            residual(axes, top, layer, title, model.layout.activation)
+            top += 2.15
+            continue
+        if name == "convolution":
+            forward = "forward: y = conv2d(x, W), each unit reads its window"
+            backward = "backward: x = conv_transpose2d(y, W), each unit writes its window"
+        else:
+            forward = "forward: y = x Wᵀ"
+            backward = "backward: x = y W, the same matrix"
+        two_ways(axes, top, layer, title, forward, backward)
+        top += 1.8
+    if missing:
+        write(axes, MARGIN, top + 0.05, f"This network has {' and '.join(missing)}.", fontsize=8)
+    return figure

@@ -1,0 +1,121 @@
+"""What a reader must know to read a table: a sentence each, below it."""
+
+from collections.abc import Sequence
+
+from bvae.evaluation import protocol
+
+
+def bounds(rows: Sequence[dict]) -> set[str]:
+    """Data sets whose Bernoulli terms are no likelihoods: their pixels are grey."""
+    return {row["dataset"] for row in rows if row["likelihood"] == "bernoulli" and not row["binary_pixels"]}
+
+
+def on_runs(
+    rows: Sequence[dict],
+    *,
+    seeds: str = "Mean ± standard deviation over n seeds, on",
+    images: str = "the test images",
+) -> str:
+    """On how many images, and on what the runs were trained; whether that differs between arms that are compared."""
+    sizes = sorted({(row["dataset"], row["test_images"]) for row in rows})
+    counts = ", ".join(f"{name}: {count:,}" for name, count in sizes)
+    trained_on: dict[tuple, set[str]] = {}
+    for row in rows:
+        pair = (row["dataset"], row["recipe"], row["latent_dim"], row["seed"])
+        trained_on.setdefault(pair, set()).add(f"{row['device']}, {row['precision']}")
+    unlike = sum(len(found) > 1 for found in trained_on.values())
+    warning = (
+        f" Arms are compared seed by seed, and {unlike} of {len(trained_on)} seeds have arms that were not trained"
+        " on the same device in the same precision: their differences are not of the arms alone."
+    )
+    return (
+        f"{seeds or 'On'} {images} ({counts}); trained on {'; '.join(sorted(set().union(*trained_on.values())))}."
+        f"{warning if unlike else ''} Settings are ours; those of the paper are not available."
+    )
+
+
+def on_table1(rows: Sequence[dict]) -> list[str]:
+    """The metrics of Table 1 and of the table of runs; which bounds are not likelihoods."""
+    lines = [
+        "Reconstruction is -E_q[ln p(x|z)], ELBO the (B)ELBO at beta 1: nats per image, summed over pixels,"
+        f" {protocol.ELBO_SAMPLES} samples of z an image. PSNR and SSIM: mean over images decoded from posterior"
+        " means.",
+    ]
+    sweeps = sorted({(row["nll_samples"], row["nll_images"]) for row in rows if "nll_samples" in row})
+    if sweeps:
+        counts = "; ".join(f"K = {samples:,} samples an image on {images:,} test images" for samples, images in sweeps)
+        lines.append(
+            f"NLL: importance-weighted upper bound on -ln p(x) in nats, in float64, {counts}, a fixed draw; the sweep"
+            " over K is in runs.csv."
+        )
+    if bounds(rows):
+        lines.append(
+            "† Grey pixels under a Bernoulli: reconstruction, ELBO and NLL are bounds by convention there, not"
+            " likelihoods; compare them with each other alone."
+        )
+    lines.append(
+        "Probe: logistic regression on standardised posterior means, C chosen on held-out training images; of"
+        " attributes the mean balanced accuracy."
+        f" k-NN: {protocol.KNN_NEIGHBOURS} neighbours among the training latents."
+        " Lines below the arms are controls: the untrained encoder, as many principal components, raw pixels, the most"
+        " frequent class, and the mean training image as one image for all."
+    )
+    return lines + on_features(rows)
+
+
+def on_table2() -> list[str]:
+    """What is generated and interpolated, and how."""
+    return [
+        "Samples, mixture samples, midpoints and reconstructions: Fréchet distance of as many images to the test"
+        f" images. Mixture: {protocol.MIXTURE_COMPONENTS} Gaussians fitted to training latents. Midpoints: of the"
+        " posterior means of random pairs of different test images, straight or with evenly turning direction (slerp)."
+        f" KID, precision and recall ({protocol.PRECISION_NEIGHBOURS} neighbours): of prior samples; those of the"
+        " others are in the csv. KID's kernel is cubic, so over the classifier's features, which have no fixed scale,"
+        " its numbers are large and say nothing beyond their order.",
+        f"Path ratio: length of the decoded way between two test images, in {protocol.PATH_STEPS} images, over the"
+        " distance of its ends; 1 is a straight fade.",
+    ]
+
+
+def on_features(rows: Sequence[dict]) -> list[str]:
+    """Which features distances are over, and of how many images."""
+    lines = []
+    for name, text in (
+        ("fid", "FID: Inception features"),
+        (
+            "fd_classifier",
+            "FD classifier: features of a small network"
+            " trained here on the data set's training images; comparable only within a data set",
+        ),
+    ):
+        counts = sorted({row[f"{name}_images"] for row in rows if row.get(f"{name}_samples") is not None})
+        if counts:
+            lines.append(
+                f"{text}; Fréchet distance of n = {', '.join(f'{count:,}' for count in counts)} generated images"
+                " against as many test images. Real images: as many training images against the same, the floor."
+            )
+    return lines
+
+
+def on_empty(rows: Sequence[dict], metrics: Sequence[str]) -> list[str]:
+    """Why cells of these metrics are empty."""
+    reasons = {
+        f"{row['dataset']}, {metric}: empty because {reason}."
+        for row in rows
+        for metric, reason in row["empty"].items()
+        if metric in metrics
+    }
+    return sorted(reasons)
+
+
+def on_cost(devices: Sequence[str]) -> list[str]:
+    """What is halved and what is not; how it was measured."""
+    return [
+        "What tying halves is parameters, and with them the model, its gradients and the optimiser's moments (training"
+        " state: four numbers a parameter). What it does not halve: multiply-accumulates and activations, and so"
+        " neither time nor most of the peak memory. Both passes still run through every layer.",
+        "Cut: against the matched VAE. Head share: of the log-variance head, which only the forward pass has. Peak:"
+        " model, optimiser and the most that a step of training holds at the recipe's batch size, without the data.",
+        "MMACs: million multiply-accumulates an image in linear layers and convolutions. Images a second: median of"
+        f" interleaved timings while no other job of the workflow runs, on {'; '.join(devices)}.",
+    ]

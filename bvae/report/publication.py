@@ -1,0 +1,115 @@
+"""Publishing a study: its tables and figures, and a manifest of hashes; checking runs against a published study."""
+
+import shutil
+from pathlib import Path
+
+from bvae.errors import InputError
+from bvae.study.config import expand_runs, results_name, run_folder
+from bvae.system.files import read_json, sha256_of_file, write_json
+
+
+def publish(study: dict, output: Path, root: Path = Path()) -> None:
+    """Copy the finished study's tables, figures and claims to `output`, with `manifest.json` beside them.
+
+    The manifest names the SHA-256 of every published file, and of the model and results of every run behind them.
+    Raises InputError when a table or a run is missing, and when `output` holds other runs than these: what was cited
+    stays. Tables and figures of the same runs are replaced.
+    """
+    source = root / "results/studies" / study["study"]
+    files = sorted(path for part in ("tables", "figures", ".") for path in (source / part).glob("*.*"))
+    table = "tuning.json" if study["tuning"] else "tables/table1.json"
+    if not (source / table).exists():
+        raise InputError(f"{source}: the study is not finished: no {table}. Run `snakemake` to its end first.")
+    runs = {}
+    for run in expand_runs(study):
+        folder = run_folder(**run)
+        paths = [root / folder / name for name in (results_name(study), "model.safetensors")]
+        if missing := [str(path) for path in paths if not path.exists()]:
+            raise InputError(f"{folder}: {', '.join(missing)} missing. Run `snakemake` to its end first.")
+        runs[folder] = {path.name: sha256_of_file(path) for path in paths}
+    published = output / "manifest.json"
+    if published.exists() and read_json(published)["runs"] != runs:
+        raise InputError(
+            f"{output}: other runs are published as version {study['version']} of this study. Raise `version` in its"
+            " config to publish these beside them, or delete that folder if nobody has cited it."
+        )
+    for part in ("tables", "figures"):
+        shutil.rmtree(output / part, ignore_errors=True)
+    for path in files:
+        target = output / path.relative_to(source)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(path, target)
+    manifest = {
+        "study": study["study"],
+        "version": study["version"],
+        "provenance": read_json(source / table)["provenance"],
+        "files": {str(path.relative_to(source)): sha256_of_file(path) for path in files},
+        "runs": runs,
+    }
+    write_json(published, manifest)
+
+
+def read_manifest(published: Path) -> dict:
+    """What a published study says of itself. Raises InputError when `published` is no folder of one."""
+    path = published / "manifest.json"
+    if not path.exists():
+        raise InputError(f"{path}: no such file. Wanted the folder of a published study, as results/published/mnist-1.")
+    return read_json(path)
+
+
+def newest(published: Path) -> dict[str, Path]:
+    """The folder of each study's newest version below `published`, by the study's name."""
+    manifests = [(read_json(path), path.parent) for path in sorted(published.glob("*/manifest.json"))]
+    manifests.sort(key=lambda found: found[0].get("version", 1))
+    return {manifest["study"]: folder for manifest, folder in manifests}
+
+
+def verify(published: Path, root: Path = Path()) -> tuple[list[str], bool]:
+    """Compare the runs below `root` with those that a published study was made from.
+
+    Returns a line for each run that is here, and one of all; and whether every run here is the published one bit for
+    bit. Where the results differ, the metric that differs most is named, as a share of the published value. Raises
+    InputError when `published` holds no manifest or no run of it is here.
+    """
+    manifest = read_manifest(published)
+    runs = manifest["runs"]
+    lines, same = [], 0
+    for folder, files in runs.items():
+        if not all((root / folder / name).exists() for name in files):
+            continue
+        changed = [name for name, wanted in files.items() if sha256_of_file(root / folder / name) != wanted]
+        same += not changed
+        found = "as published, bit for bit" if not changed else f"{' and '.join(sorted(changed))} differ"
+        if results := [name for name in changed if name.endswith(".json")]:
+            found += _largest_difference(root / folder / results[0], published)
+        lines.append(f"{folder}: {found}")
+    if not lines:
+        first, files = next(iter(runs.items()))
+        result = next(name for name in files if name.endswith(".json"))
+        raise InputError(
+            f"{published}: none of its {len(runs)} runs is here. Make one, for example: snakemake --configfile"
+            f" config/{manifest['study']}.yaml -- {first}/{result}"
+        )
+    total = f"{same} of {len(lines)} runs here are as published; {len(runs)} were published"
+    return [*lines, total], same == len(lines)
+
+
+def _largest_difference(results: Path, published: Path) -> str:
+    """The number of a run's results that is farthest from the published one, relative to it."""
+    import pandas as pd
+
+    path, row = published / "tables/runs.csv", read_json(results)
+    if not path.exists():  # a study that tunes
+        return ""
+    frame = pd.read_csv(path)
+    names = ["recipe", "dataset", "arm", "latent_dim", "seed"]
+    [mine] = frame[(frame[names] == [row[name] for name in names]).all(axis=1)].to_dict("records")
+    differences = {
+        name: abs(row[name] / value - 1)
+        for name, value in mine.items()
+        if isinstance(row.get(name), float) and isinstance(value, float) and value not in (0, row[name])
+    }
+    if not differences:
+        return ", in no number"
+    farthest = max(differences, key=differences.__getitem__)
+    return f", most in {farthest}, by {100 * differences[farthest]:.2g} %"

@@ -1,0 +1,342 @@
+"""The tables of a study: mean and spread over seeds, with the controls and the provenance beside them."""
+
+import hashlib
+import json
+import platform
+import subprocess
+from collections.abc import Sequence
+from importlib.metadata import version
+from pathlib import Path
+from typing import NamedTuple
+
+import pandas as pd
+
+import bvae
+from bvae.arms import ARMS
+from bvae.errors import InputError
+from bvae.evaluation import protocol
+from bvae.evaluation.protocol import EXTRACTORS, metric_name
+from bvae.report.footnotes import bounds, on_cost, on_empty, on_features, on_runs, on_table1, on_table2
+from bvae.report.typeset import Table, write_table
+from bvae.study.config import expand_runs, group_paths, results_name, run_folder, training_settings
+from bvae.system.files import read_json
+
+CONTROL_NAMES = {
+    "untrained": "untrained encoder",
+    "pca": "PCA",
+    "raw_pixels": "raw pixels",
+    "majority": "majority class",
+    "mean_image": "mean image",
+    "real_images": "real images",
+}
+
+
+class Column(NamedTuple):
+    """A metric in a table: in the csv always, in print under its header (None: not there)."""
+
+    metric: str
+    header: str | None
+    decimals: int | None  # None: four significant digits
+    factor: float = 1
+
+
+GENERATED = ("samples", "mixture_samples", "reconstructions", "interpolations", "slerp_interpolations")
+TABLE1 = (
+    Column("parameters", "Parameters", 0),
+    Column("model_mb", "Model MB", 2),
+    Column("reconstruction", "Reconstruction ↓", 2),
+    Column("mse_per_pixel", None, 5),
+    Column("psnr", "PSNR ↑", 2),
+    Column("ssim", "SSIM ↑", 4),
+    Column("kl", None, 2),
+    Column("elbo", "ELBO ↑", 2),
+    Column("nll", "NLL ↓", 2),
+    Column("kl_bits_per_pixel", None, 4),
+    Column("active_units", None, 1),
+    *(
+        Column(f"{name}_{what}", header if what == "samples" else None, 2)
+        for name, header in (("fid", "FID ↓"), ("fd_classifier", "FD classifier ↓"))
+        for what in GENERATED
+    ),
+    Column("probe_accuracy", "Probe % ↑", 2, 100),
+    Column("probe_unbalanced_accuracy", None, 2, 100),
+    Column("knn_accuracy", "k-NN % ↑", 2, 100),
+    Column("trustworthiness", None, 4),
+)
+TABLE2 = (
+    Column("fd_samples", "Samples ↓", 2),
+    Column("fd_mixture_samples", "Mixture samples ↓", 2),
+    Column("fd_interpolations", "Midpoints ↓", 2),
+    Column("fd_slerp_interpolations", "Slerp midpoints ↓", 2),
+    Column("fd_reconstructions", "Reconstructions ↓", 2),
+    *(Column(f"kid_{what}", "KID ↓" if what == "samples" else None, None) for what in GENERATED),
+    *(Column(f"precision_{what}", "Precision ↑" if what == "samples" else None, 3) for what in GENERATED),
+    *(Column(f"recall_{what}", "Recall ↑" if what == "samples" else None, 3) for what in GENERATED),
+    Column("path_ratio_interpolations", "Path ratio", 2),
+)
+TABLE3 = (
+    Column("parameters_total", "Parameters", 0),
+    Column("cut", "Cut %", 1, 100),
+    Column("head_share", "Head share %", 1, 100),
+    Column("model_mb", "Model MB", 2),
+    Column("training_state_mb", "Training state MB", 2),
+    Column("peak_training_mb", "Peak training MB", 1),
+    Column("macs_encode", "Encode MMACs", 3, 1e-6),
+    Column("macs_decode", "Decode MMACs", 3, 1e-6),
+    Column("images_per_second_training", "Training images/s", 0),
+    Column("images_per_second_encoding", "Encoding images/s", 0),
+    Column("images_per_second_decoding", "Decoding images/s", 0),
+)
+FEATURE_NAMES = {"inception": "Inception (FID)", "classifier": "classifier"}
+# What a claim may be about: every number of a run that a table gives, and that of the encoder run backward.
+RUN_METRICS = {column.metric for column in TABLE1} | {
+    metric_name(name, extractor) + f"_{what}"
+    for name in ("fd", "kid", "precision", "recall")
+    for extractor in EXTRACTORS
+    for what in GENERATED
+}
+RUN_METRICS |= {"path_ratio_interpolations", "backward_mse_per_pixel"}
+LISTS = ("empty", "kl_per_latent", "variance_per_latent", "probe_accuracy_per_attribute")  # left out of runs.csv
+GROUP = ["dataset", "recipe", "latent_dim"]
+PACKAGES = ("torch", "torchvision", "torch-fidelity", "scikit-learn", "pandas", "numpy", "scipy")
+
+
+def collect_runs(study: dict, root: Path = Path()) -> list[dict]:
+    """Read the results of every run of a checked study, in the study's order: its metrics, or of tuning its ELBO.
+
+    Raises InputError that names every run whose recorded settings, data or version are not the study's.
+    """
+    rows, stale = [], []
+    data_hashes: dict[str, str] = {}
+    for run in expand_runs(study):
+        path, recipe = root / run_folder(**run), study["recipes"][run["recipe"]]
+        row = read_json(path / results_name(study))
+        rows.append(row)
+        wanted = run | {"settings": training_settings(recipe, run["arm"])}
+        wanted |= {} if study["tuning"] else {"importance": recipe["importance"]}
+        if {key: row.get(key) for key in wanted} != wanted:
+            stale.append(f"{path}: its recorded settings differ from the study's")
+        elif (row["training_version"], row["evaluation_version"]) != (bvae.TRAINING_VERSION, bvae.EVALUATION_VERSION):
+            stale.append(f"{path}: another version of the code made it")
+        elif data_hashes.setdefault(row["dataset"], row["dataset_sha256"]) != row["dataset_sha256"]:
+            stale.append(f"{path}: it saw other data than the runs before it")
+    if stale:
+        raise InputError("\n".join(["Stale results; delete these folders and run `snakemake` again:", *stale]))
+    return rows
+
+
+def summarise(rows: list[dict], columns: Sequence[Column], by: Sequence[str]) -> pd.DataFrame:
+    """One line for each value of `by`: n, diverged, and mean and `_sd` of each metric over the seeds.
+
+    The spread is the standard deviation with n - 1, empty for one seed. A diverged run counts in `diverged`, not in n.
+    """
+    names = [column.metric for column in columns if any(column.metric in row for row in rows)]
+    lines = []
+    for key, group in pd.DataFrame(rows).groupby(list(by), sort=False):
+        finished = group[group["status"] == "finished"]
+        line = dict(zip(by, key, strict=True)) | {"n": len(finished), "diverged": len(group) - len(finished)}
+        for name in names:
+            values = pd.to_numeric((group if name in ("parameters", "model_mb") else finished).get(name))
+            line[name] = values.mean()
+            if name not in ("parameters", "model_mb"):
+                line[f"{name}_sd"] = values.std(ddof=1)
+        lines.append(line)
+    return pd.DataFrame(lines)
+
+
+def printed(frame: pd.DataFrame, columns: Sequence[Column], marked: set[str]) -> tuple[pd.DataFrame, int]:
+    """A table as text, and how many of its columns are words: rounded, mean ± standard deviation, a dash if empty.
+
+    Recipe and latent dimension are columns where they differ. The data sets `marked` bear a dagger.
+    """
+    shown = [column for column in columns if column.header is not None and column.metric in frame]
+    several = [name for name in (("recipe", "Recipe"), ("latent_dim", "Latents")) if frame[name[0]].nunique() > 1]
+    lines = []
+    for row in frame.to_dict("records"):
+        control = row["arm"] in CONTROL_NAMES
+        line = {"Data set": row["dataset"] + (" †" if row["dataset"] in marked else "")}
+        line |= {header: row[key] for key, header in several}
+        line["Arm"] = CONTROL_NAMES.get(row["arm"]) or ARMS[row["arm"]].label
+        if "features" in row:
+            line["Features"] = FEATURE_NAMES[row["features"]]
+        if "n" in row:
+            line["n"] = "" if control else count_of_seeds(row)
+        for name in ("seed", "status"):
+            line |= {name.title(): str(row[name])} if name in row else {}
+        for column in shown:
+            line[str(column.header)] = cell(row, column, "" if control else "–")
+        lines.append(line)
+    text = pd.DataFrame(lines)
+    return text, list(text).index(shown[0].header)
+
+
+def count_of_seeds(row: dict) -> str:
+    """The seeds `n` that a row's numbers are of, and those whose runs `diverged`, which are not among them.
+
+    >>> count_of_seeds({"n": 8, "diverged": 2})
+    '8 (2 diverged)'
+    """
+    return f"{row['n']} ({row['diverged']} diverged)" if row["diverged"] else str(row["n"])
+
+
+def cell(row: dict, column: Column, nothing: str) -> str:
+    """A metric of a row, with its spread if the row has one, as it is printed; `nothing` where it is empty."""
+    value, spread = row[column.metric], row.get(f"{column.metric}_sd")
+    if pd.isna(value):
+        return nothing
+    form, form_of_spread = (".4g", ".2g") if column.decimals is None else (f",.{column.decimals}f",) * 2
+    text = f"{value * column.factor:{form}}"
+    return text if spread is None or pd.isna(spread) else f"{text} ± {spread * column.factor:{form_of_spread}}"
+
+
+def table1(study: dict, rows: list[dict], root: Path = Path()) -> Table:
+    """Reconstruction, generation and classification: each group's arms, then its controls."""
+    arms, controls = summarise(rows, TABLE1, [*GROUP, "arm"]), _controls(study, rows, root)
+    frame = _below(arms, controls, GROUP)
+    text, words = printed(frame, TABLE1, bounds(rows))
+    caption = _caption(study, "reconstruction, generation and classification by arm.")
+    notes = [on_runs(rows), *on_table1(rows), *on_empty(rows, [column.metric for column in TABLE1])]
+    return Table("table1", caption, frame, text, words, notes)
+
+
+def _below(arms: pd.DataFrame, controls: pd.DataFrame, by: Sequence[str]) -> pd.DataFrame:
+    """The lines of each group, its controls below its arms."""
+    parts = []
+    for key, group in arms.groupby(list(by), sort=False):
+        parts.append(group)
+        if len(controls):
+            parts.append(controls[(controls[list(by)] == list(key)).all(axis=1)])
+    return pd.concat(parts, ignore_index=True)
+
+
+def _controls(study: dict, rows: list[dict], root: Path) -> pd.DataFrame:
+    """What every arm must beat, and how far real images are from real images."""
+    lines = []
+    for paths in group_paths(study):
+        group = {key: paths[key] for key in GROUP}
+        mine = [row for row in rows if all(row[key] == group[key] for key in GROUP)]
+        untrained, pca, controls = (read_json(root / paths[name]) for name in ("untrained", "pca", "controls"))
+        mean_image = controls[f"mean_image_log_likelihood_{mine[0]['likelihood']}"]
+        latents = ("probe_accuracy", "probe_unbalanced_accuracy", "knn_accuracy", "trustworthiness")
+        raw_pixels, majority = (
+            {f"probe_{what}": controls.get(name.format(what)) for what in ("accuracy", "unbalanced_accuracy")}
+            for name in ("probe_{}_raw_pixels", "majority_{}")
+        )
+        floors = {  # every finished run has them
+            f"{name}_samples": next((row[f"{name}_floor"] for row in mine if f"{name}_floor" in row), None)
+            for name in ("fid", "fd_classifier")
+        }
+        for name, values in (
+            ("untrained", {key: untrained[key] for key in latents if key in untrained}),
+            ("pca", {key: pca[key] for key in ("mse_per_pixel", *latents) if key in pca}),
+            ("raw_pixels", raw_pixels),
+            ("majority", majority),
+            ("mean_image", {"reconstruction": -mean_image, "elbo": mean_image}),
+            ("real_images", {key: value for key, value in floors.items() if value is not None}),
+        ):
+            if any(value is not None for value in values.values()):
+                lines.append(group | {"arm": name, "n": 1, "diverged": 0} | values)
+    return pd.DataFrame(lines)
+
+
+def table2(study: dict, rows: list[dict]) -> Table:
+    """Generation and interpolation over the features of each extractor, with the floor: real against real images."""
+    distances = ("fd", "kid", "precision", "recall")
+    asked = [name for name in EXTRACTORS if any(f"{metric_name('fd', name)}_images" in row for row in rows)]
+    by = [*GROUP, "features"]
+    lines, floors = [], {}
+    for extractor in asked or EXTRACTORS[-1:]:
+        names = {name: metric_name(name, extractor) for name in distances}
+        for row in rows:
+            place = {key: row[key] for key in GROUP} | {"features": extractor}
+            line = place | {key: row[key] for key in ("arm", "status")}
+            line["path_ratio_interpolations"] = row.get("path_ratio_interpolations")
+            line |= {f"{name}_{what}": row.get(f"{names[name]}_{what}") for name in distances for what in GENERATED}
+            lines.append(line)
+            floor = {f"{name}_{what}": row.get(f"{names[name]}_floor") for name in distances for what in GENERATED}
+            if any(value is not None for value in floor.values()):
+                floors[tuple(place.values())] = place | {"arm": "real_images", "n": 1, "diverged": 0} | floor
+    frame = _below(summarise(lines, TABLE2, [*by, "arm"]), pd.DataFrame(floors.values()), by)
+    text, words = printed(frame, TABLE2, set())
+    caption = _caption(study, "generation and interpolation by arm.")
+    empty = [f"{metric_name(name, extractor)}_samples" for name in ("fd", "kid") for extractor in asked]
+    notes = [on_runs(rows), *on_table2(), *on_features(rows), *on_empty(rows, empty)]
+    return Table("table2", caption, frame, text, words, notes)
+
+
+def table3(study: dict, root: Path = Path()) -> Table:
+    """Cost by arm, from the files that one undisturbed job each has measured."""
+    lines, devices = [], set()
+    for paths in group_paths(study):
+        cost = read_json(root / paths["cost"])
+        group = {key: paths[key] for key in GROUP}
+        arms = {run["arm"] for run in expand_runs(study) if all(run[key] == group[key] for key in GROUP)}
+        devices.add(f"{cost['device']}, threads: {cost['settings']['threads']}, training in {cost['precision']}")
+        whole = cost["arms"]["vae"]["parameters_total"]
+        for arm, found in cost["arms"].items():
+            if arm in arms:
+                flat = {key: value for key, value in found.items() if not isinstance(value, list)}
+                lines.append(group | {"arm": arm, "cut": 1 - found["parameters_total"] / whole} | flat)
+    frame = pd.DataFrame(lines)
+    text, words = printed(frame, TABLE3, set())
+    return Table("table3", _caption(study, "cost by arm."), frame, text, words, on_cost(sorted(devices)))
+
+
+def table_of_runs(study: dict, rows: list[dict]) -> Table:
+    """The appendix: one line a run."""
+    flat = [{key: value for key, value in row.items() if key not in LISTS} for row in rows]
+    text, words = printed(pd.DataFrame(flat), TABLE1[:1] + TABLE1[2:], bounds(rows))
+    notes = [on_runs(rows, seeds=""), *on_table1(rows), *on_empty(rows, [column.metric for column in TABLE1])]
+    return Table("runs", _caption(study, "every run."), pd.json_normalize(flat), text, words, notes)
+
+
+def _caption(study: dict, text: str) -> str:
+    return f"{study['title'] or study['study']}: {text}"
+
+
+def provenance(study: dict, rows: list[dict]) -> dict:
+    """Where the numbers come from: code, config, data, versions, devices, seeds, protocol.
+
+    The `id` is the study's name and a hash of all results of its runs: equal ids, equal numbers.
+    """
+    constants = {name.lower(): value for name, value in vars(protocol).items() if name.isupper()}
+    results = sorted(json.dumps(row, sort_keys=True) for row in rows)
+    return {
+        "study": study["study"],
+        "id": f"{study['study']}-{hashlib.sha256(json.dumps(results).encode()).hexdigest()[:12]}",
+        "commit": _git("rev-parse", "HEAD"),
+        "uncommitted_changes": bool(_git("status", "--porcelain", "--", ":/", ":(exclude,top)results")),
+        "config": study,
+        "config_sha256": hashlib.sha256(json.dumps(study, sort_keys=True).encode()).hexdigest(),
+        "data_sha256": {row["dataset"]: row["dataset_sha256"] for row in rows},
+        "training_version": bvae.TRAINING_VERSION,
+        "evaluation_version": bvae.EVALUATION_VERSION,
+        "versions": {"bvae": bvae.__version__, "python": platform.python_version()}
+        | {package: version(package) for package in PACKAGES},
+        "trained_with": sorted({json.dumps(row["versions"], sort_keys=True) for row in rows}),
+        "devices": sorted({row["device"] for row in rows}),
+        "precisions": sorted({row["precision"] for row in rows}),
+        "seeds": sorted({row["seed"] for row in rows}),
+        "runs": len(rows),
+        "diverged": sum(row["status"] != "finished" for row in rows),
+        "protocol": constants,
+    }
+
+
+def _git(*arguments: str) -> str | None:
+    """What git says of the checkout that this package stands in, or None outside one."""
+    folder = Path(__file__).parent
+    try:
+        return subprocess.run(
+            ["git", *arguments], cwd=folder, capture_output=True, text=True, check=True
+        ).stdout.strip()
+    except (OSError, subprocess.CalledProcessError):
+        return None
+
+
+def write_tables(study: dict, folder: Path, root: Path = Path()) -> None:
+    """Write {table1,table2,table3,runs}.{csv,tex,html,json} of a study into `folder`."""
+    rows = collect_runs(study, root)
+    facts = provenance(study, rows)
+    for table in (table1(study, rows, root), table2(study, rows), table3(study, root), table_of_runs(study, rows)):
+        write_table(table, folder, facts)

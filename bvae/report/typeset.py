@@ -1,0 +1,85 @@
+"""A table as files: csv and json at full precision, tex (booktabs) and html as printed."""
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pandas as pd
+
+import bvae
+from bvae.system.files import write_json, write_text
+
+HTML_STYLES = [
+    {"selector": "", "props": "border-collapse: collapse; font: 14px sans-serif"},
+    {"selector": "caption", "props": "text-align: left; font-weight: bold; padding: 6px 0"},
+    {"selector": "th, td", "props": "padding: 4px 10px; border-bottom: 1px solid #ddd; text-align: left"},
+    {"selector": "thead th", "props": "border-bottom: 2px solid #444; vertical-align: bottom"},
+]
+SHORT = ("Data set", "Recipe", "Arm", "Arms", "Verdict")  # columns whose words stay on a line
+WHOLE = [{"selector": "", "props": "white-space: nowrap"}]
+SENTENCE = [{"selector": "", "props": "min-width: 20em"}]
+NUMBER = [{"selector": "", "props": "text-align: right; white-space: nowrap"}]
+
+
+@dataclass(frozen=True)
+class Table:
+    """One table: `frame` at full precision and `text` as it is printed, whose first `words` columns are no numbers."""
+
+    name: str  # of its files, without suffix
+    caption: str
+    frame: pd.DataFrame
+    text: pd.DataFrame
+    words: int
+    notes: Sequence[str] = field(default_factory=list)
+
+
+def write_table(table: Table, folder: Path, facts: dict) -> None:
+    """Write `<folder>/<name>.{csv,tex,html,json}`; `facts` are the provenance."""
+    write_text(folder / f"{table.name}.csv", table.frame.to_csv(index=False, lineterminator="\n"))
+    write_text(folder / f"{table.name}.tex", to_latex(table, facts))
+    write_text(folder / f"{table.name}.html", to_html(table, facts))
+    records = json.loads(table.frame.to_json(orient="records", double_precision=15))
+    write_json(folder / f"{table.name}.json", {"provenance": facts, "notes": list(table.notes), "rows": records})
+
+
+def to_latex(table: Table, facts: dict) -> str:
+    """The table for booktabs, its caption and notes as comments; a repeated data set is named once."""
+    signs = {sign: f"\\{sign}" for sign in "&%$#_{}"} | {"\\": r"\textbackslash{}", "–": "--"}
+    signs |= {"±": r"$\pm$", "↓": r"$\downarrow$", "↑": r"$\uparrow$", "†": r"$\dagger$"}
+    escape = str.maketrans(signs)
+
+    def tex(value: object) -> str:
+        return str(value).translate(escape)
+
+    shown = table.text.map(tex).rename(columns=tex)
+    if "Data set" in shown:
+        shown["Data set"] = shown["Data set"].mask(shown["Data set"].duplicated(), "")
+    columns = "l" * table.words + "r" * (len(shown.columns) - table.words)
+    body = shown.style.hide(axis="index").to_latex(hrules=True, column_format=columns)
+    head = f"% {facts['id']}: bvae {bvae.__version__}, commit {facts['commit']}, config {facts['config_sha256'][:12]}"
+    foot = "".join(f"% {note}\n" for note in table.notes)
+    return f"{head}\n% \\usepackage{{booktabs}}. Caption: {table.caption}\n{body}{foot}"
+
+
+def to_html(table: Table, facts: dict) -> str:
+    """A page with the table and its notes; the ids in it are fixed, so that equal tables are equal files."""
+    style = (
+        table.text.style.hide(axis="index")
+        .set_uuid(f"{facts['study']}-{table.name}")
+        .set_caption(table.caption)
+        .set_table_styles(HTML_STYLES)
+        .set_table_styles(dict.fromkeys(table.text.columns[table.words :], NUMBER), overwrite=False)
+        .set_table_styles(dict.fromkeys(table.text.columns.intersection(SHORT), WHOLE), overwrite=False)
+        .set_table_styles(dict.fromkeys(table.text.columns.intersection(["Claim"]), SENTENCE), overwrite=False)
+        .to_html(doctype_html=True, escape="html")
+    )
+    listed = "".join(f"<p>{note}</p>" for note in [*table.notes, f"To cite: {table.name} of {facts['id']}."])
+    foot = f'<div style="font: 12px sans-serif; max-width: 60em; color: #333">{listed}</div>'
+    return style.replace("</body>", f"{foot}\n</body>")
+
+
+def to_markdown(text: pd.DataFrame) -> str:
+    """A table of texts in GitHub's form."""
+    lines = [list(text), ["---"] * text.shape[1], *text.values.tolist()]
+    return "\n".join("| " + " | ".join(line) + " |" for line in lines) + "\n"

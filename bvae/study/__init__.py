@@ -1,0 +1,1 @@
+"""A study: what its file may say, the runs that it means, and how far they are."""

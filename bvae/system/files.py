@@ -1,0 +1,149 @@
+"""Reading and writing files: whole or not at all, and errors that a user can act on."""
+
+import contextlib
+import errno
+import hashlib
+import json
+import os
+import platform
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from bvae.errors import InputError
+
+OF_THE_DISK = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO, errno.ESTALE)
+
+
+@contextlib.contextmanager
+def whole_file(path: str | Path) -> Iterator[Path]:
+    """Yield a temporary path beside `path` that replaces it when the block succeeds.
+
+    When the block raises, the temporary file is removed and an existing `path` is left as it was. A process that is
+    killed leaves its own behind; the next that writes into the folder removes it. Raises InputError when the disk is
+    full, read-only or broken, or the folder is not the user's to write.
+    """
+    path = Path(path)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        remove_dead_parts(path.parent)
+        prefix = f".{path.stem}-{_host()}-{os.getpid()}-"
+        handle, name = tempfile.mkstemp(dir=path.parent, prefix=prefix, suffix=f".part{path.suffix}")
+    except OSError as error:
+        raise _unwritable(path, error) from None
+    os.close(handle)
+    temporary = Path(name)
+    try:
+        yield temporary
+        umask = os.umask(0)
+        os.umask(umask)
+        temporary.chmod(0o666 & ~umask)
+        os.replace(temporary, path)
+    except OSError as error:
+        if error.errno in OF_THE_DISK:
+            raise _unwritable(path, error) from None
+        raise
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def _unwritable(path: Path, error: Exception) -> InputError:
+    remedy = "Nothing was written. Check the space on the disk and the rights of the folder, then run the same command."
+    return InputError(f"{path}: cannot be written ({getattr(error, 'strerror', None) or error}). {remedy}")
+
+
+def remove_dead_parts(folder: str | Path) -> None:
+    """Remove the temporary files of `whole_file` in a folder whose processes, of this machine, are no more."""
+    for path in Path(folder).glob(f".*-{_host()}-*-*.part*"):
+        process = int(path.name.rpartition(f"-{_host()}-")[2].partition("-")[0])
+        with contextlib.suppress(PermissionError):  # another user's: alive, or not ours to remove
+            try:
+                os.kill(process, 0)
+            except ProcessLookupError:
+                path.unlink(missing_ok=True)
+
+
+def _host() -> str:
+    """This machine in eight letters: process ids mean nothing on another one that shares the folder."""
+    return hashlib.sha256(platform.node().encode()).hexdigest()[:8]
+
+
+def write_text(path: str | Path, text: str) -> None:
+    """Write `text` as UTF-8, whole or not at all."""
+    with whole_file(path) as temporary:
+        temporary.write_text(text, encoding="utf-8")
+
+
+def write_json(path: str | Path, value: Any) -> None:
+    """Write `value` as indented JSON with sorted keys, whole or not at all. NaN is refused."""
+    write_text(path, json.dumps(value, indent=2, sort_keys=True, allow_nan=False) + "\n")
+
+
+def read_json(path: str | Path) -> Any:
+    """Read a JSON file; a missing or damaged one raises InputError that names it."""
+    try:
+        return json.loads(Path(path).read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise InputError(f"{path}: no such file. Run the step that makes it, or plain `snakemake`.") from None
+    except (UnicodeDecodeError, json.JSONDecodeError) as error:
+        raise InputError(
+            f"{path}: not a JSON file ({error}). Delete it and run the step that makes it again."
+        ) from None
+
+
+def read_yaml(path: str | Path) -> Any:
+    """Read a YAML file; a missing or damaged one raises InputError that names it."""
+    import yaml
+
+    try:
+        return yaml.safe_load(Path(path).read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise InputError(f"{path}: no such file. The studies and the claims are the files of config/.") from None
+    except (UnicodeDecodeError, yaml.YAMLError) as error:
+        raise InputError(f"{path}: not a YAML file: {error}") from None
+
+
+def sha256_of_file(path: str | Path) -> str:
+    """SHA-256 of a file's bytes, as 64 hex digits."""
+    with open(path, "rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def write_tensors(path: str | Path, tensors: dict, *, form: str, facts: dict) -> None:
+    """Write a safetensors file that says what it is: `form` and `facts` as JSON in its metadata, whole or not at all.
+
+    The metadata are one entry, because safetensors writes several in random order: equal contents give equal bytes.
+    Raises InputError when the disk is full. Tensors that are backed by a file are not copied into memory.
+    """
+    from safetensors import SafetensorError
+    from safetensors.torch import save_file
+
+    metadata = {"bvae": json.dumps({"form": form, **facts}, sort_keys=True)}
+    tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
+    with whole_file(path) as temporary:
+        try:
+            save_file(tensors, temporary, metadata)
+        except SafetensorError as error:
+            raise _unwritable(Path(path), error) from None
+
+
+def read_tensors(path: str | Path, *, form: str, remedy: str, facts_only: bool = False) -> tuple[dict, dict]:
+    """The tensors and the facts of a file by `write_tensors`; no tensors when `facts_only`.
+
+    Raises InputError, ending in `remedy`, for a file that is missing, damaged, or not of this form.
+    """
+    from safetensors import SafetensorError, safe_open
+
+    if not Path(path).is_file():
+        raise InputError(f"{path}: no such file. {remedy}")
+    try:
+        with safe_open(path, "pt") as file:
+            facts = json.loads((file.metadata() or {}).get("bvae", "{}"))
+            names = [] if facts_only else file.keys()
+            tensors = {name: file.get_tensor(name) for name in names}
+    except (SafetensorError, OSError, json.JSONDecodeError) as error:
+        raise InputError(f"{path}: damaged, or not a safetensors file ({error}). {remedy}") from None
+    if (found := facts.pop("form", None)) != form:
+        raise InputError(f"{path}: found format {found!r}, wanted {form!r}. {remedy}")
+    return tensors, facts
