@@ -36,7 +36,7 @@ and your own images and arrays:
   idx:~/birds                             train-images-idx3-ubyte, ... as MNIST is published, plain or .gz
 
 """
-RUN = "results/runs/mlp-quick/digits/bvae-z16-seed0"
+RUN = "results/runs/mlp-quick-0123abcd/digits/bvae-z16-seed0"
 DIGITS = "resources/data/digits.safetensors"
 ONE_RUN = f'--data {DIGITS} --recipe mlp-quick --settings "$SETTINGS" --latent-dim 16 --seed 0'
 EXAMPLES = {  # $SETTINGS, $IMPORTANCE and $STUDY are JSON: `snakemake -np` shows every command with its own
@@ -45,7 +45,7 @@ EXAMPLES = {  # $SETTINGS, $IMPORTANCE and $STUDY are JSON: `snakemake -np` show
     "train": f"{ONE_RUN} --arm bvae --output {RUN}",
     "reference": f"--data {DIGITS} --extractor classifier --output results/references/digits-classifier.safetensors",
     "evaluate": f"{RUN} --data {DIGITS} --reference results/references/digits-classifier.safetensors"
-    ' --importance "$IMPORTANCE"',
+    ' --importance "$IMPORTANCE" --output ' + f"{RUN}/metrics-0123abcd.json",
     "validate": "results/runs/mlp-40/mnist_validation/bvae-z128-seed0"
     " --data resources/data/mnist_validation.safetensors",
     "controls": f"--data {DIGITS} --output results/controls/digits.json",
@@ -62,6 +62,7 @@ EXAMPLES = {  # $SETTINGS, $IMPORTANCE and $STUDY are JSON: `snakemake -np` show
     "verify": "results/published/mnist_mlp-1",
     "crate": "results/published/mnist_mlp-1",
     "status": "config/quick.yaml --watch",
+    "runs": "--remove",
     "tensorboard": "config/quick.yaml --output results/tensorboard/quick",
 }
 
@@ -125,7 +126,7 @@ def _evaluate(args: argparse.Namespace) -> None:
     device, dataset = pick_device(args.device), load(args.data)
     importance = _json_object(args.importance, "--importance")
     row = evaluate_run(args.run_folder, dataset, references, importance=importance, weights=args.weights, device=device)
-    write_json(args.run_folder / "metrics.json", row)
+    write_json(args.output, row)
     write_card(args.run_folder, dataset, row)
 
 
@@ -240,6 +241,12 @@ def _status(args: argparse.Namespace) -> None:
     show(args.config, args.watch)
 
 
+def _runs(args: argparse.Namespace) -> None:
+    from bvae.study.unused import remove_unused
+
+    remove_unused(args.config, remove=args.remove)
+
+
 def _tensorboard(args: argparse.Namespace) -> None:
     from bvae.report.tensorboard import write_events
 
@@ -330,6 +337,7 @@ def build_parser() -> argparse.ArgumentParser:
     step.add_argument("run_folder", type=Path, help="folder of the run")
     step.add_argument("--reference", type=Path, nargs="*", default=[], help="files made by the step reference")
     step.add_argument("--importance", required=True, help="samples and images of the NLL sweep as JSON, as a recipe's")
+    step.add_argument("--output", type=Path, required=True, help="the metrics: a JSON file in the folder of the run")
     step.set_defaults(run=_evaluate)
 
     step = add("validate", [device], "a trained run to validation.json: its ELBO alone")
@@ -394,6 +402,11 @@ def build_parser() -> argparse.ArgumentParser:
     watch = argparse.ArgumentParser(add_help=False, parents=[common])
     watch.add_argument("config", type=Path, help="the study's file, for example config/quick.yaml")
     watch.add_argument("--watch", type=float, nargs="?", const=10.0, metavar="SECONDS", help="again, every 10 seconds")
+    step = add("runs", [common], "list the runs below results/runs that no study means, or remove them")
+    step.add_argument("--config", type=Path, default=Path("config"), help="the folder of the studies")
+    step.add_argument("--remove", action="store_true", help="remove what is listed")
+    step.set_defaults(run=_runs)
+
     step = add("status", [watch], "how far a study is: its runs done, at work and to come")
     step.set_defaults(run=_status)
 

@@ -52,6 +52,7 @@ def test_the_lines_of_a_card_load_the_model_and_sample_from_it(trained):
 
 def test_an_evaluation_adds_its_numbers(trained, tmp_path):
     options = ["--data", "fake.safetensors", "--importance", json.dumps(SHORT_SWEEP)]
+    options += ["--output", f"{FOLDER}/metrics.json"]
     assert main(["evaluate", FOLDER, *options]) == 0
     card, row = (tmp_path / FOLDER / "model_card.md").read_text(), read_json(tmp_path / FOLDER / "metrics.json")
     header, _, cells = (line.strip("| ").split(" | ") for line in card.split("n = 1:\n\n")[1].splitlines()[:3])

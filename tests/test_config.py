@@ -2,6 +2,7 @@
 
 import copy
 import math
+import re
 
 import jsonschema
 import pytest
@@ -9,7 +10,8 @@ import pytest
 from bvae.arms import ARMS
 from bvae.errors import InputError
 from bvae.networks import ACTIVATIONS
-from bvae.study.config import ConfigError, expand_runs, run_folder, training_settings
+from bvae.study.config import ConfigError
+from bvae.study.runs import expand_runs, results_paths, run_folders, run_name, training_settings
 from bvae.system.files import read_yaml
 from bvae.training import OBJECTIVES
 from helpers.studies import BLOCK, DATASETS, RECIPE, SCHEMA, STUDIES, check, sound
@@ -328,12 +330,41 @@ def test_runs_are_the_union_of_the_products_each_once():
     assert set(found) == wanted
     assert {run["recipe"] for run in runs} == {"plain"}
     assert all(set(run) == {"recipe", "dataset", "arm", "latent_dim", "seed"} for run in runs)
-    assert len({run_folder(**run) for run in runs}) == len(runs)
+    assert len({run_name(run) for run in runs}) == len(set(run_folders(check(config)).values())) == len(runs)
 
 
-def test_folder_of_a_run_by_hand():
-    run = {"recipe": "plain", "dataset": "digits", "arm": "bvae", "latent_dim": 8, "seed": 0}
-    assert run_folder(**run) == "results/runs/plain/digits/bvae-z8-seed0"
+def test_runs_of_other_settings_never_meet_and_those_of_equal_ones_do(tmp_path):
+    """A folder is named by its recipe and a key of its settings; by another recipe, where the key is there already."""
+    config = change("blocks.0.arms", ["bvae"])
+    name = "plain/digits/bvae-z8-seed0"
+    first = run_folders(check(config), tmp_path)[name]
+    assert re.fullmatch(r"results/runs/plain-[0-9a-f]{8}/digits/bvae-z8-seed0", first)
+    longer = copy.deepcopy(config)
+    longer["recipes"]["plain"]["training"]["epochs"] = 3
+    assert run_folders(check(longer), tmp_path)[name] != first
+    config["recipes"]["same"] = config["recipes"]["plain"]
+    config["blocks"][0]["recipes"] = ["plain", "same"]
+    assert set(run_folders(check(config), tmp_path).values()) == {first}
+    (tmp_path / first.replace("plain-", "other-")).mkdir(parents=True)
+    assert run_folders(check(config), tmp_path)[name] == first.replace("plain-", "other-")
+
+
+def test_metrics_of_other_samples_or_features_have_another_file():
+    config = change("blocks.0.arms", ["bvae"])
+    [first] = results_paths(check(config)).values()
+    [other] = results_paths(check(config | {"features": ["classifier", "inception"]})).values()
+    config["recipes"]["plain"]["importance"] = {"samples": [1]}
+    [fewer] = results_paths(check(config)).values()
+    assert len({first, other, fewer}) == 3
+    assert len({path.rpartition("/")[0] for path in (first, other, fewer)}) == 1
+
+
+def test_a_rate_of_one_arm_moves_the_runs_of_that_arm_only():
+    config = change(f"{TRAINING}.learning_rate", dict.fromkeys(ARMS, 0.001))
+    before = run_folders(check(config))
+    config["recipes"]["plain"]["training"]["learning_rate"]["vae"] = 0.002
+    after = run_folders(check(config))
+    assert {name for name in before if before[name] != after[name]} == {"plain/digits/vae-z8-seed0"}
 
 
 # --- what is shipped ------------------------------------------------------------------------------------------------

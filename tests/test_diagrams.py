@@ -54,8 +54,10 @@ def make_run(case: str, arm: str, objective: dict | None = None) -> Run:
 def make_subject(case: str, arm: str = "bvae", objective: dict | None = None) -> Subject:
     """A subject of one run that diverged; its record stands there, and no weights: a drawing needs none."""
     run, (_, channels, size, latent_dim) = make_run(case, arm, objective), CASES[case]
-    subject = Subject("recipe", make_dataset(10, 10, channels=channels, size=size), latent_dim, {arm: [2]}, 2)
-    subject.folder(arm, 2).mkdir(parents=True)
+    paths = {(arm, 2): Path("lost/metrics.json")}
+    dataset = make_dataset(10, 10, channels=channels, size=size)
+    subject = Subject("recipe", dataset, latent_dim, {arm: [2]}, 2, paths)
+    subject.folder(arm, 2).mkdir(exist_ok=True)
     record = {"run": asdict(run), "image_channels": channels, "image_size": size, "status": "diverged"}
     save_model(torch.nn.Module(), subject.folder(arm, 2) / "model.safetensors", record)
     return subject
@@ -151,7 +153,8 @@ def test_a_second_drawing_has_the_same_bytes(kind):
 
 def test_any_run_tells_both_networks(fake):
     """A trained VAE gives the same drawings as the record of a lost run of another arm."""
-    trained, run = Subject("recipe", fake, 3, {"vae": [2]}, 2), make_run("mlp", "vae")
+    paths = {("vae", 2): Path("trained/metrics.json")}
+    trained, run = Subject("recipe", fake, 3, {"vae": [2]}, 2, paths), make_run("mlp", "vae")
     training = {"epochs": 1, "batch_size": 60, "learning_rate": 0.01}
     run.settings.update({"precision": "float32", "threads": 1, "training": training})
     assert train_run(run, fake, trained.folder("vae", 2), device="cpu") == "finished"

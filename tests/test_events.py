@@ -12,17 +12,20 @@ from bvae import runs
 from bvae.errors import InputError
 from bvae.report import tensorboard as events
 from bvae.runs import Run, train_run
-from bvae.study.config import run_folder
+from bvae.study.runs import results_paths
 from bvae.system.files import write_json, write_text
 from bvae.training import HISTORY_COLUMNS
 from helpers.small import SETTINGS
+from helpers.studies import check
 
-RUN = Path(run_folder("mlp", "digits", "bvae", 3, 0))
 STUDY = {
     "study": "watched",
     "blocks": [{"datasets": ["digits"], "recipes": ["mlp"], "latent_dims": [3], "arms": ["bvae"], "seeds": [0]}],
     "recipes": {"mlp": SETTINGS},
 }
+[RESULTS] = map(Path, results_paths(check(STUDY)).values())
+RUN = RESULTS.parent
+EVENTS = Path("events", *RUN.parts[2:])
 
 
 def shown(folder: Path) -> dict[str, list[tuple[int, float]]]:
@@ -49,16 +52,16 @@ def test_events_are_the_history_also_of_a_run_at_work(fake, tmp_path, monkeypatc
     seen = []
 
     def wait(seconds: float) -> None:
-        seen.append((seconds, shown(tmp_path / "events/mlp/digits/bvae-z3-seed0")))
+        seen.append((seconds, shown(tmp_path / EVENTS)))
         train(fake)
-        write_json(RUN / "metrics.json", {"status": "finished"})
+        write_json(RESULTS, {"status": "finished"})
 
     monkeypatch.setattr(events.time, "sleep", wait)
     assert events.write_events("watched.yaml", tmp_path / "events", every=7) == 2
     [(seconds, before)] = seen
     history = pd.read_csv(RUN / "history.csv")
     for times in range(2):
-        after = shown(tmp_path / "events/mlp/digits/bvae-z3-seed0")
+        after = shown(tmp_path / EVENTS)
         assert set(after) == {f"training/{name}" for name in HISTORY_COLUMNS if name != "epoch"}
         for name, curve in after.items():
             assert curve == [(1, pytest.approx(history[name[9:]][0])), (2, pytest.approx(history[name[9:]][1]))]

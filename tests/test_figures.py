@@ -24,7 +24,8 @@ from bvae.report.figures.page import find_subject
 from bvae.report.figures.pictures import Strip, embed, tile
 from bvae.report.figures.plots import axis_floor, spread
 from bvae.runs import Run, load_run, read_record, save_model, train_run
-from bvae.study.config import check_study, expand_runs, run_folder
+from bvae.study.config import check_study
+from bvae.study.runs import expand_runs, results_paths, run_name
 from bvae.system.files import write_json
 from helpers.small import make_dataset
 
@@ -53,10 +54,17 @@ def study(tmp_path, monkeypatch, fake) -> dict:
     data.save(fake, "fake.safetensors")
     study = make_study()
     for run in expand_runs(study):
-        folder = Path(run_folder(**run))
-        train_run(Run(**run, settings=study["recipes"]["tiny"]), fake, folder, device="cpu")
-        write_json(folder / "metrics.json", fake_metrics(run["arm"], run["seed"]))
+        path = results_of(run["arm"], run["seed"])
+        train_run(Run(**run, settings=study["recipes"]["tiny"]), fake, path.parent, device="cpu")
+        write_json(path, fake_metrics(run["arm"], run["seed"]))
     return study
+
+
+def results_of(arm: str, seed: int) -> Path:
+    """The metrics of a run of the study, beside its model."""
+    study = make_study(blocks=[BLOCK | {"arms": [arm], "seeds": [seed]}])
+    run = {"recipe": "tiny", "dataset": "fake", "arm": arm, "latent_dim": 3, "seed": seed}
+    return Path(results_paths(study)[run_name(run)])
 
 
 def fake_metrics(arm: str, seed: int, **changes) -> dict:
@@ -82,8 +90,7 @@ def change_metrics(**changes) -> None:
     """Give every run other metrics."""
     for arm in TWO:
         for seed in (2, 4):
-            folder = Path(run_folder("tiny", "fake", arm, 3, seed))
-            write_json(folder / "metrics.json", fake_metrics(arm, seed, **changes))
+            write_json(results_of(arm, seed), fake_metrics(arm, seed, **changes))
 
 
 def panels(figure: matplotlib.figure.Figure) -> dict:
@@ -103,7 +110,7 @@ def subject_of(study: dict, dataset: data.Dataset) -> page.Subject:
 
 def mark_diverged(arm: str, seed: int) -> None:
     """Make a run what one that diverged leaves behind."""
-    folder = Path(run_folder("tiny", "fake", arm, 3, seed))
+    folder = results_of(arm, seed).parent
     model, record = load_run(folder)
     with torch.no_grad():
         for parameter in model.parameters():
@@ -111,7 +118,7 @@ def mark_diverged(arm: str, seed: int) -> None:
     save_model(model, folder / "model.safetensors", record | {"status": "diverged"})
     header, *_ = (folder / "history.csv").read_text().splitlines()
     (folder / "history.csv").write_text(f"{header}\n1,nan,nan,nan,nan,0.1\n")
-    write_json(folder / "metrics.json", {"status": "diverged"})
+    write_json(results_of(arm, seed), {"status": "diverged"})
 
 
 def words(figure: matplotlib.figure.Figure) -> str:
@@ -159,7 +166,7 @@ def test_reconstructions_show_test_images_and_what_the_models_decode(study, fake
     for strip in strips:
         expected = fake.test_images[:10]
         if strip.arm:
-            model, _ = load_run(run_folder("tiny", "fake", strip.arm, 3, 2))
+            model, _ = load_run(results_of(strip.arm, 2).parent)
             expected = decode_images(model, posterior_means(model, expected, cpu), cpu)
         picture = tile(strip, 8, 1)
         for column in range(10):
@@ -189,7 +196,7 @@ def test_interpolations_run_from_one_reconstruction_to_the_other(study, fake):
     pairs = interpolation_pairs("fake", len(fake.test_images), 2).T.repeat_interleave(2, dim=0)
     for strip, pair in zip(strips, pairs, strict=True):
         ends = fake.test_images[pair]
-        model, _ = load_run(run_folder("tiny", "fake", strip.arm, 3, 2))
+        model, _ = load_run(results_of(strip.arm, 2).parent)
         means = posterior_means(model, ends, cpu)
         assert len(strip.images) == 10
         assert torch.equal(strip.images[[0, -1]], ends)
@@ -205,7 +212,7 @@ def test_samples_of_all_arms_come_from_the_same_latents(study, fake):
     z = prior_samples("fake", 2, 20, 3)
     assert [strip.arm for strip in strips] == TWO
     for strip in strips:
-        model, _ = load_run(run_folder("tiny", "fake", strip.arm, 3, 2))
+        model, _ = load_run(results_of(strip.arm, 2).parent)
         assert torch.equal(strip.images, decode_images(model, z, torch.device("cpu")))
         np.testing.assert_array_equal(shown(tile(strip, 8, 1), 1, 9), strip.images[19])
 
@@ -217,7 +224,7 @@ def test_curves_are_medians_over_seeds_within_their_range(study, fake):
         for seed, elbos in ((2, (-9, -3)), (4, (-5, -4))):
             rows = [f"{epoch},{elbo},0,0,0,0.1" for epoch, elbo in enumerate(elbos, start=1)]
             text = "\n".join(["epoch,elbo,log_likelihood,kl,gradient_norm,learning_rate", *rows]) + "\n"
-            (Path(run_folder("tiny", "fake", arm, 3, seed)) / "history.csv").write_text(text)
+            (results_of(arm, seed).parent / "history.csv").write_text(text)
     lines = plots.training_curves(subject_of(study, fake)).axes[0].get_lines()
     assert [line.get_label() for line in lines] == ["BVAE (n = 2)", "VAE (n = 2)"]
     for line, arm in zip(lines, TWO, strict=True):
@@ -240,7 +247,7 @@ def test_a_seed_that_broke_down_for_a_while_flattens_no_curve(study, fake):
     wild[5:7] = -2e10
     for arm in TWO:
         for seed, elbos in ((2, wild), (4, calm), (6, calm)):
-            folder = Path(run_folder("tiny", "fake", arm, 3, seed))
+            folder = results_of(arm, seed).parent
             rows = [f"{epoch},{elbo},0,0,0,0.1" for epoch, elbo in enumerate(elbos, start=1)]
             if seed == 6:
                 shutil.copytree(folder.with_name(folder.name.replace("seed6", "seed4")), folder)
@@ -260,7 +267,7 @@ def test_the_encoder_run_backward_is_a_tied_arms_decoder_and_no_other(study, fak
     assert torch.equal(strips[0].images, fake.test_images[:10])
     assert torch.equal(strips[1].images, ordinary[1].images)
     assert not torch.equal(strips[2].images, ordinary[2].images)
-    model, _ = load_run(run_folder("tiny", "fake", "vae", 3, 2))
+    model, _ = load_run(results_of("vae", 2).parent)
     model.decoder_weights = model.encoder_weights  # a BVAE now
     means = posterior_means(model, fake.test_images[:10], torch.device("cpu"))
     assert torch.equal(strips[2].images, decode_images(model, means, torch.device("cpu")))
@@ -373,7 +380,7 @@ def test_the_gains_of_a_linear_network_are_on_the_line_of_ppca(study, fake):
     study, noise = make_study(blocks=[BLOCK | {"arms": ["bvae_gain"]}]), 0.5
     norms = torch.tensor([1.0, 2.0, 4.0])
     for seed in (4, 2):
-        folder = Path(run_folder("tiny", "fake", "bvae_gain", 3, seed))
+        folder = results_of("bvae_gain", seed).parent
         run = Run("tiny", study["recipes"]["tiny"], "fake", "bvae_gain", 3, seed)
         train_run(run, fake, folder, device="cpu")
         model, record = load_run(folder)
@@ -382,7 +389,7 @@ def test_the_gains_of_a_linear_network_are_on_the_line_of_ppca(study, fake):
             model.encoder_weights[-1].weight.copy_(weight)
             model.encoder.latent_gain.copy_(-1 / (norms**2 + noise))  # a sign of its own scales nothing
         save_model(model, folder / "model.safetensors", record)
-        write_json(folder / "metrics.json", fake_metrics("bvae_gain", seed))
+        write_json(results_of("bvae_gain", seed), fake_metrics("bvae_gain", seed))
     posterior = torch.linalg.solve(weight @ weight.T + noise * torch.eye(3), weight)
     torch.testing.assert_close(posterior, weight / (norms**2 + noise)[:, None])
     subject = subject_of(study, fake)
@@ -476,4 +483,4 @@ def test_figures_of_no_runs_and_of_other_data_are_refused(study, fake):
         find_subject(study, "tiny", fake, 5)
     with pytest.raises(InputError, match="trained on another fake"):
         pictures.samples(subject_of(study, replace(fake, sha256="0" * 64)))
-    assert read_record(Path(run_folder("tiny", "fake", "vae", 3, 2)) / "model.safetensors")["status"] == "finished"
+    assert read_record(results_of("vae", 2).parent / "model.safetensors")["status"] == "finished"

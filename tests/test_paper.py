@@ -18,7 +18,7 @@ from bvae.arms import ARMS
 from bvae.evaluation import protocol
 from bvae.evaluation.features import extract, load_inception
 from bvae.runs import read_record
-from bvae.study.config import expand_runs, run_folder
+from bvae.study.runs import results_paths
 from helpers import fake_data
 from helpers.checkouts import ROOT, make_checkout, run_in, snakemake, with_protocol
 from helpers.studies import check
@@ -93,11 +93,12 @@ def test_the_paper_study_in_miniature(tmp_path):
     config = tiny(yaml.safe_load((ROOT / "config/paper.yaml").read_text()), {"mnist": ["bvae"], "celeba64": ["vae"]})
     for recipe in config["recipes"].values():
         recipe["network"] |= {"width": 4, "max_width": 4, "neck": 4, "hidden": [4]}
-    mnist, celeba = (run_folder(**run) for run in expand_runs(check(config)))
-    plan = paper_study(tmp_path, config, ["mnist"], [f"{mnist}/model.safetensors", f"{celeba}/metrics.json"])
-    record = read_record(plan / mnist / "model.safetensors")
+    mnist, celeba = map(Path, results_paths(check(config)).values())
+    model = mnist.with_name("model.safetensors")
+    plan = paper_study(tmp_path, config, ["mnist"], [str(model), str(celeba)])
+    record = read_record(plan / model)
     assert (record["status"], record["image_channels"], record["image_size"]) == ("finished", 1, 28)
-    row = json.loads((plan / celeba / "metrics.json").read_text())
+    row = json.loads((plan / celeba).read_text())
     assert (row["dataset"], row["arm"], row["train_images"], row["test_images"]) == ("celeba64", "vae", 20, 8)
     measured = ["elbo", "reconstruction", "nll", "psnr", "fid_samples", "fid_mixture_samples", "fid_interpolations"]
     measured += ["fd_classifier_samples", "fd_classifier_interpolations", "precision_inception_samples"]

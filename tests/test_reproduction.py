@@ -14,8 +14,8 @@ import yaml
 from scipy import stats
 
 from bvae.arms import ARMS
-from bvae.report.publication import newest
-from bvae.study.config import expand_runs, run_folder, training_settings
+from bvae.report.publication import newest, runs_of
+from bvae.study.runs import expand_runs, run_folders, run_name, training_settings
 from bvae.system.files import read_json, read_yaml, sha256_of_file
 from helpers.checkouts import ROOT, snakemake
 from helpers.studies import STUDIES, check
@@ -43,14 +43,15 @@ def test_snakemake_plans_exactly_the_runs_that_were_published(plan):
     done = snakemake(plan, "-n", "--configfile", "config/mnist_mlp.yaml")
     assert done.returncode == 0, done.stdout[-3000:]
     planned = re.findall(r"output: (results/runs/\S+)/model\.safetensors", done.stdout)
-    assert sorted(planned) == sorted(manifest["runs"])
+    folders = run_folders(check(read_yaml(ROOT / "config/mnist_mlp.yaml")), plan)
+    assert sorted(planned) == sorted(folders[name] for name in runs_of(manifest))
 
 
 @pytest.mark.parametrize("path", MANIFESTS, ids=by_study)
 def test_published_runs_are_those_of_the_config_with_its_settings(path):
     config, manifest = check(read_yaml(ROOT / f"config/{by_study(path)}.yaml")), read_json(path)
     published = manifest["provenance"]["config"]
-    assert sorted(run_folder(**run) for run in expand_runs(config)) == sorted(manifest["runs"])
+    assert sorted(run_name(run) for run in expand_runs(config)) == sorted(runs_of(manifest))
     for run in expand_runs(config):
         mine, theirs = (training_settings(study["recipes"][run["recipe"]], run["arm"]) for study in (config, published))
         assert mine == theirs

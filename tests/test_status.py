@@ -1,31 +1,33 @@
 """`python -m bvae status`: what it says of a study is what its runs' files say."""
 
-import itertools
 import os
 import signal
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 import yaml
 
-from bvae.arms import ARMS
 from bvae.data import save
 from bvae.errors import InputError
 from bvae.runs import Run, train_run
 from bvae.study import status
-from bvae.study.config import run_folder
+from bvae.study.runs import results_paths
+from bvae.study.unused import remove_unused, unused_runs
 from bvae.system.files import write_json, write_text
 from bvae.system.locks import held_alone, is_held
 from helpers.checkouts import ROOT, run_in
 from helpers.small import SETTINGS
+from helpers.studies import check
 
 STUDY = {
     "study": "watched",
     "blocks": [{"datasets": ["digits"], "recipes": ["mlp"], "latent_dims": [4], "seeds": [0, 1]}],
     "recipes": {"mlp": SETTINGS},
 }
-RUNS = [run_folder("mlp", "digits", arm, 4, seed) for arm, seed in itertools.product(ARMS, (0, 1))]
+RESULTS = list(results_paths(check(STUDY)).values())
+RUNS = [path.rpartition("/")[0] for path in RESULTS]
 
 
 @pytest.fixture
@@ -33,11 +35,11 @@ def folder(tmp_path, monkeypatch):
     """A working directory with the study, and a run in each state."""
     monkeypatch.chdir(tmp_path)
     write_text(tmp_path / "watched.yaml", yaml.safe_dump(STUDY))
-    write_json(tmp_path / RUNS[0] / "metrics.json", {"status": "finished"})
-    write_json(tmp_path / RUNS[1] / "metrics.json", {"status": "diverged"})
+    write_json(tmp_path / RESULTS[0], {"status": "finished"})
+    write_json(tmp_path / RESULTS[1], {"status": "diverged"})
     write_text(tmp_path / RUNS[2] / "model.safetensors", "")
     write_text(tmp_path / RUNS[4] / "train.lock", "1\n")  # its process is no more
-    write_text(tmp_path / "logs/train/mlp/digits/vae-z4-seed0.log", "12:00:00 error: no space left\n")
+    write_text(tmp_path / f"logs/train{RUNS[4].removeprefix('results/runs')}.log", "12:00:00 error: no space left\n")
     return tmp_path
 
 
@@ -66,17 +68,33 @@ def test_a_training_says_its_epoch_its_speed_and_what_is_left(folder, fake, digi
     assert status.EPOCH.search(first)["epoch"] == "1"
     elbo = float(status.EPOCH.search(first)["elbo"])
     line = first.replace("epoch 1/2", "epoch 1/31").rsplit("  ", 1)[0] + "  500 images/s"
-    write_text(folder / "logs/train/mlp/digits/vae-z4-seed1.log", f"12:00:00 {line}\n12:00:01 something else\n")
+    log = f"logs/train{RUNS[5].removeprefix('results/runs')}.log"
+    write_text(folder / log, f"12:00:00 {line}\n12:00:01 something else\n")
     with held_alone(folder / RUNS[5] / "train.lock"):
         detail = status.read_status("watched.yaml")[1][5].detail
     assert detail == f"epoch 1/31  ELBO {elbo:.3f}  500 images/s  0:01:26 left"
 
 
+def test_runs_that_no_study_means_are_listed_and_removed(folder, capsys):
+    (folder / "config").mkdir()
+    (folder / "config/watched.yaml").write_text((folder / "watched.yaml").read_text())
+    (folder / "config/claims.yaml").write_text("claims: []\n")
+    old = folder / "results/runs/mlp/digits/vae-z4-seed0"  # of before runs had a key
+    old.mkdir(parents=True)
+    assert unused_runs(folder / "config", folder) == [old]
+    remove_unused(Path("config"), remove=False)
+    assert old.exists()
+    remove_unused(Path("config"), remove=True)
+    assert not (folder / "results/runs/mlp").exists()
+    assert unused_runs(folder / "config", folder) == [] and (folder / RESULTS[0]).exists()
+    assert "results/runs/mlp/digits/vae-z4-seed0\n1 runs" in capsys.readouterr().out
+
+
 def test_watching_ends_with_the_study(folder, monkeypatch, capsys):
     def finish(seconds: float) -> None:
         assert seconds == 5
-        for run in RUNS:
-            write_json(folder / run / "metrics.json", {"status": "finished"})
+        for path in RESULTS:
+            write_json(folder / path, {"status": "finished"})
 
     monkeypatch.setattr(status.time, "sleep", finish)
     status.show("watched.yaml", 5)

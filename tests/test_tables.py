@@ -12,6 +12,7 @@ from bvae.errors import InputError
 from bvae.report.footnotes import on_runs
 from bvae.report.tables import RUN_METRICS, collect_runs, provenance, table1, table2, table_of_runs, write_tables
 from bvae.report.typeset import to_latex, to_markdown
+from bvae.study.runs import group_paths, results_paths, run_name
 from bvae.system.files import write_json
 
 SETTINGS = {"likelihood": {"name": "bernoulli"}, "training": {"epochs": 3, "learning_rate": 0.001}}
@@ -43,7 +44,14 @@ def lost(row: dict) -> dict:
 def study_of(rows: list[dict]) -> dict:
     seeds, arms = sorted({row["seed"] for row in rows}), list(dict.fromkeys(row["arm"] for row in rows))
     block = {"datasets": ["fake"], "recipes": ["r"], "latent_dims": [4], "arms": arms, "seeds": seeds}
-    return {"study": "s", "title": "", "tuning": False, "blocks": [block], "recipes": {"r": RECIPE}}
+    return {
+        "study": "s",
+        "title": "",
+        "tuning": False,
+        "features": ["classifier"],
+        "blocks": [block],
+        "recipes": {"r": RECIPE},
+    }
 
 
 @pytest.fixture
@@ -52,18 +60,18 @@ def written(tmp_path):
 
     def write(rows: list[dict]) -> dict:
         for row in rows:
-            folder = f"results/runs/r/fake/{row['arm']}-z4-seed{row['seed']}"
-            write_json(tmp_path / folder / "metrics.json", row)
+            write_json(tmp_path / results_paths(study_of(rows), tmp_path)[run_name(row)], row)
         controls = {"mean_image_log_likelihood_bernoulli": -200.0, "probe_accuracy_raw_pixels": 0.8}
         write_json(tmp_path / "results/controls/fake.json", controls | {"majority_accuracy": 0.125})
         write_json(tmp_path / "results/controls/fake-pca4.json", {"probe_accuracy": 0.7, "mse_per_pixel": 0.01})
-        write_json(tmp_path / "results/controls/r/fake-z4-seed0.json", {"probe_accuracy": 0.6})
+        [group] = group_paths(study_of(rows))
+        write_json(tmp_path / group["untrained"], {"probe_accuracy": 0.6})
         arm = {"head_share": 0.05, "model_mb": 0.1, "training_state_mb": 0.4, "peak_training_mb": 1.0}
         arm |= {"macs_encode": 2e6, "macs_decode": 1e6, "images_per_second_training_quartiles": [1.0, 2.0]}
         arm |= {f"images_per_second_{what}": 1_500.0 for what in ("training", "encoding", "decoding")}
         arms = {"bvae": arm | {"parameters_total": 52}, "vae": arm | {"parameters_total": 100}}
         cost = {"device": "CPU", "precision": "float32", "settings": {"threads": 1}, "arms": arms}
-        write_json(tmp_path / "results/costs/r/fake-z4/cost.json", cost)
+        write_json(tmp_path / group["cost"], cost)
         return study_of(rows)
 
     return write
@@ -212,5 +220,5 @@ def test_arms_of_a_seed_that_were_not_trained_alike_are_named(change):
 )
 def test_stale_runs_are_refused_by_name(written, tmp_path, changes, message):
     study = written([*ROWS[:-1], ROWS[-1] | changes])
-    with pytest.raises(InputError, match=f"vae-z4-seed2: .*{message}"):
+    with pytest.raises(InputError, match=f"vae-z4-seed2/metrics-[0-9a-f]+.json: .*{message}"):
         collect_runs(study, tmp_path)

@@ -2,12 +2,13 @@
 
 import copy
 import time
+from pathlib import Path
 
 import pytest
 
-from bvae.study.config import run_folder
 from bvae.system.files import read_yaml
 from helpers.checkouts import QUICK, ROOT, snakemake
+from helpers.studies import quick_metrics
 from tools import torture
 
 STUDY = (*QUICK, "--configfile", "config/torture.yaml")
@@ -22,10 +23,14 @@ def study() -> dict:
     return study
 
 
+def model_of(study: dict) -> str:
+    """The model of the study's first run."""
+    return str(Path(quick_metrics("bvae", 0, study)).with_name("model.safetensors"))
+
+
 def test_two_kills_change_no_byte(tmp_path, study):
-    """`make torture` in short, to the metrics of one run; it exits with what differs."""
-    metrics = f"{run_folder('mlp-quick', 'digits', 'bvae', 8, 0)}/metrics.json"
-    struck = torture.torture(tmp_path, study, kills=2, longest=15, seed=1, targets=[metrics])
+    """`make torture` in short, to the model of one run; it exits with what differs."""
+    struck = torture.torture(tmp_path, study, kills=2, longest=10, seed=1, targets=[model_of(study)])
     assert struck.total() == 2
 
 
@@ -38,7 +43,7 @@ def test_five_kills_of_two_runs_change_no_byte(tmp_path, study):
 def test_a_second_snakemake_says_who_is_at_work_and_stays_away(tmp_path, study):
     study["recipes"]["mlp-quick"]["training"]["epochs"] = 400  # so that the first is still at work
     checkout, log = torture.prepare(tmp_path, study), tmp_path / "log"
-    model = f"{run_folder('mlp-quick', 'digits', 'bvae', 8, 0)}/model.safetensors"
+    model = model_of(study)
     first = torture.start(checkout, log, "--", model)
     while first.poll() is None and not list((checkout / "results/runs").rglob("train.lock")):
         time.sleep(0.05)

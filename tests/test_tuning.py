@@ -12,7 +12,7 @@ from bvae.evaluation.evaluate import evaluate_run, validate_run
 from bvae.report.publication import newest, publish
 from bvae.report.tuning import compare, draw, write_tuning
 from bvae.runs import Run, train_run
-from bvae.study.config import publication
+from bvae.study.runs import publication, results_paths, run_name
 from bvae.system.files import read_json, write_json
 from helpers.small import SETTINGS, SHORT_SWEEP
 
@@ -75,17 +75,18 @@ def test_the_picture_is_drawn_where_every_run_diverged():
 @pytest.fixture
 def tuned(tmp_path) -> dict:
     """A study that tunes, its runs below a folder."""
-    for row in ROWS:
-        folder = f"results/runs/{row['recipe']}/fake_validation/{row['arm']}-z3-seed{row['seed']}"
-        write_json(tmp_path / folder / "validation.json", row)
-        (tmp_path / folder / "model.safetensors").write_text(folder)
     recipes = {row["recipe"]: row["settings"] | {"importance": SHORT_SWEEP} for row in ROWS}
     block = {"datasets": ["fake_validation"], "latent_dims": [3], "arms": ["bvae", "vae"]}
     blocks = [
         block | {"recipes": ["mlp-10", "mlp-20"], "seeds": [0, 1]},
         block | {"recipes": ["relu-20"], "arms": ["bvae"], "seeds": [0]},
     ]
-    return {"study": "s", "version": 1, "title": "Rates", "tuning": True, "blocks": blocks, "recipes": recipes}
+    study = {"study": "s", "version": 1, "title": "Rates", "tuning": True, "blocks": blocks, "recipes": recipes}
+    for row in ROWS:
+        path = tmp_path / results_paths(study, tmp_path)[run_name(row)]
+        write_json(path, row)
+        path.with_name("model.safetensors").write_text(str(path.parent))
+    return study
 
 
 def test_the_table_of_rates_is_written_and_published(tuned, tmp_path):
@@ -112,7 +113,7 @@ def test_a_published_version_keeps_its_runs(tuned, tmp_path):
     publish(tuned, tmp_path / publication(tuned), tmp_path)
     before = {path: path.read_bytes() for path in (tmp_path / "results/published/s-1").iterdir()}
     changed = ROWS[0] | {"elbo": -102.0}
-    write_json(tmp_path / "results/runs/mlp-10/fake_validation/bvae-z3-seed0/validation.json", changed)
+    write_json(tmp_path / results_paths(tuned, tmp_path)["mlp-10/fake_validation/bvae-z3-seed0"], changed)
     write_tuning(tuned, tmp_path / "results/studies/s", tmp_path)
     with pytest.raises(InputError, match="s-1: other runs are published as version 1 of this study. Raise `version`"):
         publish(tuned, tmp_path / publication(tuned), tmp_path)
@@ -131,8 +132,13 @@ def test_the_bytes_of_the_table_and_the_picture_are_the_same_every_time(tuned, t
 
 
 def test_runs_of_other_settings_are_refused(tuned, tmp_path):
+    """Those of a changed study are not there; a file that was put there is compared with what it says of itself."""
+    path = tmp_path / results_paths(tuned, tmp_path)["mlp-20/fake_validation/vae-z3-seed1"]
+    write_json(path, read_json(path) | {"latent_dim": 4})
+    with pytest.raises(InputError, match="vae-z3-seed1/validation.json: its recorded settings differ"):
+        write_tuning(tuned, tmp_path / "out", tmp_path)
     tuned["recipes"]["mlp-20"]["training"]["epochs"] = 3
-    with pytest.raises(InputError, match="mlp-20/fake_validation/vae-z3-seed1: its recorded settings differ"):
+    with pytest.raises(InputError, match=r"results/runs/mlp-20-\w+/fake_validation/bvae-z3-seed0/.* no such file"):
         write_tuning(tuned, tmp_path / "out", tmp_path)
 
 

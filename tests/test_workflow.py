@@ -11,17 +11,18 @@ import pandas as pd
 import pytest
 import torch
 import yaml
+from safetensors.torch import load_file
 
 import bvae
 from bvae.arms import ARMS
 from bvae.errors import InputError
 from bvae.report.publication import verify
 from bvae.report.tables import write_tables
-from bvae.study.config import run_folder
 from bvae.system.files import read_tensors, read_yaml
 from helpers import browser
 from helpers.checkouts import QUICK, ROOT, run_in, snakemake
 from helpers.own_data import bring_birds
+from helpers.studies import quick_metrics, quick_run
 
 FIGURES = Path("results/studies/quick/figures")
 TABLES = Path("results/studies/quick/tables")
@@ -33,13 +34,14 @@ def planned_jobs(output: str) -> dict[str, int]:
 
 
 def quick_runs(checkout: Path) -> pd.DataFrame:
-    paths = sorted((checkout / "results/runs/mlp-quick/digits").glob("*/metrics.json"))
+    paths = sorted((checkout / "results/runs").glob("mlp-quick-*/digits/*/metrics-*.json"))
     return pd.DataFrame([json.loads(path.read_text()) for path in paths])
 
 
 def test_quick_makes_every_file(quick):
-    runs = [run_folder("mlp-quick", "digits", arm, 8, seed) for arm in ARMS for seed in (0, 1, 2)]
-    expected = [f"{run}/{name}" for run in runs for name in ("model.safetensors", "history.csv", "metrics.json")]
+    runs = [(arm, seed) for arm in ARMS for seed in (0, 1, 2)]
+    expected = [f"{quick_run(*run)}/{name}" for run in runs for name in ("model.safetensors", "history.csv")]
+    expected += [quick_metrics(*run) for run in runs]
     tables = ("table1", "table2", "table3", "table4", "runs")
     expected += [f"{TABLES}/{name}.{suffix}" for name in tables for suffix in ("csv", "tex", "html", "json")]
     expected += [f"{FIGURES}/{kind}-mlp-quick-digits-z8.{suffix}" for kind in bvae.FIGURES for suffix in ("svg", "png")]
@@ -156,7 +158,7 @@ def test_verdicts_of_the_quick_study(quick):
 
 
 def test_metrics_that_mean_nothing_on_digits_say_why(quick):
-    row = json.loads((quick / run_folder("mlp-quick", "digits", "bvae", 8, 0) / "metrics.json").read_text())
+    row = json.loads((quick / quick_metrics("bvae", 0)).read_text())
     assert row["ssim"] is None
     assert "8 pixels" in row["empty"]["ssim"]
     assert "360 test images" in row["empty"]["kid_classifier_samples"]
@@ -209,32 +211,37 @@ def test_publish_copies_with_a_manifest_that_holds(quick_copy):
     assert len(manifest["runs"]) == 12
     assert (manifest["study"], manifest["version"]) == ("quick", 1)
     for run, files in manifest["runs"].items():
+        arm, _, seed = run.removeprefix("mlp-quick/digits/").replace("-seed", "-").split("-")
+        paths = {"metrics.json": quick_metrics(arm, int(seed))}
+        paths["model.safetensors"] = f"{quick_run(arm, int(seed))}/model.safetensors"
+        assert files.keys() == paths.keys()
         for name, digest in files.items():
-            assert hashlib.sha256((quick_copy / run / name).read_bytes()).hexdigest() == digest
+            assert hashlib.sha256((quick_copy / paths[name]).read_bytes()).hexdigest() == digest
 
 
-def test_a_run_is_verified_against_the_published_one(quick_copy, monkeypatch):
-    """A run that is made again elsewhere equals the published one to the bit; a changed number is named."""
+def test_runs_are_verified_against_the_published_ones(quick_copy, monkeypatch):
+    """In another folder they are the published ones to the bit; a changed number is named."""
     done = snakemake(quick_copy, *QUICK, "--", "publish")
     assert done.returncode == 0, done.stdout[-3000:]
     monkeypatch.chdir(quick_copy)
     published = Path("results/published/quick-1")
-    shutil.rmtree("results/runs")
-    with pytest.raises(InputError, match="none of its 12 runs is here"):
-        verify(published)
-    run = run_folder("mlp-quick", "digits", "vae_narrow", 8, 1)
-    done = snakemake(quick_copy, *QUICK, "--", f"{run}/metrics.json")
-    assert done.returncode == 0, done.stdout[-3000:]
-    lines, same = verify(published)
-    assert same and f"{run}: as published, bit for bit" in lines
-    assert lines[-1] == "1 of 1 runs here are as published; 12 were published"
-    metrics = Path(run, "metrics.json")
+    found = verify(published)
+    assert found == ([*found[0][:-1], "12 of 12 runs here are as published; 12 were published"], True)
+    run, metrics = "mlp-quick/digits/vae_narrow-z8-seed1", Path(quick_metrics("vae_narrow", 1))
+    assert f"{run}: as published, bit for bit" in found[0]
+    manifest = json.loads((published / "manifest.json").read_text())
+    older = manifest | {"runs": {f"results/runs/{name}": files for name, files in manifest["runs"].items()}}
+    (published / "manifest.json").write_text(json.dumps(older))  # as those of before runs had a key
+    assert verify(published) == found
     row = json.loads(metrics.read_text())
     metrics.write_text(json.dumps(row | {"elbo": row["elbo"] * 1.25, "kl": row["kl"] * 1.125}))
     other = run_in(quick_copy, "-m", "bvae", "verify", str(published))
     assert other.returncode == 1
     assert f"{run}: metrics.json differ, most in elbo, by 25 %" in other.stdout
-    assert "0 of 1 runs here are as published" in other.stdout and "Traceback" not in other.stdout
+    assert "11 of 12 runs here are as published" in other.stdout and "Traceback" not in other.stdout
+    shutil.rmtree("results/runs")
+    with pytest.raises(InputError, match="none of its 12 runs is here"):
+        verify(published)
 
 
 def edited_quick(checkout: Path, edit) -> str:
@@ -285,11 +292,11 @@ def test_a_change_of_the_code_redoes_what_its_version_says(quick_copy, file, old
 
 
 def test_table_refuses_runs_of_other_settings(quick, tmp_path, monkeypatch):
-    """Results copied without Snakemake's records: the table itself compares the recorded settings."""
+    """Results copied without Snakemake's records: runs of other settings are not taken for those of this study."""
     monkeypatch.chdir(quick)
     study = json.loads((TABLES / "table1.json").read_text())["provenance"]["config"]
     study["recipes"]["mlp-quick"]["training"]["learning_rate"] = 0.5
-    with pytest.raises(InputError, match="bvae-z8-seed0: its recorded settings differ"):
+    with pytest.raises(InputError, match=r"bvae-z8-seed0/metrics-\w+\.json: no such file"):
         write_tables(study, tmp_path / "tables")
     assert not (tmp_path / "tables").exists()
 
@@ -349,6 +356,26 @@ def test_claims_that_name_nothing_known_are_refused_before_any_job(plan):
     assert not (plan / "results").exists()
 
 
+def test_studies_that_share_a_recipes_name_keep_their_runs(plan):
+    """Two studies, by turns: the second time of each plans nothing."""
+    studies = []
+    for epochs in (1, 2):
+
+        def short(config, epochs=epochs):
+            config["blocks"][0] |= {"arms": ["vae"], "seeds": [0]}
+            config["recipes"]["mlp-quick"]["training"]["epochs"] = epochs
+
+        path = plan / f"config/epochs{epochs}.yaml"
+        path.write_text((plan / edited_quick(plan, short)).read_text())
+        run = Path(quick_metrics("vae", 0, yaml.safe_load(path.read_text())))
+        studies.append(("--configfile", str(path), "--", str(run.with_name("model.safetensors"))))
+    for _ in range(2):
+        outputs = [snakemake(plan, *study) for study in studies]
+    assert all("Nothing to be done" in done.stdout for done in outputs)
+    epochs = [len((plan / study[-1]).with_name("history.csv").read_text().splitlines()) - 1 for study in studies]
+    assert epochs == [1, 2]
+
+
 ARM = """\
 from bvae.arms import arm
 
@@ -361,25 +388,22 @@ def vae_gain(layout, likelihood):
 """
 
 
-def test_an_arm_is_added_by_one_file(plan):
-    """It is planned, trained and built; a gain per latent is `latent_dim` parameters more."""
-    (plan / "bvae/arms/vae_gain.py").write_text(ARM)
+def test_an_arm_is_added_by_one_file(quick_copy):
+    """Beside the finished study only its own runs are planned; a gain per latent is `latent_dim` parameters more."""
+    (quick_copy / "bvae/arms/vae_gain.py").write_text(ARM)
 
     def with_it(config):
-        config["blocks"][0] |= {"arms": ["vae", "vae_gain"], "seeds": [0]}
-        config["recipes"]["mlp-quick"]["training"] |= {"epochs": 1, "learning_rate": {"vae": 0.003, "vae_gain": 0.002}}
+        config["blocks"][0]["arms"].append("vae_gain")
 
-    study = edited_quick(plan, with_it)
-    jobs = planned_jobs(snakemake(plan, "-n", "--configfile", study).stdout)
-    assert (jobs["train"], jobs["evaluate"]) == (2, 2)
-    models = [f"{run_folder('mlp-quick', 'digits', arm, 8, 0)}/model.safetensors" for arm in ("vae", "vae_gain")]
-    done = snakemake(plan, "--configfile", study, "--", *models)
+    study = edited_quick(quick_copy, with_it)
+    planned = snakemake(quick_copy, "-n", "--configfile", study).stdout
+    assert (planned_jobs(planned)["train"], planned_jobs(planned)["evaluate"]) == (3, 3)
+    gain, plain = (quick_run("vae", 0).replace("/vae-", f"/{arm}-") for arm in ("vae_gain", "vae"))
+    done = snakemake(quick_copy, "--configfile", study, "--", f"{gain}/model.safetensors")
     assert done.returncode == 0, done.stdout[-3000:]
-    plain, gain = (read_tensors(plan / model, form="bvae-run-1", remedy="") for model in models)
-    counts = [sum(tensor.numel() for tensor in tensors.values()) for tensors, _ in (plain, gain)]
-    assert counts[1] - counts[0] == 8
-    rates = [facts["run"]["settings"]["training"]["learning_rate"] for _, facts in (plain, gain)]
-    assert rates == [0.003, 0.002]
+    tensors = [load_file(quick_copy / run / "model.safetensors") for run in (gain, plain)]
+    counts = [sum(tensor.numel() for tensor in found.values()) for found in tensors]
+    assert counts[0] - counts[1] == 8
 
 
 def test_bare_snakemake_plans_the_whole_paper(plan):
@@ -422,7 +446,7 @@ def test_a_data_set_of_ones_own_by_the_steps_of_the_readme(plan):
     (plan / "config/birds.yaml").write_text(yaml.safe_dump(config))
 
     assert command.split()[0] == "snakemake"
-    metrics = Path(run_folder("mlp-quick", "birds", "bvae", 8, 0), "metrics.json")
+    metrics = Path(quick_metrics("bvae", 0, config | {"study": "quick"}, ["birds"]))
     done = snakemake(plan, *command.split()[1:], "--", str(metrics))
     assert done.returncode == 0, done.stdout[-6000:]
     birds = json.loads((plan / metrics).read_text())

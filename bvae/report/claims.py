@@ -17,7 +17,8 @@ from bvae.arms import ARMS
 from bvae.errors import InputError
 from bvae.report.tables import GROUP, RUN_METRICS, collect_runs, count_of_seeds, provenance
 from bvae.report.typeset import Table, to_html, to_markdown, write_table
-from bvae.study.config import expand_runs, group_paths, suggest
+from bvae.study.config import suggest
+from bvae.study.runs import expand_runs, group_paths
 from bvae.system.files import read_json, read_yaml, write_text
 
 MINIMUM_SEEDS = 5  # below, a sign-flip test cannot reach p < 0.05 two-sided even when every seed agrees

@@ -4,7 +4,7 @@ import shutil
 from pathlib import Path
 
 from bvae.errors import InputError
-from bvae.study.config import expand_runs, results_name, run_folder
+from bvae.study.runs import results_paths
 from bvae.system.files import read_json, sha256_of_file, write_json
 
 
@@ -21,14 +21,13 @@ def publish(study: dict, output: Path, root: Path = Path()) -> None:
     if not (source / table).exists():
         raise InputError(f"{source}: the study is not finished: no {table}. Run `snakemake` to its end first.")
     runs = {}
-    for run in expand_runs(study):
-        folder = run_folder(**run)
-        paths = [root / folder / name for name in (results_name(study), "model.safetensors")]
-        if missing := [str(path) for path in paths if not path.exists()]:
-            raise InputError(f"{folder}: {', '.join(missing)} missing. Run `snakemake` to its end first.")
-        runs[folder] = {path.name: sha256_of_file(path) for path in paths}
+    for name, results in results_paths(study, root).items():
+        paths = _files(root / results)
+        if missing := [str(path) for path in paths.values() if not path.exists()]:
+            raise InputError(f"{name}: {', '.join(missing)} missing. Run `snakemake` to its end first.")
+        runs[name] = {part: sha256_of_file(path) for part, path in paths.items()}
     published = output / "manifest.json"
-    if published.exists() and read_json(published)["runs"] != runs:
+    if published.exists() and runs_of(read_json(published)) != runs:
         raise InputError(
             f"{output}: other runs are published as version {study['version']} of this study. Raise `version` in its"
             " config to publish these beside them, or delete that folder if nobody has cited it."
@@ -47,6 +46,17 @@ def publish(study: dict, output: Path, root: Path = Path()) -> None:
         "runs": runs,
     }
     write_json(published, manifest)
+
+
+def _files(results: Path) -> dict[str, Path]:
+    """The two files of a run that a manifest names, by their names in it: those of metrics have no key there."""
+    part = "metrics.json" if results.name.startswith("metrics-") else results.name
+    return {part: results, "model.safetensors": results.with_name("model.safetensors")}
+
+
+def runs_of(manifest: dict) -> dict[str, dict[str, str]]:
+    """The hashes of each run of a manifest by the run's name, which older ones write as a folder of results/runs/."""
+    return {name.removeprefix("results/runs/"): files for name, files in manifest["runs"].items()}
 
 
 def read_manifest(published: Path) -> dict:
@@ -72,23 +82,23 @@ def verify(published: Path, root: Path = Path()) -> tuple[list[str], bool]:
     InputError when `published` holds no manifest or no run of it is here.
     """
     manifest = read_manifest(published)
-    runs = manifest["runs"]
+    runs = runs_of(manifest)
+    here = results_paths(manifest["provenance"]["config"], root)
     lines, same = [], 0
-    for folder, files in runs.items():
-        if not all((root / folder / name).exists() for name in files):
+    for run, files in runs.items():
+        paths = _files(root / here[run])
+        if not all(paths[name].exists() for name in files):
             continue
-        changed = [name for name, wanted in files.items() if sha256_of_file(root / folder / name) != wanted]
+        changed = [name for name, wanted in files.items() if sha256_of_file(paths[name]) != wanted]
         same += not changed
         found = "as published, bit for bit" if not changed else f"{' and '.join(sorted(changed))} differ"
         if results := [name for name in changed if name.endswith(".json")]:
-            found += _largest_difference(root / folder / results[0], published)
-        lines.append(f"{folder}: {found}")
+            found += _largest_difference(paths[results[0]], published)
+        lines.append(f"{run}: {found}")
     if not lines:
-        first, files = next(iter(runs.items()))
-        result = next(name for name in files if name.endswith(".json"))
         raise InputError(
             f"{published}: none of its {len(runs)} runs is here. Make one, for example: snakemake --configfile"
-            f" config/{manifest['study']}.yaml -- {first}/{result}"
+            f" config/{manifest['study']}.yaml -- {next(iter(here.values()))}"
         )
     total = f"{same} of {len(lines)} runs here are as published; {len(runs)} were published"
     return [*lines, total], same == len(lines)

@@ -18,7 +18,7 @@ from bvae.evaluation import protocol
 from bvae.evaluation.protocol import EXTRACTORS, metric_name
 from bvae.report.footnotes import bounds, on_cost, on_empty, on_features, on_runs, on_table1, on_table2
 from bvae.report.typeset import Table, write_table
-from bvae.study.config import expand_runs, group_paths, results_name, run_folder, training_settings
+from bvae.study.runs import expand_runs, group_paths, results_paths, run_name, training_settings
 from bvae.system.files import read_json
 
 CONTROL_NAMES = {
@@ -108,9 +108,10 @@ def collect_runs(study: dict, root: Path = Path()) -> list[dict]:
     """
     rows, stale = [], []
     data_hashes: dict[str, str] = {}
+    paths = results_paths(study, root)
     for run in expand_runs(study):
-        path, recipe = root / run_folder(**run), study["recipes"][run["recipe"]]
-        row = read_json(path / results_name(study))
+        path, recipe = root / paths[run_name(run)], study["recipes"][run["recipe"]]
+        row = read_json(path) | {"recipe": run["recipe"]}  # equal settings may have been trained under another name
         rows.append(row)
         wanted = run | {"settings": training_settings(recipe, run["arm"])}
         wanted |= {} if study["tuning"] else {"importance": recipe["importance"]}

@@ -33,9 +33,9 @@ def read_history(folder: Path) -> list[dict[str, float]]:
 def write_events(config: str | Path, output: Path, every: float | None, root: Path = Path()) -> int:
     """Write a folder of TensorBoard events for each run of a study that has epochs; returns how many epochs.
 
-    The folder is `<output>/<recipe>/<data set>/<arm>-z<latent dim>-seed<seed>`; events that it holds are replaced. With
-    `every`, look again after so many seconds and add what is new, until every run has ended. Raises InputError for a
-    faulty study, and where the package tensorboard is not installed.
+    The folder is `<output>/<recipe>-<key>/<data set>/<arm>-z<latent dim>-seed<seed>`; events that it holds are
+    replaced. With `every`, look again after so many seconds and add what is new, until every run has ended. Raises
+    InputError for a faulty study, and where the package tensorboard is not installed.
     """
     try:
         from torch.utils.tensorboard import SummaryWriter

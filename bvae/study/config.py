@@ -1,7 +1,6 @@
 """Studies: what a file of config/ may say, and the runs that it means."""
 
 import difflib
-import itertools
 import sys
 from collections.abc import Collection, Iterator
 from copy import deepcopy
@@ -64,75 +63,6 @@ def check_study(config: Any, *, datasets: Collection[str] | None) -> dict:
         count = "1 fault" if len(faults) == 1 else f"{len(faults)} faults"
         raise ConfigError("\n".join([f"The configuration has {count}:", *(f"  - {fault}" for fault in faults)]))
     return config
-
-
-def expand_runs(config: dict) -> list[dict]:
-    """The runs of a checked study, each once: dicts of recipe, dataset, arm, latent_dim, seed."""
-    runs = {
-        combination: None
-        for block in config["blocks"]
-        for combination in itertools.product(
-            *(block[key] for key in ("recipes", "datasets", "latent_dims", "arms", "seeds"))
-        )
-    }
-    names = ("recipe", "dataset", "latent_dim", "arm", "seed")
-    return [dict(zip(names, combination, strict=True)) for combination in runs]
-
-
-def training_settings(recipe: dict, arm: str) -> dict:
-    """The part of a checked recipe that an arm's models depend on; a change of the rest only evaluates anew."""
-    settings = {key: value for key, value in recipe.items() if key != "importance"}
-    rate = recipe["training"]["learning_rate"]
-    rate = rate[arm] if isinstance(rate, dict) else rate  # one for every arm, or each arm's own
-    return settings | {"training": recipe["training"] | {"learning_rate": rate}}
-
-
-def first_settings(recipe: dict) -> dict:
-    """`training_settings` of the first arm that has a rate: for what depends on a recipe and on no arm's rate."""
-    rate = recipe["training"]["learning_rate"]
-    return training_settings(recipe, next(iter(rate)) if isinstance(rate, dict) else "")
-
-
-def run_folder(recipe: str, dataset: str, arm: str, latent_dim: int | str, seed: int | str) -> str:
-    """Where a run lives, from the working directory: what changes its numbers is in the path by name.
-
-    >>> run_folder("mlp", "mnist", "bvae", 128, seed=0)
-    'results/runs/mlp/mnist/bvae-z128-seed0'
-    """
-    return f"results/runs/{recipe}/{dataset}/{arm}-z{latent_dim}-seed{seed}"
-
-
-def results_name(study: dict) -> str:
-    """The file in each run's folder that a checked study's tables are made of."""
-    return "validation.json" if study["tuning"] else "metrics.json"
-
-
-def publication(study: dict) -> str:
-    """Where a checked study is published, from the working directory.
-
-    >>> publication({"study": "mnist_mlp", "version": 1})
-    'results/published/mnist_mlp-1'
-    """
-    return f"results/published/{study['study']}-{study['version']}"
-
-
-def group_paths(study: dict) -> list[dict]:
-    """For each (recipe, data set, latent dim) of a study: the paths of its controls and of its cost."""
-    groups: dict[tuple, list[int]] = {}
-    for run in expand_runs(study):
-        groups.setdefault((run["recipe"], run["dataset"], run["latent_dim"]), []).append(run["seed"])
-    return [
-        {
-            "recipe": recipe,
-            "dataset": dataset,
-            "latent_dim": latent_dim,
-            "untrained": f"results/controls/{recipe}/{dataset}-z{latent_dim}-seed{min(seeds)}.json",
-            "pca": f"results/controls/{dataset}-pca{latent_dim}.json",
-            "controls": f"results/controls/{dataset}.json",
-            "cost": f"results/costs/{recipe}/{dataset}-z{latent_dim}/cost.json",
-        }
-        for (recipe, dataset, latent_dim), seeds in groups.items()
-    ]
 
 
 def suggest(name: object, known: Collection[str]) -> str:

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
 
-from bvae.study.config import check_study, expand_runs, known_datasets, results_name, run_folder
+from bvae.study.config import check_study, known_datasets
+from bvae.study.runs import expand_runs, results_paths, run_name
 from bvae.system.files import read_json, read_yaml
 from bvae.system.locks import is_held
 
@@ -35,14 +36,15 @@ def read_status(config: str | Path, root: Path = Path()) -> tuple[dict, list[Run
     stopped: begun and neither finished nor at work; waiting: not begun. Raises InputError for a faulty study.
     """
     study = check_study(read_yaml(config), datasets=known_datasets(root / "workflow"))
-    return study, [_status(study, run, root) for run in expand_runs(study)]
+    paths = results_paths(study, root)
+    return study, [_status(run, paths[run_name(run)], root) for run in expand_runs(study)]
 
 
-def _status(study: dict, run: dict, root: Path) -> RunStatus:
-    name = run_folder(**run)
-    folder, log = root / name, root / f"logs/train{name.removeprefix('results/runs')}.log"
+def _status(run: dict, results_path: str, root: Path) -> RunStatus:
+    results = root / results_path
+    folder, name = results.parent, results_path.rpartition("/")[0]
+    log = root / f"logs/train{name.removeprefix('results/runs')}.log"
     lines = log.read_text(encoding="utf-8", errors="replace").splitlines() if log.exists() else []
-    results = folder / results_name(study)
     if results.exists():
         return RunStatus(name, "done" if read_json(results)["status"] == "finished" else "diverged")
     if is_held(folder / "train.lock"):

@@ -1,6 +1,10 @@
 """The shipped studies, a sound small one, and the check of a study."""
 
+from collections.abc import Sequence
+
 from bvae.study.config import check_study, known_datasets, load_schema
+from bvae.study.runs import results_paths, run_name
+from bvae.system.files import read_yaml
 from helpers.checkouts import ROOT
 
 SCHEMA = load_schema()
@@ -26,3 +30,15 @@ def sound() -> dict:
 
 def check(config: object) -> dict:
     return check_study(config, datasets=DATASETS)
+
+
+def quick_run(arm: str, seed: int) -> str:
+    """The folder of a run of the quick study."""
+    return quick_metrics(arm, seed).rpartition("/")[0]
+
+
+def quick_metrics(arm: str, seed: int, config: dict | None = None, datasets: Sequence[str] = DATASETS) -> str:
+    """The metrics of a run of the quick study, or of a changed one, on the last of its data sets."""
+    study = check_study(config or read_yaml(ROOT / "config/quick.yaml"), datasets=datasets)
+    run = {"recipe": "mlp-quick", "dataset": study["blocks"][0]["datasets"][-1], "arm": arm, "latent_dim": 8}
+    return results_paths(study, ROOT / "nowhere")[run_name(run | {"seed": seed})]

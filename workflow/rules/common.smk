@@ -17,16 +17,16 @@ shell.prefix(
 import bvae.evaluation.protocol
 from bvae.arms import ARMS
 from bvae.report.claims import check_pilots, load_claims
-from bvae.study.config import (
-    check_study,
-    group_paths,
+from bvae.study.config import check_study, known_datasets
+from bvae.study.runs import (
     expand_runs,
-    known_datasets,
+    first_settings,
+    group_paths,
     publication,
     results_name,
-    run_folder,
+    results_paths,
+    run_name,
     training_settings,
-    first_settings,
 )
 from bvae.errors import InputError
 from bvae.system.files import read_yaml
@@ -55,8 +55,18 @@ except InputError as error:
     raise WorkflowError(str(error)) from None
 
 RUNS = expand_runs(STUDY)
+RESULTS_OF = results_paths(STUDY)  # by the name of each run
 STUDY_FOLDER = f"results/studies/{STUDY['study']}"
-RUN = run_folder("{recipe}", "{dataset}", "{arm}", "{latent_dim}", "{seed}")
+RUN = "results/runs/{recipe}/{dataset}/{arm}-z{latent_dim}-seed{seed}"
+IMPORTANCE_OF = {
+    results_name(STUDY, name): recipe["importance"]
+    for name, recipe in STUDY["recipes"].items()
+}
+GROUPS = group_paths(STUDY)
+# The recipe of each folder of runs and controls, whose names have the key of its settings; figures have its plain name.
+RECIPE_OF = {name: name for name in STUDY["recipes"]}
+RECIPE_OF |= {Path(RESULTS_OF[run_name(run)]).parts[2]: run["recipe"] for run in RUNS}
+RECIPE_OF |= {Path(group["untrained"]).parts[2]: group["recipe"] for group in GROUPS}
 DATA = "resources/data/{dataset}.safetensors"
 
 
@@ -67,14 +77,20 @@ wildcard_constraints:
     latent_dim=r"\d+",
     seed=r"\d+",
     extractor="inception|classifier",
+    metrics="[0-9a-f]{8}",
+
+
+def name_of(wildcards):
+    """The recipe's name."""
+    if wildcards.recipe not in RECIPE_OF:
+        raise WorkflowError(
+            f"study '{STUDY['study']}' has no run in results/runs/{wildcards.recipe}"
+        )
+    return RECIPE_OF[wildcards.recipe]
 
 
 def recipe_of(wildcards):
-    if wildcards.recipe not in STUDY["recipes"]:
-        raise WorkflowError(
-            f"study '{STUDY['study']}' has no recipe '{wildcards.recipe}'"
-        )
-    return STUDY["recipes"][wildcards.recipe]
+    return STUDY["recipes"][name_of(wildcards)]
 
 
 def settings_of(wildcards):
@@ -96,7 +112,10 @@ def fetch_options(wildcards):
 
 
 def importance_of(wildcards):
-    return json.dumps(recipe_of(wildcards)["importance"], sort_keys=True)
+    """What the metrics of this key depend on; recipes of equal settings may differ in it."""
+    return json.dumps(
+        IMPORTANCE_OF[f"metrics-{wildcards.metrics}.json"], sort_keys=True
+    )
 
 
 def threads_of(wildcards):
@@ -117,7 +136,7 @@ def minutes(count):
 
 
 def results_of(runs):
-    return [f"{run_folder(**run)}/{results_name(STUDY)}" for run in runs]
+    return [RESULTS_OF[run_name(run)] for run in runs]
 
 
 FIGURE = "{recipe}-{dataset}-z{latent_dim}"

@@ -76,8 +76,9 @@ rule untrained:
         mem_mb=memory(4000, copies=4),
         runtime=minutes(120),
     params:
+        recipe=name_of,
         settings=settings_of,
         version=bvae.EVALUATION_VERSION,
     shell:
-        "python -m bvae untrained --data {input:q} --recipe {wildcards.recipe} --settings {params.settings:q}"
+        "python -m bvae untrained --data {input:q} --recipe {params.recipe} --settings {params.settings:q}"
         " --latent-dim {wildcards.latent_dim} --seed {wildcards.seed} --output {output:q} --log {log:q}"

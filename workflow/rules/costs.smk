@@ -14,8 +14,9 @@ rule cost:
         mem_mb=memory(4000, copies=4),
         runtime=minutes(60),
     params:
+        recipe=name_of,
         settings=settings_of,
         version=bvae.TRAINING_VERSION,
     shell:
-        "python -m bvae cost --data {input:q} --recipe {wildcards.recipe} --settings {params.settings:q}"
+        "python -m bvae cost --data {input:q} --recipe {params.recipe} --settings {params.settings:q}"
         " --latent-dim {wildcards.latent_dim} --seed 0 --output {output:q} --log {log:q}"

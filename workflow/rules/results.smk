@@ -1,7 +1,6 @@
 # A study's tables and figures, and their publication.
 STUDY_JSON = json.dumps(STUDY, sort_keys=True)
 STUDY_LOGS = f"logs/studies/{STUDY['study']}"
-GROUPS = group_paths(STUDY)
 SUFFIXES = ["csv", "tex", "html", "json"]
 TABLES = [
     f"{STUDY_FOLDER}/tables/{name}.{suffix}"

@@ -15,11 +15,12 @@ rule train:
         mem_mb=memory(4000, copies=4),
         runtime=minutes(720),
     params:
+        recipe=name_of,
         settings=settings_of,
         folder=subpath(output[0], parent=True),
         version=bvae.TRAINING_VERSION,
     shell:
-        "python -m bvae train --data {input:q} --recipe {wildcards.recipe} --settings {params.settings:q}"
+        "python -m bvae train --data {input:q} --recipe {params.recipe} --settings {params.settings:q}"
         " --arm {wildcards.arm} --latent-dim {wildcards.latent_dim} --seed {wildcards.seed}"
         " --output {params.folder:q} --log {log:q}"
 
@@ -56,9 +57,9 @@ rule evaluate:
         ),
         weights=INCEPTION,
     output:
-        f"{RUN}/metrics.json",
+        f"{RUN}/metrics-{{metrics}}.json",
     log:
-        "logs/evaluate/{recipe}/{dataset}/{arm}-z{latent_dim}-seed{seed}.log",
+        "logs/evaluate/{recipe}/{dataset}/{arm}-z{latent_dim}-seed{seed}-{metrics}.log",
     conda:
         ENVIRONMENT
     threads: threads_of
@@ -72,4 +73,4 @@ rule evaluate:
         version=bvae.EVALUATION_VERSION,
     shell:
         "python -m bvae evaluate {params.folder:q} --data {input.data:q} --reference {input.references:q}"
-        " --importance {params.importance:q} --weights {input.weights:q} --log {log:q}"
+        " --importance {params.importance:q} --weights {input.weights:q} --output {output:q} --log {log:q}"

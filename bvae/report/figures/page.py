@@ -15,7 +15,7 @@ from bvae.data import Dataset
 from bvae.errors import InputError
 from bvae.networks import VAE
 from bvae.runs import load_run, read_record
-from bvae.study.config import expand_runs, run_folder
+from bvae.study.runs import expand_runs, results_paths, run_name
 from bvae.system.files import whole_file
 
 STYLE = {"font.family": "DejaVu Sans", "font.size": 8, "svg.hashsalt": "bvae", "svg.fonttype": "path"}
@@ -33,10 +33,11 @@ class Subject:
     latent_dim: int
     seeds: Mapping[str, Sequence[int]]  # of each arm
     seed: int  # whose runs the pictures show
+    paths: Mapping[tuple[str, int], Path]  # of the results of each run, by arm and seed
 
     def folder(self, arm: str, seed: int) -> Path:
-        """Where a run of the subject lives."""
-        return Path(run_folder(self.recipe, self.dataset.name, arm, self.latent_dim, seed))
+        """The folder of a run of the subject."""
+        return self.paths[arm, seed].parent
 
     def diverged(self, arm: str, seed: int) -> bool:
         """Whether a run diverged. Raises InputError when it was trained on other data."""
@@ -61,7 +62,9 @@ def find_subject(study: dict, recipe: str, dataset: Dataset, latent_dim: int) ->
     seeds = {arm: sorted(run["seed"] for run in runs if run["arm"] == arm) for arm in ARMS}
     every = {run["seed"] for run in runs}
     seed = study["figure_seed"] if study.get("figure_seed") in every else min(every)
-    return Subject(recipe, dataset, latent_dim, {arm: found for arm, found in seeds.items() if found}, seed)
+    every_path = results_paths(study)
+    paths = {(run["arm"], run["seed"]): Path(every_path[run_name(run)]) for run in runs}
+    return Subject(recipe, dataset, latent_dim, {arm: found for arm, found in seeds.items() if found}, seed, paths)
 
 
 def page(subject: Subject, title: str, caption: str, body: float) -> tuple[Figure, Callable[..., Axes]]:

@@ -92,7 +92,7 @@ def backward(subject: Subject) -> Figure:
     errors = []
     for arm, model in subject.models().items():
         if model is not None:
-            row = read_json(subject.folder(arm, subject.seed) / "metrics.json")
+            row = read_json(subject.paths[arm, subject.seed])
             errors.append(f"{ARMS[arm].label} {row['backward_mse_per_pixel']:.4f} ({row['mse_per_pixel']:.4f})")
     caption = (
         "The first images of the test set, and what comes out when the weights of each arm's encoder are run backward"
@@ -174,7 +174,7 @@ def tsne(subject: Subject) -> Figure:
             axes.scatter(points[:, 0], points[:, 1], c=colours, **look)
             axes.set_aspect("equal", adjustable="datalim")
         bare(axes, arm, message="diverged" if model is None else "")
-        accuracy = read_json(subject.folder(arm, subject.seed) / "metrics.json").get("probe_accuracy")
+        accuracy = read_json(subject.paths[arm, subject.seed]).get("probe_accuracy")
         score = "" if accuracy is None else f": probe accuracy {100 * accuracy:.1f} %"
         axes.set_title(ARMS[arm].label + score, loc="left", fontsize=8, pad=4)
     if named:

@@ -28,17 +28,17 @@ LEAST_VARIANCE = 1e-8  # where smaller ones are counted
 
 
 def finished(subject: Subject, arm: str) -> tuple[list[Path], str]:
-    """The folders of an arm's runs, without those that diverged, and the arm's name with the count of both."""
+    """The results of an arm's runs, without those that diverged, and the arm's name with the count of both."""
     seeds = subject.seeds[arm]
-    folders = [subject.folder(arm, seed) for seed in seeds if not subject.diverged(arm, seed)]
-    lost = f", {len(seeds) - len(folders)} diverged" if len(folders) < len(seeds) else ""
-    return folders, f"{ARMS[arm].label} (n = {len(folders)}{lost})"
+    paths = [subject.paths[arm, seed] for seed in seeds if not subject.diverged(arm, seed)]
+    lost = f", {len(seeds) - len(paths)} diverged" if len(paths) < len(seeds) else ""
+    return paths, f"{ARMS[arm].label} (n = {len(paths)}{lost})"
 
 
 def measured(subject: Subject) -> tuple[dict[str, list[dict]], dict[str, str]]:
     """The metrics of the finished runs, of arms that have any; and of every arm the name with their count."""
     runs = {arm: finished(subject, arm) for arm in subject.seeds}
-    rows = {arm: [read_json(folder / "metrics.json") for folder in folders] for arm, (folders, _) in runs.items()}
+    rows = {arm: [read_json(path) for path in paths] for arm, (paths, _) in runs.items()}
     return {arm: found for arm, found in rows.items() if found}, {arm: label for arm, (_, label) in runs.items()}
 
 
@@ -92,8 +92,9 @@ def training_curves(subject: Subject) -> Figure:
     figure, place = page(subject, "Training ELBO", caption, 3.55)
     axes, medians, tops = place(0.75, 0.0, WIDTH - 0.9, 3.1), [], []
     for arm in subject.seeds:
-        folders, label = finished(subject, arm)
-        elbos = [np.genfromtxt(folder / "history.csv", delimiter=",", names=True)["elbo"] for folder in folders]
+        paths, label = finished(subject, arm)
+        histories = [path.with_name("history.csv") for path in paths]
+        elbos = [np.genfromtxt(path, delimiter=",", names=True)["elbo"] for path in histories]
         median, low, high = spread([np.atleast_1d(elbo) for elbo in elbos]) if elbos else np.empty((3, 0))
         epochs, colour, marker = np.arange(1, len(median) + 1), ARMS[arm].colour, "o" if len(median) == 1 else ""
         look: Look = {"color": colour, "linestyle": ARMS[arm].dash, "marker": marker, "linewidth": 1.4}
@@ -269,7 +270,7 @@ def gain_table(subject: Subject) -> pd.DataFrame:
         folder = subject.folder("bvae_gain", seed)
         model, _ = load_run(folder)
         head, gain = cast(Linear, model.encoder_weights[-1]), cast(Tensor, model.encoder.latent_gain)
-        variances = np.array(read_json(folder / "metrics.json")["variance_per_latent"])
+        variances = np.array(read_json(subject.paths["bvae_gain", seed])["variance_per_latent"])
         columns = {
             "seed": seed,
             "latent": np.arange(len(variances)),

@@ -1,0 +1,116 @@
+"""The runs that a checked study means, and where their files are."""
+
+import hashlib
+import itertools
+import json
+from pathlib import Path
+
+import bvae
+
+FOLDER = Path("results/runs")
+
+
+def expand_runs(config: dict) -> list[dict]:
+    """The runs of a checked study, each once: dicts of recipe, dataset, arm, latent_dim, seed."""
+    runs = {
+        combination: None
+        for block in config["blocks"]
+        for combination in itertools.product(
+            *(block[key] for key in ("recipes", "datasets", "latent_dims", "arms", "seeds"))
+        )
+    }
+    names = ("recipe", "dataset", "latent_dim", "arm", "seed")
+    return [dict(zip(names, combination, strict=True)) for combination in runs]
+
+
+def training_settings(recipe: dict, arm: str) -> dict:
+    """The part of a checked recipe that an arm's models depend on; a change of the rest only evaluates anew."""
+    settings = {key: value for key, value in recipe.items() if key != "importance"}
+    rate = recipe["training"]["learning_rate"]
+    rate = rate[arm] if isinstance(rate, dict) else rate  # one for every arm, or each arm's own
+    return settings | {"training": recipe["training"] | {"learning_rate": rate}}
+
+
+def first_settings(recipe: dict) -> dict:
+    """`training_settings` of the first arm that has a rate: for what depends on a recipe and on no arm's rate."""
+    rate = recipe["training"]["learning_rate"]
+    return training_settings(recipe, next(iter(rate)) if isinstance(rate, dict) else "")
+
+
+def settings_key(settings: object) -> str:
+    """Eight hex digits of settings and of the code that trains by them: other numbers, another key."""
+    text = json.dumps([bvae.TRAINING_VERSION, settings], sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()[:8]
+
+
+def run_name(run: dict) -> str:
+    """What a run is called in its study.
+
+    >>> run_name({"recipe": "mlp", "dataset": "mnist", "arm": "bvae", "latent_dim": 128, "seed": 0})
+    'mlp/mnist/bvae-z128-seed0'
+    """
+    return "{recipe}/{dataset}/{arm}-z{latent_dim}-seed{seed}".format_map(run)
+
+
+def run_folders(study: dict, root: Path = Path()) -> dict[str, str]:
+    """The folder of each run of a checked study, from `root`, by the run's name.
+
+    It is results/runs/<recipe>-<key>/<data set>/<arm>-z<latent_dim>-seed<seed>. The key is that of the settings, so
+    runs of other settings never meet. Runs of equal settings do, whatever their recipes are called: a folder of the key
+    that is there is used, and within a study the first recipe names it.
+    """
+    known = {path.name.rpartition("-")[2]: path.name for path in sorted((root / FOLDER).glob("*-*"))}
+    keyed: dict[tuple[str, str], str] = {}
+    folders = {}
+    for run in expand_runs(study):
+        pair = (run["recipe"], run["arm"])
+        if pair not in keyed:
+            key = settings_key(training_settings(study["recipes"][run["recipe"]], run["arm"]))
+            keyed[pair] = known.setdefault(key, f"{run['recipe']}-{key}")
+        folders[run_name(run)] = f"{FOLDER.as_posix()}/{keyed[pair]}/{run_name(run).partition('/')[2]}"
+    return folders
+
+
+def results_name(study: dict, recipe: str) -> str:
+    """The file in the folder of each run of a recipe that a checked study's tables are made of.
+
+    Metrics have the key of what evaluation depends on in their name: studies that ask for others do not overwrite them.
+    """
+    if study["tuning"]:
+        return "validation.json"
+    return f"metrics-{settings_key([study['features'], study['recipes'][recipe]['importance']])}.json"
+
+
+def results_paths(study: dict, root: Path = Path()) -> dict[str, str]:
+    """The results of each run of a checked study, from `root`, by the run's name."""
+    folders = run_folders(study, root)
+    return {name: f"{folder}/{results_name(study, name.partition('/')[0])}" for name, folder in folders.items()}
+
+
+def publication(study: dict) -> str:
+    """Where a checked study is published, from the working directory.
+
+    >>> publication({"study": "mnist_mlp", "version": 1})
+    'results/published/mnist_mlp-1'
+    """
+    return f"results/published/{study['study']}-{study['version']}"
+
+
+def group_paths(study: dict) -> list[dict]:
+    """For each (recipe, data set, latent dim) of a study: the paths of its controls and of its cost."""
+    groups: dict[tuple, list[int]] = {}
+    for run in expand_runs(study):
+        groups.setdefault((run["recipe"], run["dataset"], run["latent_dim"]), []).append(run["seed"])
+    keys = {name: settings_key(first_settings(recipe)) for name, recipe in study["recipes"].items()}
+    return [
+        {
+            "recipe": recipe,
+            "dataset": dataset,
+            "latent_dim": latent_dim,
+            "untrained": f"results/controls/{recipe}-{keys[recipe]}/{dataset}-z{latent_dim}-seed{min(seeds)}.json",
+            "pca": f"results/controls/{dataset}-pca{latent_dim}.json",
+            "controls": f"results/controls/{dataset}.json",
+            "cost": f"results/costs/{recipe}-{keys[recipe]}/{dataset}-z{latent_dim}/cost.json",
+        }
+        for (recipe, dataset, latent_dim), seeds in groups.items()
+    ]

@@ -1,0 +1,35 @@
+"""Runs that no study means any more: listed, and removed when asked."""
+
+import shutil
+from pathlib import Path
+
+from bvae.study.config import check_study, known_datasets
+from bvae.study.runs import FOLDER, run_folders
+from bvae.system.files import read_yaml
+
+
+def unused_runs(config: Path, root: Path = Path()) -> list[Path]:
+    """The folders of runs below `root` that no study of the folder `config` means, in order.
+
+    Raises InputError for a study with a fault: what it means is not known.
+    """
+    used = set()
+    for path in sorted(config.glob("*.yaml")):
+        study = read_yaml(path)
+        if isinstance(study, dict) and "study" in study:  # claims.yaml is none
+            checked = check_study(study, datasets=known_datasets(root / "workflow"))
+            used |= {root / folder for folder in run_folders(checked, root).values()}
+    return sorted(path for path in (root / FOLDER).glob("*/*/*") if path.is_dir() and path not in used)
+
+
+def remove_unused(config: Path, *, remove: bool, root: Path = Path()) -> None:
+    """Print the unused runs, and remove them if asked, with folders that are then empty."""
+    found = unused_runs(config, root)
+    for folder in found:
+        print(folder)
+        if remove:
+            shutil.rmtree(folder)
+            for parent in (folder.parent, folder.parent.parent):
+                if not any(parent.iterdir()):
+                    parent.rmdir()
+    print(f"{len(found)} runs that no study in {config} means{': removed' if remove and found else ''}")
