@@ -14,8 +14,9 @@ import yaml
 from scipy import stats
 
 from bvae.arms import ARMS
-from bvae.report.publication import newest, runs_of
-from bvae.study.runs import expand_runs, run_folders, run_name, training_settings
+from bvae.errors import InputError
+from bvae.report.publication import newest, runs_of, verify
+from bvae.study.runs import expand_runs, results_paths, run_folders, run_name, training_settings
 from bvae.system.files import read_json, read_yaml, sha256_of_file
 from helpers.checkouts import ROOT, snakemake
 from helpers.studies import STUDIES, check
@@ -55,6 +56,15 @@ def test_published_runs_are_those_of_the_config_with_its_settings(path):
     for run in expand_runs(config):
         mine, theirs = (training_settings(study["recipes"][run["recipe"]], run["arm"]) for study in (config, published))
         assert mine == theirs
+
+
+@pytest.mark.parametrize("path", MANIFESTS, ids=by_study)
+def test_a_published_study_is_verified_where_its_config_trains(path, tmp_path):
+    """Whatever the age of the manifest: a run of today's config is looked for where today's config puts it."""
+    config = check(read_yaml(ROOT / f"config/{by_study(path)}.yaml"))
+    first = next(iter(results_paths(config, tmp_path).values()))
+    with pytest.raises(InputError, match=rf"none of its \d+ runs is here.* -- {first}$"):
+        verify(path.parent, tmp_path)
 
 
 @pytest.mark.parametrize("path", MANIFESTS, ids=by_study)

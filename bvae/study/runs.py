@@ -76,7 +76,7 @@ def results_name(study: dict, recipe: str) -> str:
 
     Metrics have the key of what evaluation depends on in their name: studies that ask for others do not overwrite them.
     """
-    if study["tuning"]:
+    if study.get("tuning"):  # a manifest may be older than the key
         return "validation.json"
     return f"metrics-{settings_key([study['features'], study['recipes'][recipe]['importance']])}.json"
 
