@@ -41,7 +41,7 @@ def test_five_kills_of_two_runs_change_no_byte(tmp_path, study):
 
 
 def test_a_second_snakemake_says_who_is_at_work_and_stays_away(tmp_path, study):
-    study["recipes"]["mlp-quick"]["training"]["epochs"] = 400  # so that the first is still at work
+    study["recipes"]["mlp-quick"]["training"]["epochs"] = 250  # so that the first is still at work
     checkout, log = torture.prepare(tmp_path, study), tmp_path / "log"
     model = model_of(study)
     first = torture.start(checkout, log, "--", model)

@@ -356,24 +356,21 @@ def test_claims_that_name_nothing_known_are_refused_before_any_job(plan):
     assert not (plan / "results").exists()
 
 
-def test_studies_that_share_a_recipes_name_keep_their_runs(plan):
-    """Two studies, by turns: the second time of each plans nothing."""
-    studies = []
-    for epochs in (1, 2):
+def test_studies_that_share_a_recipes_name_keep_their_runs(quick_copy):
+    """The finished study, another one with one epoch more, and both again: the second time each plans nothing."""
 
-        def short(config, epochs=epochs):
-            config["blocks"][0] |= {"arms": ["vae"], "seeds": [0]}
-            config["recipes"]["mlp-quick"]["training"]["epochs"] = epochs
+    def longer(config):
+        config["recipes"]["mlp-quick"]["training"]["epochs"] += 1
 
-        path = plan / f"config/epochs{epochs}.yaml"
-        path.write_text((plan / edited_quick(plan, short)).read_text())
-        run = Path(quick_metrics("vae", 0, yaml.safe_load(path.read_text())))
-        studies.append(("--configfile", str(path), "--", str(run.with_name("model.safetensors"))))
-    for _ in range(2):
-        outputs = [snakemake(plan, *study) for study in studies]
-    assert all("Nothing to be done" in done.stdout for done in outputs)
-    epochs = [len((plan / study[-1]).with_name("history.csv").read_text().splitlines()) - 1 for study in studies]
-    assert epochs == [1, 2]
+    study = edited_quick(quick_copy, longer)
+    other = Path(quick_metrics("vae", 0, yaml.safe_load((quick_copy / study).read_text())))
+    target = ("--configfile", study, "--", str(other.with_name("model.safetensors")))
+    done = snakemake(quick_copy, *target)
+    assert done.returncode == 0, done.stdout[-3000:]
+    assert "Nothing to be done" in snakemake(quick_copy, *QUICK).stdout
+    assert "Nothing to be done" in snakemake(quick_copy, *target).stdout
+    histories = [quick_copy / path.parent / "history.csv" for path in (Path(quick_metrics("vae", 0)), other)]
+    assert [len(path.read_text().splitlines()) - 1 for path in histories] == [60, 61]
 
 
 ARM = """\

@@ -14,6 +14,7 @@ import signal
 import subprocess
 import sys
 import tempfile
+import time
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
@@ -103,6 +104,12 @@ def compare(found: dict[str, str], wanted: dict[str, str], checkout: Path) -> No
     faults = [f"differs: {name}" for name in differ]
     faults += [f"missing: {name}" for name in sorted(wanted.keys() - found.keys())]
     faults += [f"left over: {name}" for name in sorted(found.keys() - wanted.keys())]
+    for _ in range(
+        100
+    ):  # a trainer whose Snakemake was killed may be on its way out: its results are taken before it ends
+        if not at_work(checkout):
+            break
+        time.sleep(0.1)
     faults += [f"still running: {process.pid} {' '.join(_command(process))}" for process in at_work(checkout)]
     if faults:
         sys.exit("\n".join(["The study did not end as it does undisturbed:", *faults]))
