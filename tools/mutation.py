@@ -48,7 +48,7 @@ MUTATIONS = {  # name: file, its line, the line that takes its place, the tests 
         "bvae/data/fetch.py",
         "held, kept = order[:count].sort().values, order[count:].sort().values",
         "held, kept = order[:count].sort().values, order.sort().values",
-        "tests/test_data.py",
+        "tests/test_sources.py",
     ),
     "the hash check": (
         "bvae/data/fetch.py",
