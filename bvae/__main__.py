@@ -402,7 +402,7 @@ def build_parser() -> argparse.ArgumentParser:
     watch = argparse.ArgumentParser(add_help=False, parents=[common])
     watch.add_argument("config", type=Path, help="the study's file, for example config/quick.yaml")
     watch.add_argument("--watch", type=float, nargs="?", const=10.0, metavar="SECONDS", help="again, every 10 seconds")
-    step = add("runs", [common], "list the runs below results/runs that no study means, or remove them")
+    step = add("runs", [common], "list the runs below results/runs that no study uses, or remove them")
     step.add_argument("--config", type=Path, default=Path("config"), help="the folder of the studies")
     step.add_argument("--remove", action="store_true", help="remove what is listed")
     step.set_defaults(run=_runs)

@@ -1,4 +1,4 @@
-"""Runs that no study means any more: listed, and removed when asked."""
+"""Runs that no study uses any more: listed, and removed when asked."""
 
 import shutil
 from pathlib import Path
@@ -9,9 +9,9 @@ from bvae.system.files import read_yaml
 
 
 def unused_runs(config: Path, root: Path = Path()) -> list[Path]:
-    """The folders of runs below `root` that no study of the folder `config` means, in order.
+    """The folders of runs below `root` that no study of the folder `config` uses, in order.
 
-    Raises InputError for a study with a fault: what it means is not known.
+    Raises InputError for a study with a fault: what it uses is not known.
     """
     used = set()
     for path in sorted(config.glob("*.yaml")):
@@ -32,4 +32,4 @@ def remove_unused(config: Path, *, remove: bool, root: Path = Path()) -> None:
             for parent in (folder.parent, folder.parent.parent):
                 if not any(parent.iterdir()):
                     parent.rmdir()
-    print(f"{len(found)} runs that no study in {config} means{': removed' if remove and found else ''}")
+    print(f"{len(found)} runs that no study in {config} uses{': removed' if remove and found else ''}")
