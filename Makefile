@@ -43,7 +43,7 @@ coverage: .venv/installed.lock ## line and branch coverage of bvae/ by `make tes
 	$(call install_extra,coverage)
 	rm -rf .coverage && mkdir .coverage
 	python -m coverage run -m pytest -n auto --dist worksteal -m "not slow" -q
-	python -m coverage combine -q && python -m coverage report
+	python -m coverage combine -q && python -m coverage report -i --include="bvae/*"
 
 lint: .venv/installed.lock
 	python -m ruff check .

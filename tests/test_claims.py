@@ -56,6 +56,17 @@ def test_intervals_are_those_of_scipy():
     assert found.bootstrap_95[0] < 0.8 < found.bootstrap_95[1]
 
 
+def test_few_or_equal_differences_by_hand():
+    """One seed has no interval; two have a t interval and no bootstrap; equal differences are known without error."""
+    one = paired_difference([3.0], [1.0], better="lower", margin=1.0)
+    assert one.mean == 2 and np.isnan(one.interval_95).all() and math.isnan(one.p_better)
+    two = paired_difference([1.0, 3.0], [0.0, 0.0], better="lower", margin=1.0)
+    assert two.mean == 2 and two.bootstrap_95 is None
+    assert two.interval_95 == pytest.approx((2 - 12.706204736, 2 + 12.706204736))  # t of one degree of freedom
+    same = paired_difference([1.5, 2.5, 3.5], [1.0, 2.0, 3.0], better="lower", margin=1.0)
+    assert (same.mean, same.interval_95, same.p_better, same.p_margin) == (0.5, (0.5, 0.5), 0.0, 0.0)
+
+
 def test_sign_is_worse_for_the_first_arm():
     lower = paired_difference([1.0, 2, 3, 4, 6], [2.0, 3, 4, 5, 6], better="lower", margin=1.0)
     higher = paired_difference([1.0, 2, 3, 4, 6], [2.0, 3, 4, 5, 6], better="higher", margin=1.0)

@@ -170,6 +170,9 @@ def test_without_labels_what_needs_them_is_empty_and_says_so(tmp_path):
     assert (row["probe_accuracy"], row["knn_accuracy"]) == (None, None)
     assert row["empty"]["probe_accuracy"] == "no labels"
     assert math.isfinite(row["elbo"]) and math.isfinite(row["trustworthiness"])
+    controls = evaluate_controls(unlabelled)
+    assert (controls["probe_accuracy_raw_pixels"], controls["majority_accuracy"]) == (None, None)
+    assert controls["mean_image_mse_per_pixel"] > 0
 
 
 def test_a_reference_or_a_model_of_other_data_is_refused(fake, reference, runs):
