@@ -373,6 +373,19 @@ def test_studies_that_share_a_recipes_name_keep_their_runs(quick_copy):
     assert [len(path.read_text().splitlines()) - 1 for path in histories] == [60, 61]
 
 
+def test_equal_settings_are_trained_once_whatever_the_recipe_is_called(quick_copy):
+    """The finished study with its recipe renamed: every run is there already, and its tables have the new name."""
+
+    def renamed(config):
+        config["recipes"]["perceptron"] = config["recipes"].pop("mlp-quick")
+        config["blocks"][0]["recipes"] = ["perceptron"]
+        config["study"] = "renamed"
+
+    planned = planned_jobs(snakemake(quick_copy, "-n", "--configfile", edited_quick(quick_copy, renamed)).stdout)
+    assert not planned.keys() & {"data", "reference", "train", "evaluate"}
+    assert planned["table"] == 1
+
+
 ARM = """\
 from bvae.arms import arm
 

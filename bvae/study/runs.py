@@ -71,6 +71,15 @@ def run_folders(study: dict, root: Path = Path()) -> dict[str, str]:
     return folders
 
 
+def first_name(folder: str) -> str:
+    """The recipe that names a folder <recipe>-<key>; another study may call its recipe of these settings otherwise.
+
+    >>> first_name("mlp-quick-70903312")
+    'mlp-quick'
+    """
+    return folder.rpartition("-")[0]
+
+
 def results_name(study: dict, recipe: str) -> str:
     """The file in the folder of each run of a recipe that a checked study's tables are made of.
 

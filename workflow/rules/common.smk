@@ -20,6 +20,7 @@ from bvae.report.claims import check_pilots, load_claims
 from bvae.study.config import check_study, known_datasets
 from bvae.study.runs import (
     expand_runs,
+    first_name,
     first_settings,
     group_paths,
     publication,
@@ -34,9 +35,8 @@ from bvae.system.locks import clear_stale_locks
 
 DATASETS = known_datasets(ROOT / "workflow")
 PUBLISHED = read_yaml(ROOT / "workflow/datasets.yaml")
-ENVIRONMENT = str(
-    ROOT / "environment.yml"
-)  # of every rule, for --software-deployment-method conda
+# Of every rule, for --software-deployment-method conda.
+ENVIRONMENT = str(ROOT / "environment.yml")
 
 # No job of a running Snakemake, and no module of another workflow: these leave its locks alone.
 IN_CHARGE = workflow.is_main_process and Path(
@@ -46,10 +46,7 @@ IN_CHARGE = workflow.is_main_process and Path(
 try:
     if IN_CHARGE:
         SNAKEMAKE_LOCK = clear_stale_locks(Path(".snakemake"))
-    STUDY = check_study(
-        config,
-        datasets=DATASETS,
-    )
+    STUDY = check_study(config, datasets=DATASETS)
     check_pilots(load_claims(ROOT / "config/claims.yaml")[1], STUDY)
 except InputError as error:
     raise WorkflowError(str(error)) from None
@@ -80,17 +77,17 @@ wildcard_constraints:
     metrics="[0-9a-f]{8}",
 
 
-def name_of(wildcards):
-    """The recipe's name."""
+def recipe_of(wildcards):
     if wildcards.recipe not in RECIPE_OF:
         raise WorkflowError(
             f"study '{STUDY['study']}' has no run in results/runs/{wildcards.recipe}"
         )
-    return RECIPE_OF[wildcards.recipe]
+    return STUDY["recipes"][RECIPE_OF[wildcards.recipe]]
 
 
-def recipe_of(wildcards):
-    return STUDY["recipes"][name_of(wildcards)]
+def name_of(wildcards):
+    """The recipe's name in the files of its folder: a parameter, so it must not depend on the study that asks."""
+    return first_name(wildcards.recipe)
 
 
 def settings_of(wildcards):
