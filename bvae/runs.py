@@ -8,6 +8,7 @@ import logging
 import platform
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -46,7 +47,7 @@ def build_model(run: Run, *, channels: int, size: int) -> tuple[VAE, Layout]:
     likelihood = build_likelihood(run.settings["likelihood"], channels=channels)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(derive_seed(run.dataset, run.seed, "initial weights"))
-        model = ARMS[run.arm].build(layout, likelihood)
+        model = ARMS[run.arm].model(layout, likelihood)
     return model.to(memory_format=torch.channels_last), model.layout
 
 
@@ -149,7 +150,11 @@ def load_run(folder: str | Path, *, device: str = "cpu") -> tuple[VAE, dict]:
     path = Path(folder) / "model.safetensors"
     tensors, record = read_tensors(path, form=FORMAT, remedy=REMEDY)
     run = Run(**record["run"])
-    model, _ = build_model(run, channels=record["image_channels"], size=record["image_size"])
+    sizes: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in record["layout"].items()}
+    layout = Layout(**sizes)
+    likelihood = build_likelihood(run.settings["likelihood"], channels=layout.channels)
+    with torch.random.fork_rng(devices=[]):  # the initial weights that are replaced leave the caller's numbers alone
+        model = ARMS[run.arm].build(layout, likelihood).to(memory_format=torch.channels_last)
     missing, unexpected = model.load_state_dict(tensors, strict=False)
     if unexpected or any(not (model.tied and name.startswith("decoder_weights.")) for name in missing):
         raise InputError(f"{path}: its tensors do not fit its recorded settings. {REMEDY}")

@@ -113,7 +113,7 @@ def test_the_page_of_the_metrics_says_the_sizes_of_the_protocol():
 def test_the_page_of_the_architecture_counts_parameters_as_the_modules_do(name, network):
     [row] = [row for row in page_rows("architecture.md") if row[0] == name]
     layout = plan(network, channels=1, size=28, latent_dim=128)
-    counts = [parameter_breakdown(arm.build(layout, Bernoulli()))["total"] for arm in ARMS.values()]
+    counts = [parameter_breakdown(arm.model(layout, Bernoulli()))["total"] for arm in ARMS.values()]
     assert row[1:5] == [f"{count:,}" for count in counts]
     assert row[5] == f"{100 * (1 - counts[0] / counts[2]):.1f} %"
 

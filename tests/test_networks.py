@@ -256,7 +256,7 @@ def test_each_direction_has_its_own_batch_statistics(architecture):
 def test_every_parameter_is_used(arm, architecture, normalization):
     layout = variant(architecture, normalization)
     torch.manual_seed(0)
-    model = ARMS[arm].build(layout, Gaussian(0.3, learned=True))
+    model = ARMS[arm].model(layout, Gaussian(0.3, learned=True))
     scramble(model)
     images = torch.rand(6, layout.channels, layout.size, layout.size)
     elbo_loss(model, images, torch.randn(1, 6, layout.latent_dim))[0].backward()
@@ -411,7 +411,7 @@ def test_breakdown_of_a_residual_network_by_hand(normalization):
 @pytest.mark.parametrize("architecture", SMALL_LAYOUTS)
 def test_counts_of_the_arms_differ_by_what_they_share(architecture, normalization):
     layout = variant(architecture, normalization)
-    models = {name: arm.build(layout, Gaussian(learned=True)) for name, arm in ARMS.items()}
+    models = {name: arm.model(layout, Gaussian(learned=True)) for name, arm in ARMS.items()}
     lines = {arm: parameter_breakdown(model) for arm, model in models.items()}
     one_set = unique_parameters(build_weights(layout))
     assert lines["vae"]["total"] - lines["bvae"]["total"] == one_set == lines["bvae"]["weights"]
@@ -482,7 +482,7 @@ def test_the_papers_networks_are_cut_by_half_and_convolutional(name):
 def test_the_narrow_vae_is_within_one_percent(name):
     layout = SHIPPED[name]
     bvae, narrow_vae = (
-        sum(p.numel() for p in on_meta(ARMS[arm].build, layout).parameters()) for arm in ("bvae", "vae_narrow")
+        sum(p.numel() for p in on_meta(ARMS[arm].model, layout).parameters()) for arm in ("bvae", "vae_narrow")
     )
     assert abs(narrow_vae - bvae) <= 0.01 * bvae
     assert narrow_mismatch(layout) == pytest.approx(abs(narrow_vae - bvae) / bvae, abs=1e-12)

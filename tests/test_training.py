@@ -306,6 +306,15 @@ def test_a_damaged_state_is_not_used(fake, tmp_path, monkeypatch, caplog, damage
     assert any(record.levelno == logging.WARNING and "resume.pt" in record.message for record in caplog.records)
 
 
+def test_a_narrow_vae_is_loaded_by_its_recorded_layout(fake, tmp_path, monkeypatch):
+    """It was narrowed when it was built; narrowing takes seconds for a large network."""
+    train_into(make_run("vae_narrow"), fake, tmp_path / "run")
+    monkeypatch.setattr("bvae.arms._narrowing.narrow", None)  # calling it fails
+    model, record = load_run(tmp_path / "run")
+    assert model.layout.hidden == tuple(record["layout"]["hidden"])
+    assert 0 < model.layout.hidden[0] < 12
+
+
 # --- two at once ----------------------------------------------------------------------------------------------------
 
 TRAIN = """\

@@ -1,7 +1,8 @@
 """The arms of the comparison: a file of this folder for each, found by itself.
 
-A new arm is a new file here, with one function that `arm` decorates. Nothing else has to be edited: the schema of a
-study, tables, figures, model cards and documentation read ARMS. A file whose name begins with "_" holds no arm.
+A new arm is a new file here, with one function that `arm` decorates. It takes a Layout (bvae/networks.py) and a
+likelihood (bvae/objective.py) and returns a VAE. Nothing else has to be edited: the schema of a study, tables, figures,
+model cards and documentation read ARMS. A file whose name begins with "_" holds no arm.
 
 Arms import torch inside their functions: Snakemake and `--help` read this folder and do without it.
 """
@@ -28,18 +29,35 @@ class Arm:
     colour: str  # of Okabe and Ito: blues are tied, reds are not; the dashes tell the arms apart in grey
     dash: Any  # of lines, as Matplotlib's linestyle
     marker: str  # of points, as Matplotlib's marker
-    build: "Callable[[Layout, nn.Module], VAE]"  # of a layout and a likelihood
+    build: "Callable[[Layout, nn.Module], VAE]"  # of its own layout, which a run records, and a likelihood
+    layout: "Callable[[Layout], Layout]"  # its own layout, of the one that a recipe plans for all arms
+
+    def model(self, layout: "Layout", likelihood: "nn.Module") -> "VAE":
+        """The untrained model of the layout that a recipe plans."""
+        return self.build(self.layout(layout), likelihood)
 
 
 ARMS: dict[str, Arm] = {}  # by name, in the order of the files
 
 
-def arm(*, label: str, description: str, colour: str, dash: Any, marker: str) -> Callable:
+def same(layout: "Layout") -> "Layout":
+    """The layout that a recipe plans: what most arms take."""
+    return layout
+
+
+def arm(
+    *,
+    label: str,
+    description: str,
+    colour: str,
+    dash: Any,
+    marker: str,
+    layout: "Callable[[Layout], Layout]" = same,
+) -> Callable:
     """Enter the decorated function in ARMS: it builds the model of a layout and a likelihood."""
 
-    def enter(build: "Callable[[Layout, nn.Module], VAE]") -> "Callable[[Layout, nn.Module], VAE]":
-        name = build.__name__
-        ARMS[name] = Arm(name, label, description, colour, dash, marker, build)
+    def enter(build: Callable) -> Callable:
+        ARMS[build.__name__] = Arm(build.__name__, label, description, colour, dash, marker, build, layout)
         return build
 
     return enter

@@ -1,13 +1,6 @@
 """The strict BVAE."""
 
-from typing import TYPE_CHECKING
-
 from bvae.arms import arm
-
-if TYPE_CHECKING:
-    from torch import nn
-
-    from bvae.networks import VAE, Layout
 
 
 @arm(
@@ -17,7 +10,7 @@ if TYPE_CHECKING:
     dash="-",
     marker="o",
 )
-def bvae(layout: "Layout", likelihood: "nn.Module") -> "VAE":
+def bvae(layout, likelihood):
     """The strictly tied network: half the weights, encoding forward and decoding backward."""
     from bvae.networks import BVAE
 

@@ -1,13 +1,6 @@
 """The BVAE with gains."""
 
-from typing import TYPE_CHECKING
-
 from bvae.arms import arm
-
-if TYPE_CHECKING:
-    from torch import nn
-
-    from bvae.networks import VAE, Layout
 
 
 @arm(
@@ -17,7 +10,7 @@ if TYPE_CHECKING:
     dash=(0, (5, 1.5)),
     marker="s",
 )
-def bvae_gain(layout: "Layout", likelihood: "nn.Module") -> "VAE":
+def bvae_gain(layout, likelihood):
     """The tied network with one gain per latent on the posterior mean: `latent_dim` parameters more.
 
     Without it a tied linear model cannot reach the PPCA optimum, because the best encoder is not Wᵀ but a scaled Wᵀ.

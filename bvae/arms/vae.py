@@ -1,13 +1,6 @@
 """The matched VAE."""
 
-from typing import TYPE_CHECKING
-
 from bvae.arms import arm
-
-if TYPE_CHECKING:
-    from torch import nn
-
-    from bvae.networks import VAE, Layout
 
 
 @arm(
@@ -17,7 +10,7 @@ if TYPE_CHECKING:
     dash=(0, (6, 1.5, 1, 1.5)),
     marker="^",
 )
-def vae(layout: "Layout", likelihood: "nn.Module") -> "VAE":
+def vae(layout, likelihood):
     """The matched VAE: the same layers, untied."""
     from bvae.networks import VAE
 

@@ -1,13 +1,14 @@
 """The narrow VAE."""
 
-from typing import TYPE_CHECKING
-
 from bvae.arms import arm
 
-if TYPE_CHECKING:
-    from torch import nn
 
-    from bvae.networks import VAE, Layout
+def of_the_bvaes_size(layout):
+    """The layout, narrowed until a VAE of it has as many parameters as the BVAE of the planned one."""
+    from bvae.arms._narrowing import count_parameters, narrow
+    from bvae.networks import BVAE
+
+    return narrow(layout, count_parameters(BVAE, layout))
 
 
 @arm(
@@ -16,10 +17,10 @@ if TYPE_CHECKING:
     colour="#E69F00",
     dash=(0, (1, 1.2)),
     marker="D",
+    layout=of_the_bvaes_size,
 )
-def vae_narrow(layout: "Layout", likelihood: "nn.Module") -> "VAE":
+def vae_narrow(layout, likelihood):
     """The VAE narrowed to the BVAE's parameter count: is tying the better use of a parameter budget?"""
-    from bvae.arms._narrowing import count_parameters, narrow
-    from bvae.networks import BVAE, VAE
+    from bvae.networks import VAE
 
-    return VAE(narrow(layout, count_parameters(BVAE, layout)), likelihood)
+    return VAE(layout, likelihood)
