@@ -49,7 +49,7 @@ lint: .venv/installed.lock
 	python -m ruff check .
 	python -m ruff format --check .
 	python -m mypy
-	lint-imports
+	python -c "from importlinter.cli import lint_imports_command as lint; lint()"
 	python -m snakefmt --check Snakefile workflow
 	python -m snakemake --lint
 

@@ -17,7 +17,7 @@ from bvae import FIGURES
 from bvae.arms import ARMS
 from bvae.errors import InputError
 from bvae.evaluation.protocol import INCEPTION_WEIGHTS
-from bvae.system import devices as gpus
+from bvae.system import devices
 from bvae.system.allocator import keep_freed_memory
 
 # Steps import what they need when they run: `--help` and a bad argument answer at once.
@@ -399,14 +399,14 @@ def build_parser() -> argparse.ArgumentParser:
     step.add_argument("published", type=Path, help="folder, for example results/published/mnist-1")
     step.set_defaults(run=_crate)
 
-    watch = argparse.ArgumentParser(add_help=False, parents=[common])
-    watch.add_argument("config", type=Path, help="the study's file, for example config/quick.yaml")
-    watch.add_argument("--watch", type=float, nargs="?", const=10.0, metavar="SECONDS", help="again, every 10 seconds")
     step = add("runs", [common], "list the runs below results/runs that no study uses, or remove them")
     step.add_argument("--config", type=Path, default=Path("config"), help="the folder of the studies")
     step.add_argument("--remove", action="store_true", help="remove what is listed")
     step.set_defaults(run=_runs)
 
+    watch = argparse.ArgumentParser(add_help=False, parents=[common])
+    watch.add_argument("config", type=Path, help="the study's file, for example config/quick.yaml")
+    watch.add_argument("--watch", type=float, nargs="?", const=10.0, metavar="SECONDS", help="again, every 10 seconds")
     step = add("status", [watch], "how far a study is: its runs done, at work and to come")
     step.set_defaults(run=_status)
 
@@ -435,7 +435,7 @@ def main(arguments: list[str] | None = None) -> int:
     keep_freed_memory()
     try:
         if getattr(args, "device", "cpu") != "cpu":
-            gpus.lease_gpu()
+            devices.lease_gpu()
         args.run(args)
     except KeyboardInterrupt:
         logging.error("interrupted. The same command goes on from what is saved.")

@@ -81,6 +81,8 @@ def test_runs_that_no_study_means_are_listed_and_removed(folder, capsys):
     (folder / "config/claims.yaml").write_text("claims: []\n")
     old = folder / "results/runs/mlp/digits/vae-z4-seed0"  # of before runs had a key
     old.mkdir(parents=True)
+    with held_alone(old / "train.lock"):
+        assert unused_runs(folder / "config", folder) == []
     assert unused_runs(folder / "config", folder) == [old]
     remove_unused(Path("config"), remove=False)
     assert old.exists()

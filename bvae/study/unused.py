@@ -6,10 +6,11 @@ from pathlib import Path
 from bvae.study.config import check_study, known_datasets
 from bvae.study.runs import FOLDER, run_folders
 from bvae.system.files import read_yaml
+from bvae.system.locks import is_held
 
 
 def unused_runs(config: Path, root: Path = Path()) -> list[Path]:
-    """The folders of runs below `root` that no study of the folder `config` uses, in order.
+    """The folders of runs below `root` that no study of the folder `config` uses and no process trains, in order.
 
     Raises InputError for a study with a fault: what it uses is not known.
     """
@@ -19,7 +20,8 @@ def unused_runs(config: Path, root: Path = Path()) -> list[Path]:
         if isinstance(study, dict) and "study" in study:  # claims.yaml is none
             checked = check_study(study, datasets=known_datasets(root / "workflow"))
             used |= {root / folder for folder in run_folders(checked, root).values()}
-    return sorted(path for path in (root / FOLDER).glob("*/*/*") if path.is_dir() and path not in used)
+    unused = {path for path in (root / FOLDER).glob("*/*/*") if path.is_dir()} - used
+    return sorted(path for path in unused if not is_held(path / "train.lock"))
 
 
 def remove_unused(config: Path, *, remove: bool, root: Path = Path()) -> None:

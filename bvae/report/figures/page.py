@@ -62,8 +62,8 @@ def find_subject(study: dict, recipe: str, dataset: Dataset, latent_dim: int) ->
     seeds = {arm: sorted(run["seed"] for run in runs if run["arm"] == arm) for arm in ARMS}
     every = {run["seed"] for run in runs}
     seed = study["figure_seed"] if study.get("figure_seed") in every else min(every)
-    every_path = results_paths(study)
-    paths = {(run["arm"], run["seed"]): Path(every_path[run_name(run)]) for run in runs}
+    results = results_paths(study)
+    paths = {(run["arm"], run["seed"]): Path(results[run_name(run)]) for run in runs}
     return Subject(recipe, dataset, latent_dim, {arm: found for arm, found in seeds.items() if found}, seed, paths)
 
 
