@@ -58,8 +58,8 @@ benchmark: .venv/installed.lock ## speed and memory beside pythae and a plain lo
 	python -m snakemake -q all -- resources/data/mnist.safetensors
 	python tools/performance.py
 
-docs: .venv/installed.lock ## the tables of config/README.md, from the schema of a study
-	PYTHONPATH=. python -m tools.config_page
+docs: .venv/installed.lock ## the tables of config/README.md and docs/metrics.md, from the schema and the records
+	PYTHONPATH=. python -m tools.pages
 
 reproduction: .venv/installed.lock ## the numbers of docs/reproduction.md and README.md, and the picture of all published studies
 	PYTHONPATH=. python -m tools.reproduction

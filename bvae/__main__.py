@@ -13,10 +13,11 @@ from pathlib import Path
 import argcomplete
 
 import bvae
-from bvae import FIGURES
 from bvae.arms import ARMS
 from bvae.errors import InputError
+from bvae.evaluation.extractors import EXTRACTORS
 from bvae.evaluation.protocol import INCEPTION_WEIGHTS
+from bvae.report.figures import FIGURES
 from bvae.system import devices
 from bvae.system.allocator import keep_freed_memory
 
@@ -52,7 +53,7 @@ EXAMPLES = {  # $SETTINGS, $IMPORTANCE and $STUDY are JSON: `snakemake -np` show
     "pca": f"--data {DIGITS} --latent-dim 16 --output results/controls/digits-pca16.json",
     "untrained": f"{ONE_RUN} --output results/controls/mlp-quick/digits-z16-seed0.json",
     "cost": f"{ONE_RUN} --output results/costs/mlp-quick/digits-z16/cost.json",
-    "weights": f"--output {INCEPTION_WEIGHTS}",
+    "weights": f"inception --output {INCEPTION_WEIGHTS}",
     "table": '--study "$STUDY" --output results/studies/quick/tables',
     "claims": '--study "$STUDY" --claims config/claims.yaml --output results/studies/quick',
     "tuning": '--study "$STUDY" --output results/studies/tuning_mlp',
@@ -107,7 +108,7 @@ def _train(args: argparse.Namespace) -> None:
 
 def _reference(args: argparse.Namespace) -> None:
     from bvae.data import load
-    from bvae.evaluation.features import make_reference, save_reference
+    from bvae.evaluation.references import make_reference, save_reference
     from bvae.training import pick_device
 
     reference = make_reference(load(args.data), args.extractor, weights=args.weights, device=pick_device(args.device))
@@ -117,7 +118,7 @@ def _reference(args: argparse.Namespace) -> None:
 def _evaluate(args: argparse.Namespace) -> None:
     from bvae.data import load
     from bvae.evaluation.evaluate import evaluate_run
-    from bvae.evaluation.features import load_reference
+    from bvae.evaluation.references import load_reference
     from bvae.report.model_cards import write_card
     from bvae.system.files import write_json
     from bvae.training import pick_device
@@ -181,9 +182,7 @@ def _cost(args: argparse.Namespace) -> None:
 
 
 def _weights(args: argparse.Namespace) -> None:
-    from bvae.evaluation.features import fetch_inception_weights
-
-    fetch_inception_weights(args.output)
+    EXTRACTORS[args.extractor].fetch_weights(args.output)
 
 
 def _table(args: argparse.Namespace) -> None:
@@ -329,7 +328,7 @@ def build_parser() -> argparse.ArgumentParser:
     step.set_defaults(run=_train)
 
     step = add("reference", [weights], "the real side of a Fréchet distance")
-    step.add_argument("--extractor", required=True, choices=("inception", "classifier"))
+    step.add_argument("--extractor", required=True, choices=EXTRACTORS)
     step.add_argument("--output", type=Path, required=True)
     step.set_defaults(run=_reference)
 
@@ -361,8 +360,9 @@ def build_parser() -> argparse.ArgumentParser:
     step.add_argument("--output", type=Path, required=True)
     step.set_defaults(run=_cost)
 
-    step = add("weights", [common], "fetch Inception's weights, for fid")
-    step.add_argument("--output", type=Path, default=inception)
+    step = add("weights", [common], "fetch the published weights of an extractor")
+    step.add_argument("extractor", choices=[name for name, found in EXTRACTORS.items() if found.weights])
+    step.add_argument("--output", type=Path, required=True)
     step.set_defaults(run=_weights)
 
     study = argparse.ArgumentParser(add_help=False)

@@ -12,7 +12,7 @@ from filelock import FileLock
 from bvae.data import dataset as data
 from bvae.data import fetch
 from bvae.evaluation import protocol
-from bvae.evaluation.features import Reference, make_reference
+from bvae.evaluation.references import Reference, make_reference
 from helpers.checkouts import CHECKOUT, QUICK, make_checkout, snakemake
 from helpers.small import make_dataset
 from helpers.training_runs import CPU, NO_WEIGHTS

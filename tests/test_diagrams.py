@@ -20,9 +20,11 @@ from matplotlib.text import Text
 
 from bvae.arms import ARMS
 from bvae.networks import VAE, Convolution, parameter_breakdown
-from bvae.report.figures import diagrams
-from bvae.report.figures.diagrams import architecture, belbo_training, blocks
-from bvae.report.figures.page import STYLE, WIDTH, Subject
+from bvae.report.figures import _diagrams as diagrams
+from bvae.report.figures._page import STYLE, WIDTH, Subject
+from bvae.report.figures.architecture import architecture
+from bvae.report.figures.belbo_training import belbo_training
+from bvae.report.figures.blocks import blocks
 from bvae.runs import Run, build_model, save_model, train_run
 from helpers.small import make_dataset
 

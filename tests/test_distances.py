@@ -7,9 +7,8 @@ import pytest
 import torch
 
 from bvae.evaluation import protocol
-from bvae.evaluation.evaluate import lerp, slerp
-from bvae.evaluation.features import compare, real_features
-from bvae.evaluation.metrics import (
+from bvae.evaluation.draws import lerp, slerp
+from bvae.evaluation.measures import (
     importance_sweep,
     kernel_distance,
     latent_trustworthiness,
@@ -18,6 +17,7 @@ from bvae.evaluation.metrics import (
     precision_recall,
     ssim,
 )
+from bvae.evaluation.references import compare, real_features
 from helpers.small import float64s
 
 

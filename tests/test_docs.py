@@ -9,9 +9,7 @@ import pytest
 
 from bvae import Bernoulli, plan
 from bvae.arms import ARMS
-from bvae.evaluation import protocol
 from bvae.networks import parameter_breakdown
-from bvae.report import tables
 
 ROOT = Path(__file__).parents[1]
 PAGE = (ROOT / "docs/training.md").read_text(encoding="utf-8")
@@ -70,34 +68,6 @@ def page_rows(name: str) -> list[list[str]]:
     """The cells of every line of every table of a page in docs/."""
     text = (ROOT / "docs" / name).read_text(encoding="utf-8")
     return [re.split(r"(?<!\\) \| ", line.strip("| ")) for line in text.splitlines() if line.startswith("| ")]
-
-
-def test_every_number_of_a_table_is_defined_on_the_page_of_the_metrics():
-    cells = [name for row in page_rows("metrics.md") for name in re.findall(r"`([a-z_<>]+)`", row[0])]
-    defined = {name.replace("<what>", what) for name in cells for what in tables.GENERATED}
-    columns = {column.metric for column in (*tables.TABLE1, *tables.TABLE3)} | tables.RUN_METRICS
-    assert columns - defined == set()
-    assert {name for name in defined if not name.startswith("nll")} - columns <= {"parameters_total"}
-
-
-def test_the_page_of_the_metrics_says_the_sizes_of_the_protocol():
-    text = " ".join((ROOT / "docs/metrics.md").read_text(encoding="utf-8").split())
-    for said in (
-        f"from {protocol.MIXTURE_COMPONENTS} Gaussians fitted",
-        f"over test images, {protocol.ELBO_SAMPLES} samples of z",
-        f"a variance above {protocol.ACTIVE_UNIT_VARIANCE} over",
-        f"window of {protocol.SSIM_WINDOW} x {protocol.SSIM_WINDOW} with",
-        f"C of {len(protocol.PROBE_STRENGTHS)} chosen",
-        f"the {protocol.KNN_NEIGHBOURS} nearest training means",
-        f"{protocol.TRUSTWORTHINESS_NEIGHBOURS} neighbours, {protocol.TRUSTWORTHINESS_IMAGES:,} test images",
-        f"test images, at most {protocol.FRECHET_IMAGES:,}, against",
-        f"{protocol.KID_SUBSETS} subsets of {protocol.KID_SUBSET_SIZE:,}",
-        f"within the {protocol.PRECISION_NEIGHBOURS}-nearest-neighbour balls",
-        f"path of {protocol.PATH_STEPS} images",
-        f"mean of {protocol.PATH_PAIRS} pairs",
-        f"median of {protocol.COST_ROUNDS} timings",
-    ):
-        assert said in text
 
 
 @pytest.mark.parametrize(

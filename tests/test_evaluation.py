@@ -12,21 +12,14 @@ import torch
 
 from bvae.data import to_batch
 from bvae.errors import InputError
-from bvae.evaluation import evaluate as evaluation
-from bvae.evaluation import protocol
+from bvae.evaluation import protocol, trained
 from bvae.evaluation.controls import evaluate_controls, evaluate_pca
-from bvae.evaluation.evaluate import (
-    _reconstruction,
-    evaluate_run,
-    fixed_draw,
-    interpolation_pairs,
-    interpolation_path_ratio,
-    mixture_samples,
-    posterior_means,
-    prior_samples,
-)
-from bvae.evaluation.features import make_reference
-from bvae.evaluation.metrics import gaussian_statistics, latent_trustworthiness, neighbour_accuracy
+from bvae.evaluation.draws import fixed_draw, interpolation_pairs, mixture_samples, prior_samples
+from bvae.evaluation.evaluate import evaluate_run
+from bvae.evaluation.measures import gaussian_statistics, latent_trustworthiness, neighbour_accuracy
+from bvae.evaluation.metrics import TASKS
+from bvae.evaluation.references import make_reference
+from bvae.evaluation.trained import Trained, posterior_means
 from bvae.objective import log_importance_weights
 from bvae.runs import Run, load_run, train_run
 from bvae.system.seeds import derive_seed
@@ -75,7 +68,7 @@ def evaluated(folder: Path, dataset, references) -> dict:
 
 
 def test_distance_of_the_real_images_is_zero(monkeypatch, fake, reference, runs):
-    monkeypatch.setattr(evaluation, "decode_images", lambda model, z, device: fake.test_images)
+    monkeypatch.setattr(trained, "decode_images", lambda model, z, device: fake.test_images)
     row = evaluated(runs["bvae"], fake, [reference])
     scale = np.trace(gaussian_statistics(reference.features.values)[1])
     for what in ("samples", "mixture_samples", "reconstructions", "interpolations", "slerp_interpolations"):
@@ -88,7 +81,7 @@ def test_distance_of_the_real_images_is_zero(monkeypatch, fake, reference, runs)
 def test_precision_is_of_the_generated_images(monkeypatch, fake, reference, runs):
     """One test image shown a hundred times: each is near a real image, and they are near one real image only."""
     one = fake.test_images[:1].expand(100, -1, -1, -1)
-    monkeypatch.setattr(evaluation, "decode_images", lambda model, z, device: one)
+    monkeypatch.setattr(trained, "decode_images", lambda model, z, device: one)
     row = evaluated(runs["bvae"], fake, [reference])
     for what in ("samples", "mixture_samples", "reconstructions", "interpolations", "slerp_interpolations"):
         assert row[f"precision_classifier_{what}"] == 1
@@ -96,13 +89,13 @@ def test_precision_is_of_the_generated_images(monkeypatch, fake, reference, runs
 
 
 def test_arms_decode_the_same_prior_samples_and_pairs(monkeypatch, fake, reference, runs):
-    decoded, decode = [], evaluation.decode_images
+    decoded, decode = [], trained.decode_images
 
     def spy(model, z, device):
         decoded.append(z)
         return decode(model, z, device)
 
-    monkeypatch.setattr(evaluation, "decode_images", spy)
+    monkeypatch.setattr(trained, "decode_images", spy)
     for folder in runs.values():
         evaluated(folder, fake, [reference])
     (samples, _, means, *_), (other_samples, _, other_means, *_) = decoded[:5], decoded[5:]
@@ -240,7 +233,7 @@ def terms_of(folder, fake, seed: int = 0) -> dict:
     """The reconstruction part of an evaluation, as if the run had had this seed."""
     model, record = load_run(folder)
     run = Run(**(record["run"] | {"seed": seed}))
-    return _reconstruction(model, fake, run, posterior_means(model, fake.test_images, CPU), CPU)
+    return TASKS["reconstruction"].compute(Trained(model, run, fake, CPU))
 
 
 def test_the_terms_of_the_elbo_add_up(row, folder, fake):
@@ -304,7 +297,7 @@ def test_the_sweep_is_of_a_fixed_draw_of_images(folder, fake):
 def test_the_sweep_does_not_depend_on_the_chunk(row, folder, fake, monkeypatch):
     """Chunks bound the memory; the draws are those of one after another, whatever their size."""
     for batch in (20, 60, 1_000):
-        monkeypatch.setattr(evaluation, "BATCH", batch)
+        monkeypatch.setattr(trained, "BATCH", batch)
         again = evaluate_run(folder, fake, [], importance=SHORT_SWEEP, weights=Path("none.pth"), device=CPU)
         for name in ("nll_k1", "nll_k10", "effective_sample_size_median", "effective_sample_size_low"):
             assert again[name] == pytest.approx(row[name], rel=1e-5), (batch, name)
@@ -338,12 +331,16 @@ def test_images_without_ssim_say_so(row):
 
 def test_a_linear_decoder_fades_straight(folder, fake, monkeypatch):
     """The images of a way between two latents are those of an affine decoder: a ratio of 1. A trained one: no less."""
-    model, _ = load_run(folder)
-    means = posterior_means(model, fake.test_images, CPU)
-    assert interpolation_path_ratio(model, fake, means, CPU) >= 1
+    model, record = load_run(folder)
+    run = Trained(model, Run(**record["run"]), fake, CPU)
+
+    def ratio() -> float:
+        return TASKS["interpolation"].compute(run)["path_ratio_interpolations"]
+
+    assert ratio() >= 1
     weights = float64s(4, 64, seed=0).float()
     monkeypatch.setattr(model, "decode_mean", lambda z: (z @ weights).view(-1, 1, 8, 8))
-    assert interpolation_path_ratio(model, fake, means, CPU) == pytest.approx(1, rel=1e-5)
+    assert ratio() == pytest.approx(1, rel=1e-5)
 
 
 # --- the second sampler ---------------------------------------------------------------------------------------------

@@ -13,16 +13,19 @@ import torch
 from PIL import Image
 from scipy import stats
 
-import bvae
 from bvae.arms import ARMS
 from bvae.data import dataset as data
 from bvae.errors import InputError
 from bvae.evaluation import protocol
-from bvae.evaluation.evaluate import decode_images, interpolation_pairs, posterior_means, prior_samples
-from bvae.report.figures import FIGURES, NUMBERS, draw, page, pictures, plots
-from bvae.report.figures.page import find_subject
-from bvae.report.figures.pictures import Strip, embed, tile
-from bvae.report.figures.plots import axis_floor, spread
+from bvae.evaluation.draws import interpolation_pairs, prior_samples
+from bvae.evaluation.trained import decode_images, posterior_means
+from bvae.report.figures import FIGURES, draw
+from bvae.report.figures import _page as page
+from bvae.report.figures import _pictures as pictures
+from bvae.report.figures import _plots as plots
+from bvae.report.figures._page import find_subject
+from bvae.report.figures._pictures import Strip, embed, tile
+from bvae.report.figures._plots import axis_floor, spread
 from bvae.runs import Run, load_run, read_record, save_model, train_run
 from bvae.study.config import check_study
 from bvae.study.runs import expand_runs, results_paths, run_name
@@ -133,15 +136,13 @@ def shown(picture: np.ndarray, row: int, column: int) -> np.ndarray:
     return cell[..., 0][None]
 
 
-def test_the_names_of_the_figures_are_those_that_the_workflow_asks_for():
-    assert tuple(FIGURES) == bvae.FIGURES
-    assert tuple(NUMBERS) == bvae.FIGURES_WITH_NUMBERS
+def test_arms_and_classes_are_told_apart():
     looks_of_arms = [{getattr(arm, look) for arm in ARMS.values()} for look in ("colour", "dash", "marker", "label")]
     assert all(len(looks) == len(ARMS) for looks in looks_of_arms)
     assert len(set(pictures.CLASS_COLOURS)) == len(pictures.CLASS_COLOURS)
 
 
-@pytest.mark.parametrize("kind", bvae.FIGURES)
+@pytest.mark.parametrize("kind", FIGURES)
 def test_a_figure_is_the_same_bytes_every_time(study, kind):
     with matplotlib.rc_context():
         draw([kind], study, "tiny", Path("fake.safetensors"), 3, Path("first"))
@@ -149,7 +150,7 @@ def test_a_figure_is_the_same_bytes_every_time(study, kind):
         draw([kind], study, "tiny", Path("fake.safetensors"), 3, Path("second"))
         assert matplotlib.rcParams["font.size"] == 20
     png, svg = (Path(f"first/{kind}-tiny-fake-z3.{suffix}") for suffix in ("png", "svg"))
-    numbers = [png.with_suffix(".csv")] if kind in bvae.FIGURES_WITH_NUMBERS else []
+    numbers = [png.with_suffix(".csv")] if FIGURES[kind].numbers else []
     assert sorted(Path("first").iterdir()) == [*numbers, png, svg]
     for path in (*numbers, png, svg):
         assert path.read_bytes() == ("second" / path.relative_to("first")).read_bytes()
@@ -175,7 +176,7 @@ def test_reconstructions_show_test_images_and_what_the_models_decode(study, fake
 
 def test_the_figure_draws_the_tiled_strips(study, fake):
     subject = subject_of(study, fake)
-    drawn = [image.get_array() for axes in pictures.reconstructions(subject).axes for image in axes.get_images()]
+    drawn = [image.get_array() for axes in FIGURES["reconstructions"].draw(subject).axes for image in axes.get_images()]
     for picture, strip in zip(drawn, pictures.reconstruction_strips(subject), strict=True):
         np.testing.assert_array_equal(picture, tile(strip, 8, 1))
 
@@ -225,7 +226,7 @@ def test_curves_are_medians_over_seeds_within_their_range(study, fake):
             rows = [f"{epoch},{elbo},0,0,0,0.1" for epoch, elbo in enumerate(elbos, start=1)]
             text = "\n".join(["epoch,elbo,log_likelihood,kl,gradient_norm,learning_rate", *rows]) + "\n"
             (results_of(arm, seed).parent / "history.csv").write_text(text)
-    lines = plots.training_curves(subject_of(study, fake)).axes[0].get_lines()
+    lines = FIGURES["training_curves"].draw(subject_of(study, fake)).axes[0].get_lines()
     assert [line.get_label() for line in lines] == ["BVAE (n = 2)", "VAE (n = 2)"]
     for line, arm in zip(lines, TWO, strict=True):
         np.testing.assert_array_equal(line.get_xydata(), [[1, -7], [2, -3.5]])
@@ -253,7 +254,7 @@ def test_a_seed_that_broke_down_for_a_while_flattens_no_curve(study, fake):
                 shutil.copytree(folder.with_name(folder.name.replace("seed6", "seed4")), folder)
             text = "\n".join(["epoch,elbo,log_likelihood,kl,gradient_norm,learning_rate", *rows]) + "\n"
             (folder / "history.csv").write_text(text)
-    axes = plots.training_curves(subject_of(make_study(blocks=[BLOCK | {"seeds": [2, 4, 6]}]), fake)).axes[0]
+    axes = FIGURES["training_curves"].draw(subject_of(make_study(blocks=[BLOCK | {"seeds": [2, 4, 6]}]), fake)).axes[0]
     for line in axes.get_lines():
         np.testing.assert_allclose(line.get_ydata(), calm)
     assert -310 < axes.get_ylim()[0] < -235
@@ -271,7 +272,7 @@ def test_the_encoder_run_backward_is_a_tied_arms_decoder_and_no_other(study, fak
     model.decoder_weights = model.encoder_weights  # a BVAE now
     means = posterior_means(model, fake.test_images[:10], torch.device("cpu"))
     assert torch.equal(strips[2].images, decode_images(model, means, torch.device("cpu")))
-    figure = pictures.backward(subject)
+    figure = FIGURES["backward"].draw(subject)
     drawn = [image.get_array() for axes in figure.axes for image in axes.get_images()]
     for picture, strip in zip(drawn, strips, strict=True):
         np.testing.assert_array_equal(picture, tile(strip, 8, 1))
@@ -280,7 +281,7 @@ def test_the_encoder_run_backward_is_a_tied_arms_decoder_and_no_other(study, fak
 
 
 def test_quality_shows_every_seed_and_the_t_interval_of_their_mean(study, fake):
-    figure = plots.quality(subject_of(study, fake))
+    figure = FIGURES["quality"].draw(subject_of(study, fake))
     expected = {  # of seeds 2 and 4, BVAE then VAE
         "Reconstruction": ([73, 75], [72, 74], "lower"),
         "Linear probe": ([96.4, 98.4], [96.4, 98.4], "higher"),
@@ -307,7 +308,7 @@ def test_quality_shows_every_seed_and_the_t_interval_of_their_mean(study, fake):
 
 
 def test_points_stand_aside_by_points_of_the_page(study, fake):
-    figure = plots.quality(subject_of(study, fake))
+    figure = FIGURES["quality"].draw(subject_of(study, fake))
     axes = panels(figure)["Generation"]
     places = [bars.lines[0].get_transform().transform(bars.lines[0].get_xydata())[0, 0] for bars in axes.containers]
     true = [axes.transData.transform((fake_metrics(arm, 2)["parameters"], 0))[0] for arm in TWO]
@@ -322,9 +323,9 @@ def test_one_seed_has_no_interval():
 def test_quality_prefers_fid_and_says_why_a_panel_is_empty(study, fake):
     change_metrics(fid_samples=12.0, fid_interpolations=13.0, fid_images=100)
     for title in ("Interpolation", "Generation"):
-        assert panels(plots.quality(subject_of(study, fake)))[title].get_ylabel() == "FID, lower is better"
+        assert panels(FIGURES["quality"].draw(subject_of(study, fake)))[title].get_ylabel() == "FID, lower is better"
     change_metrics(fid_samples=None, empty={"fid_samples": "images of 8 pixels"})
-    figure = plots.quality(subject_of(study, fake))
+    figure = FIGURES["quality"].draw(subject_of(study, fake))
     assert panels(figure)["Generation"].get_ylabel() == "FD classifier, lower is better"
     assert "images of 8 pixels" not in words(figure)
     reasons = {
@@ -334,23 +335,23 @@ def test_quality_prefers_fid_and_says_why_a_panel_is_empty(study, fake):
     }
     nothing = dict.fromkeys([*reasons, "fd_classifier_interpolations"])
     change_metrics(**nothing, empty=reasons)
-    figure = plots.quality(subject_of(study, fake))
+    figure = FIGURES["quality"].draw(subject_of(study, fake))
     found = {title: [text.get_text() for text in axes.texts] for title, axes in panels(figure).items()}
     both = ["images of 8 pixels\nfew images"]
     assert found == {"Reconstruction": [], "Linear probe": ["no labels"], "Interpolation": both, "Generation": both}
     assert "Fréchet" not in words(figure)
     change_metrics(**nothing)
-    assert words(plots.quality(subject_of(study, fake))).count("not part of this study") == 3
+    assert words(FIGURES["quality"].draw(subject_of(study, fake))).count("not part of this study") == 3
 
 
 def test_the_probe_of_attributes_is_called_balanced(study, fake):
     attributes = torch.zeros(100, 3, dtype=torch.uint8)
-    figure = plots.quality(subject_of(study, replace(fake, test_attributes=attributes)))
+    figure = FIGURES["quality"].draw(subject_of(study, replace(fake, test_attributes=attributes)))
     assert panels(figure)["Linear probe"].get_ylabel() == "balanced accuracy (%), higher is better"
 
 
 def test_rate_and_distortion_are_those_of_every_seed_and_their_mean(study, fake):
-    figure = plots.rate_distortion(subject_of(study, fake))
+    figure = FIGURES["rate_distortion"].draw(subject_of(study, fake))
     seeds = [[0.32, 0.018], [0.34, 0.016]]
     for arm, line, mean in zip(TWO, *(figure.axes[0].get_lines()[i::2] for i in (0, 1)), strict=True):
         assert line.get_marker() == mean.get_marker() == ARMS[arm].marker
@@ -360,7 +361,7 @@ def test_rate_and_distortion_are_those_of_every_seed_and_their_mean(study, fake)
 
 
 def test_histograms_of_variances_count_every_latent_once(study, fake):
-    figure = plots.latent_variances(subject_of(study, fake))
+    figure = FIGURES["latent_variances"].draw(subject_of(study, fake))
     steps = [step.get_data() for step in figure.axes[0].patches]
     edges = steps[0].edges
     assert (edges[0], edges[-1]) == (1e-8, 10)  # from the least, where a variance of 0 is counted, to above 4.5
@@ -398,7 +399,7 @@ def test_the_gains_of_a_linear_network_are_on_the_line_of_ppca(study, fake):
     np.testing.assert_allclose(table["norm"], [1, 2, 4] * 2, rtol=1e-6)
     assert table["active"].all() and list(table["variance"]) == [0.02, 0.6, 0.7] * 2
     np.testing.assert_allclose(plots.gain_lines(table), [[1, noise, 1]] * 2, rtol=1e-5)
-    figure = plots.latent_gains(subject)
+    figure = FIGURES["latent_gains"].draw(subject)
     assert legend_of(figure) == ["6 latents of 2 seeds", "1.00 norm² + 0.5, correlation 1.000", "strict BVAE"]
     np.testing.assert_allclose(
         figure.axes[0].get_lines()[0].get_xydata()[:3], [[1, 1.5], [4, 4.5], [16, 16.5]], rtol=1e-5
@@ -417,11 +418,11 @@ def test_inactive_latents_are_not_on_the_line():
 
 
 def test_without_gains_their_figure_says_so(study, fake):
-    assert "no active latent of a BVAE with gains" in words(plots.latent_gains(subject_of(study, fake)))
+    assert "no active latent of a BVAE with gains" in words(FIGURES["latent_gains"].draw(subject_of(study, fake)))
 
 
 def test_tsne_tells_classes_and_accuracy(study, fake):
-    figure = pictures.tsne(subject_of(study, fake))
+    figure = FIGURES["tsne"].draw(subject_of(study, fake))
     text = " ".join(words(figure).split())
     assert "VAE: probe accuracy 96.4 %" in text and "100 test images" in text and "Seed 2, n = 1" in text
     legend = next(axes.get_legend() for axes in figure.axes if axes.get_legend())
@@ -436,7 +437,7 @@ def test_tsne_tells_classes_and_accuracy(study, fake):
 
 def test_tsne_of_unlabelled_images_has_one_colour_and_says_so(study, fake):
     unlabelled = make_dataset(120, 12, labels=False)
-    figure = pictures.tsne(subject_of(study, replace(unlabelled, sha256=fake.sha256)))
+    figure = FIGURES["tsne"].draw(subject_of(study, replace(unlabelled, sha256=fake.sha256)))
     assert "in one colour (no classes)" in words(figure)
     assert not any(axes.get_legend() for axes in figure.axes)
 
@@ -453,34 +454,37 @@ def test_diverged_runs_are_empty_and_labelled(study, fake):
     for strips in (pictures.reconstruction_strips, pictures.sample_strips, pictures.interpolation_strips):
         assert all((strip.images is None) == (strip.arm == "vae") for strip in strips(subject))
     for kind, count in (("reconstructions", 1), ("backward", 1), ("samples", 1), ("interpolations", 2), ("tsne", 1)):
-        assert words(FIGURES[kind](subject)).split("\n").count("diverged") == count
-    line = plots.training_curves(subject).axes[0].get_lines()[1]
+        assert words(FIGURES[kind].draw(subject)).split("\n").count("diverged") == count
+    line = FIGURES["training_curves"].draw(subject).axes[0].get_lines()[1]
     assert line.get_label() == "VAE (n = 1, 1 diverged)" and np.isfinite(line.get_ydata()).all()
     for kind in ("quality", "rate_distortion", "latent_variances"):
-        assert legend_of(FIGURES[kind](subject))[1].startswith("VAE (n = 1, 1 diverged)")
-    bars = panels(plots.quality(subject))["Reconstruction"].containers
+        assert legend_of(FIGURES[kind].draw(subject))[1].startswith("VAE (n = 1, 1 diverged)")
+    bars = panels(FIGURES["quality"].draw(subject))["Reconstruction"].containers
     assert [bar.has_yerr for bar in bars] == [True, False]
     assert bars[1].lines[0].get_ydata() == 74
-    assert list(plots.rate_distortion(subject).axes[0].get_lines()[2].get_xdata()) == [pytest.approx(0.34)]
-    assert plots.latent_variances(subject).axes[0].patches[1].get_data().values.sum() == pytest.approx(3)
+    assert list(FIGURES["rate_distortion"].draw(subject).axes[0].get_lines()[2].get_xdata()) == [pytest.approx(0.34)]
+    assert FIGURES["latent_variances"].draw(subject).axes[0].patches[1].get_data().values.sum() == pytest.approx(3)
     for arm, seed in (("bvae", 2), ("bvae", 4), ("vae", 4)):
         mark_diverged(arm, seed)
-    assert words(plots.quality(subject)).count("no finished run") == 4
-    assert legend_of(plots.latent_variances(subject)) == ["BVAE (n = 0, 2 diverged)", "VAE (n = 0, 2 diverged)"]
+    assert words(FIGURES["quality"].draw(subject)).count("no finished run") == 4
+    assert legend_of(FIGURES["latent_variances"].draw(subject)) == [
+        "BVAE (n = 0, 2 diverged)",
+        "VAE (n = 0, 2 diverged)",
+    ]
     draw(FIGURES, study, "tiny", Path("fake.safetensors"), 3, Path("all"))
-    assert len(list(Path("all").iterdir())) == 2 * len(FIGURES) + len(bvae.FIGURES_WITH_NUMBERS)
+    assert len(list(Path("all").iterdir())) == sum(len(figure.suffixes) for figure in FIGURES.values())
 
 
 def test_the_seed_is_the_studys_or_the_least(study, fake):
     assert subject_of(study, fake).seed == 2
     assert subject_of(make_study(figure_seed=4), fake).seed == 4
     assert subject_of(make_study(figure_seed=7), fake).seed == 2
-    assert "Seed 4, n = 1" in words(pictures.samples(subject_of(make_study(figure_seed=4), fake)))
+    assert "Seed 4, n = 1" in words(FIGURES["samples"].draw(subject_of(make_study(figure_seed=4), fake)))
 
 
 def test_figures_of_no_runs_and_of_other_data_are_refused(study, fake):
     with pytest.raises(InputError, match="no run of recipe tiny, dataset fake, latent_dim 5"):
         find_subject(study, "tiny", fake, 5)
     with pytest.raises(InputError, match="trained on another fake"):
-        pictures.samples(subject_of(study, replace(fake, sha256="0" * 64)))
+        FIGURES["samples"].draw(subject_of(study, replace(fake, sha256="0" * 64)))
     assert read_record(results_of("vae", 2).parent / "model.safetensors")["status"] == "finished"

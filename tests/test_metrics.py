@@ -1,6 +1,7 @@
 """Metrics, features and references against oracles: planted answers, closed forms, independent implementations."""
 
 import math
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -10,18 +11,10 @@ import torch
 
 from bvae.errors import InputError
 from bvae.evaluation import protocol
-from bvae.evaluation.features import (
-    SmallClassifier,
-    classifier_features,
-    compare,
-    extract,
-    load_inception,
-    load_reference,
-    make_reference,
-    reference_test_images,
-    save_reference,
-)
-from bvae.evaluation.metrics import (
+from bvae.evaluation.extractors import EXTRACTORS
+from bvae.evaluation.extractors._small_classifier import SmallClassifier
+from bvae.evaluation.extractors.classifier import features_for
+from bvae.evaluation.measures import (
     active_units,
     frechet_distance,
     gaussian_statistics,
@@ -32,7 +25,14 @@ from bvae.evaluation.metrics import (
     psnr,
     side_by_side,
 )
-from bvae.evaluation.protocol import metric_name
+from bvae.evaluation.references import (
+    compare,
+    extract,
+    load_reference,
+    make_reference,
+    reference_test_images,
+    save_reference,
+)
 from bvae.system.files import write_tensors
 from helpers.small import make_dataset
 
@@ -308,7 +308,7 @@ def test_mean_image_of_pixels_that_are_never_on_is_finite():
     ("images", "wanted"), [(80, 8), (159, 8), (160, 16), (319, 16), (320, 32), (639, 32), (640, 64), (100_000, 64)]
 )
 def test_classifier_has_ten_images_for_each_feature(images, wanted):
-    assert classifier_features(images) == wanted
+    assert features_for(images) == wanted
     assert images / wanted >= 10
 
 
@@ -328,38 +328,44 @@ def test_classifier_has_ten_images_for_each_feature(images, wanted):
 def test_a_distance_that_means_nothing_says_why(extractor, dataset, reason):
     reference = make_reference(make_dataset(**dataset), extractor, weights=NO_WEIGHTS, device=CPU)
     assert reason in reference.why_empty
-    assert (reference.features, reference.floor, reference.classifier) == (None, {}, None)
+    assert (reference.features, reference.floor, reference.tensors) == (None, {}, {})
 
 
 def test_inception_weights_that_are_missing_or_others_are_refused(tmp_path):
     with pytest.raises(InputError, match="nowhere.pth: no such file"):
-        load_inception(tmp_path / "nowhere.pth", CPU)
+        EXTRACTORS["inception"].load({}, {}, weights=tmp_path / "nowhere.pth", device=CPU)
     (tmp_path / "other.pth").write_bytes(b"other weights")
     with pytest.raises(InputError, match=f"(?s)other.pth.*{protocol.INCEPTION_SHA256}"):
-        load_inception(tmp_path / "other.pth", CPU)
+        EXTRACTORS["inception"].load({}, {}, weights=tmp_path / "other.pth", device=CPU)
     with pytest.raises(InputError, match="other.pth"):  # a data set that fid fits does ask for the weights
         make_reference(make_dataset(20, 2_049, size=28), "inception", weights=tmp_path / "other.pth", device=CPU)
 
 
-def test_inception_sees_grey_images_as_three_equal_channels():
+def test_inception_sees_grey_images_as_three_equal_channels(monkeypatch, tmp_path):
     class Spy(torch.nn.Module):
+        def __init__(self, *_, **__):
+            super().__init__()
+
         def forward(self, images):
             assert (images.dtype, images.shape[1:]) == (torch.uint8, (3, 8, 8))
             return (images.flatten(1).double(),)
 
+    (tmp_path / "weights.pth").touch()
+    monkeypatch.setattr(protocol, "INCEPTION_SHA256", "")
+    monkeypatch.setattr("torch_fidelity.feature_extractor_inceptionv3.FeatureExtractorInceptionV3", Spy)
+    network = EXTRACTORS["inception"].load({}, {}, weights=tmp_path / "weights.pth", device=CPU)
     grey = make_dataset(10, 60).test_images
-    found = extract(Spy(), grey, CPU)
-    assert torch.equal(found, grey.flatten(1).repeat(1, 3).double())
+    assert torch.equal(extract(network, grey, CPU), grey.flatten(1).repeat(1, 3).double())
 
 
 def test_reference_is_of_the_test_images(fake, reference):
     assert (reference.images, reference.why_empty) == (100, None)
     assert reference.features.values.shape == (100, 8)  # 100 images: 8 features
     statistics = gaussian_statistics(reference.features.values)
-    own = gaussian_statistics(extract(reference.classifier, fake.test_images, CPU))
+    own = gaussian_statistics(extract(reference.network(NO_WEIGHTS, CPU), fake.test_images, CPU))
     assert abs(frechet_distance(own, statistics)) < 1e-6 * np.trace(own[1])
-    assert reference.classifier_accuracy > 0.9  # each class has a pattern of its own
-    drawn = gaussian_statistics(extract(reference.classifier, 255 - fake.test_images, CPU))
+    assert reference.facts["accuracy"] > 0.9  # each class has a pattern of its own
+    drawn = gaussian_statistics(extract(reference.network(NO_WEIGHTS, CPU), 255 - fake.test_images, CPU))
     assert frechet_distance(drawn, statistics) > 10 * reference.floor["fd"] > 0
     assert set(reference.floor) == {"fd", "precision", "recall"}  # no KID below 1,000 images
 
@@ -370,7 +376,7 @@ def test_the_floor_is_what_training_images_give(fake, reference):
 
     generator = torch.Generator().manual_seed(derive_seed("fake", "floor images"))
     drawn = fake.train_images[torch.randperm(120, generator=generator)[:100]]
-    assert compare(extract(reference.classifier, drawn, CPU), reference.features) == reference.floor
+    assert compare(extract(reference.network(NO_WEIGHTS, CPU), drawn, CPU), reference.features) == reference.floor
 
 
 @pytest.mark.parametrize(
@@ -384,21 +390,23 @@ def test_the_floor_is_what_training_images_give(fake, reference):
     ],
 )
 def test_only_inception_gives_a_fid(metric, inception, classifier):
-    assert metric_name(metric, "inception") == inception
-    assert metric_name(metric, "classifier") == classifier
+    assert EXTRACTORS["inception"].metric(metric) == inception
+    assert EXTRACTORS["classifier"].metric(metric) == classifier
 
 
 def test_a_reference_file_holds_all_of_it(fake, reference, tmp_path):
     save_reference(reference, tmp_path / "r.safetensors")
     loaded = load_reference(tmp_path / "r.safetensors")
-    for key in ("extractor", "images", "floor", "why_empty", "dataset_sha256", "classifier_accuracy"):
+    for key in ("extractor", "images", "floor", "why_empty", "dataset_sha256", "facts"):
         assert getattr(loaded, key) == getattr(reference, key), key
     assert all(map(torch.equal, loaded.features, reference.features))
     images = fake.test_images
-    assert torch.equal(extract(loaded.classifier, images, CPU), extract(reference.classifier, images, CPU))
+    assert torch.equal(
+        extract(loaded.network(NO_WEIGHTS, CPU), images, CPU), extract(reference.network(NO_WEIGHTS, CPU), images, CPU)
+    )
     empty = make_reference(fake, "inception", weights=NO_WEIGHTS, device=CPU)
     save_reference(empty, tmp_path / "e.safetensors")
-    assert load_reference(tmp_path / "e.safetensors") == empty
+    assert replace(load_reference(tmp_path / "e.safetensors"), sha256="") == empty
 
 
 def test_a_reference_file_that_holds_statistics_is_refused(tmp_path):

@@ -17,7 +17,8 @@ import yaml
 from bvae.arms import ARMS
 from bvae.data import load
 from bvae.evaluation import protocol
-from bvae.evaluation.features import extract, load_inception
+from bvae.evaluation.extractors import EXTRACTORS
+from bvae.evaluation.references import extract
 from bvae.study.runs import results_paths
 from helpers import fake_data
 from helpers.checkouts import ROOT, make_checkout, run_in, snakemake, with_protocol
@@ -38,7 +39,7 @@ def test_inception_gives_2048_features_of_any_image(tmp_path, monkeypatch):
     weights = tmp_path / "weights.pth"
     random_inception_weights(weights)
     monkeypatch.setattr(protocol, "INCEPTION_SHA256", "")
-    network = load_inception(weights, torch.device("cpu"))
+    network = EXTRACTORS["inception"].load({}, {}, weights=weights, device=torch.device("cpu"))
     images = torch.randint(0, 256, (2, 1, 28, 28), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
     grey, colour = (extract(network, shown, torch.device("cpu")) for shown in (images, images.expand(-1, 3, -1, -1)))
     assert grey.shape == (2, 2048) and grey.isfinite().all() and (grey[0] != grey[1]).any()

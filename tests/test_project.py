@@ -12,8 +12,10 @@ import yaml
 
 import bvae
 from bvae.arms import ARMS
+from bvae.evaluation.extractors import EXTRACTORS
 from bvae.networks import plan
 from bvae.objective import build_likelihood
+from bvae.report.figures import FIGURES
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -56,12 +58,16 @@ def load_script(name: str) -> ModuleType:
     return script
 
 
-def test_config_readme_says_what_the_schema_says():
+@pytest.mark.parametrize("name", ["config/README.md", "docs/metrics.md"])
+def test_pages_say_what_the_schema_and_the_records_say(name):
+    page = (ROOT / name).read_text(encoding="utf-8")
+    assert load_script("pages").fill(page) == page
+
+
+def test_config_readme_has_every_key():
     """Each key with its values, default and meaning: the tables that `make docs` writes."""
     page = (ROOT / "config/README.md").read_text(encoding="utf-8")
-    script = load_script("config_page")
-    assert script.fill(page) == page
-    assert page.count("\n| `") == 38
+    assert page.count("\n| `") == 38 + len(ARMS) + len(EXTRACTORS) + len(FIGURES)
     assert "| `training.learning_rate` | number > 0, or one for each arm | required | Peak" in page
     assert "| `importance.samples` | list of integers 1 to 1,000,000 | 1, 10, 100, 1000, 5000 |" in page
 

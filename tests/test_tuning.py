@@ -23,7 +23,7 @@ def result(recipe: str, arm: str, rate: float, elbo: float | None, *, seed: int 
     """What the step `validate` writes; no ELBO: the run diverged."""
     row = {"recipe": recipe, "dataset": "fake_validation", "latent_dim": 3, "arm": arm, "seed": seed}
     row |= {"status": "diverged"} if elbo is None else {"status": "finished", "elbo": elbo}
-    row |= {"training_version": bvae.TRAINING_VERSION, "evaluation_version": bvae.EVALUATION_VERSION}
+    row |= {"training_version": bvae.TRAINING_VERSION, "tasks": {}}
     row |= {"dataset_sha256": "0" * 64, "test_images": 50, "device": "CPU", "precision": "float32", "versions": {}}
     return row | {"settings": {"training": {"epochs": 2, "learning_rate": rate}} | settings}
 
@@ -147,7 +147,8 @@ def test_the_elbo_of_a_validated_run_is_that_of_its_evaluation(fake, tmp_path):
     train_run(Run("r", SETTINGS, fake.name, "bvae", 3, 0), fake, tmp_path)
     row = validate_run(tmp_path, held_out, device=CPU)
     whole = evaluate_run(tmp_path, fake, [], importance=SHORT_SWEEP, weights=tmp_path, device=CPU)
-    assert row | {"empty": whole["empty"]} == {key: whole[key] for key in row}
+    assert row | {"empty": whole["empty"], "tasks": whole["tasks"]} == {key: whole[key] for key in row}
+    assert row["tasks"].items() <= whole["tasks"].items()
     assert {"elbo", "reconstruction", "kl"} <= row.keys() and "probe_accuracy" not in row
 
 

@@ -13,9 +13,9 @@ import torch
 import yaml
 from safetensors.torch import load_file
 
-import bvae
 from bvae.arms import ARMS
 from bvae.errors import InputError
+from bvae.report.figures import FIGURES as KINDS
 from bvae.report.publication import verify
 from bvae.report.tables import write_tables
 from bvae.system.files import read_tensors, read_yaml
@@ -44,8 +44,8 @@ def test_quick_makes_every_file(quick):
     expected += [quick_metrics(*run) for run in runs]
     tables = ("table1", "table2", "table3", "table4", "runs")
     expected += [f"{TABLES}/{name}.{suffix}" for name in tables for suffix in ("csv", "tex", "html", "json")]
-    expected += [f"{FIGURES}/{kind}-mlp-quick-digits-z8.{suffix}" for kind in bvae.FIGURES for suffix in ("svg", "png")]
-    expected += [f"{FIGURES}/{kind}-mlp-quick-digits-z8.csv" for kind in bvae.FIGURES_WITH_NUMBERS]
+    for kind, figure in KINDS.items():
+        expected += [f"{FIGURES}/{kind}-mlp-quick-digits-z8.{suffix}" for suffix in figure.suffixes]
     expected += [f"results/studies/quick/claims.{suffix}" for suffix in ("csv", "md", "html")]
     assert [name for name in expected if not (quick / name).is_file() or not (quick / name).stat().st_size] == []
     assert not list(quick.rglob("resume.pt"))
@@ -194,7 +194,7 @@ def test_every_result_of_the_report_is_shown_in_a_browser(quick_copy):
             driver.refresh()
         assert browser.complaints(driver) == []
     tables = ("claims", "table1", "table2", "table3", "table4", "runs")
-    assert shown == dict.fromkeys(bvae.FIGURES, "picture") | dict.fromkeys(tables, "page")
+    assert shown == dict.fromkeys(KINDS, "picture") | dict.fromkeys(tables, "page")
 
 
 def test_publish_copies_with_a_manifest_that_holds(quick_copy):
@@ -277,8 +277,8 @@ def test_changed_setting_retrains_and_new_seed_adds_only_its_runs(quick_copy):
     ("file", "old", "new", "redone"),
     [
         ("bvae/__init__.py", "TRAINING_VERSION = ", "TRAINING_VERSION = 9", {"train", "evaluate", "cost"}),
-        ("bvae/__init__.py", "EVALUATION_VERSION = ", "EVALUATION_VERSION = 9", {"evaluate", "controls", "untrained"}),
-        ("bvae/report/figures/plots.py", "import", "# another look\nimport", set()),
+        ("bvae/evaluation/metrics/classification.py", "version=", "version=9", {"evaluate", "controls", "untrained"}),
+        ("bvae/report/figures/_plots.py", "import", "# another look\nimport", set()),
     ],
     ids=["training", "evaluation", "figure"],
 )

@@ -246,7 +246,7 @@ def scaling(args: argparse.Namespace) -> dict:
 
 def prepare(args: argparse.Namespace) -> dict:
     """Train a run to evaluate, and make its reference."""
-    from bvae.evaluation.features import make_reference, save_reference
+    from bvae.evaluation.references import make_reference, save_reference
 
     keep_freed_memory()
     dataset, device = data.load(args.data), pick_device(args.device)
@@ -265,7 +265,7 @@ def evaluation(args: argparse.Namespace) -> dict:
     started = time.perf_counter()
     keep_freed_memory()
     from bvae.evaluation.evaluate import evaluate_run
-    from bvae.evaluation.features import load_reference
+    from bvae.evaluation.references import load_reference
 
     references = [load_reference(args.folder / "reference.safetensors")]
     row = evaluate_run(

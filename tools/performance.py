@@ -33,7 +33,7 @@ IMPORTS = {  # what the jobs of a rule import
     "evaluate": "bvae.data, bvae.evaluation.evaluate, sklearn.linear_model, sklearn.mixture, sklearn.manifold",
     "figures": "bvae.report.figures",
     "tsne": "bvae.report.figures, sklearn.manifold",
-    "reference": "bvae.data, bvae.evaluation.features, torch._dynamo",
+    "reference": "bvae.data, bvae.evaluation.references, torch._dynamo",
     "table": "bvae.report.tables",
     "claims": "bvae.report.claims",
 }

@@ -16,8 +16,8 @@ from matplotlib.figure import Figure
 from bvae.arms import ARMS
 from bvae.errors import InputError
 from bvae.report.claims import MINIMUM_SEEDS, judge_claims, load_claims, paired_difference
-from bvae.report.figures.page import DPI, save_figure
-from bvae.report.figures.plots import gain_lines
+from bvae.report.figures._page import DPI, save_figure
+from bvae.report.figures._plots import gain_lines
 from bvae.report.publication import newest
 from bvae.report.tables import GROUP, count_of_seeds
 from bvae.report.tuning import printed

@@ -7,13 +7,15 @@ from typing import Any
 import numpy as np
 import torch
 
-import bvae
 from bvae.data import Dataset, to_batch
 from bvae.evaluation import protocol
-from bvae.evaluation.evaluate import classification, labels_of, posterior_means
-from bvae.evaluation.metrics import linear_probe, majority_baseline, mean_image_log_likelihood, mse_per_pixel
+from bvae.evaluation.measures import linear_probe, majority_baseline, mean_image_log_likelihood, mse_per_pixel
+from bvae.evaluation.metrics import versions
+from bvae.evaluation.trained import classify, labels_of, posterior_means
 from bvae.runs import Run, build_model
 from bvae.system.seeds import derive_seed
+
+VERSIONS_OF = ("classification", "reconstruction")  # tasks whose measures controls share
 
 
 def _for_controls(dataset: Dataset) -> Dataset:
@@ -67,7 +69,7 @@ def evaluate_pca(dataset: Dataset, latent_dim: int) -> dict:
     decoded = np.clip(pca.inverse_transform(latents[1].numpy()), 0, 1)
     row = _identity(dataset) | {"latent_dim": latent_dim, "components": pca.n_components_}
     row["mse_per_pixel"] = float(np.square(decoded - test).mean())
-    return row | classification(dataset, *latents)
+    return row | classify(dataset, *latents)
 
 
 def _identity(dataset: Dataset) -> dict:
@@ -75,7 +77,7 @@ def _identity(dataset: Dataset) -> dict:
         "dataset": dataset.name,
         "dataset_sha256": dataset.sha256,
         "train_images": len(dataset.train_images),
-        "evaluation_version": bvae.EVALUATION_VERSION,
+        "versions": versions(VERSIONS_OF),
     }
 
 
@@ -87,4 +89,4 @@ def evaluate_untrained(run: Run, dataset: Dataset, device: torch.device) -> dict
     means = posterior_means(model, dataset.test_images, device)
     row = _identity(dataset) | {"recipe": run.recipe, "latent_dim": run.latent_dim, "seed": run.seed}
     train = posterior_means(model, dataset.train_images, device)
-    return row | classification(dataset, train, means)
+    return row | classify(dataset, train, means)

@@ -14,7 +14,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from bvae.arms import ARMS
 from bvae.data import Dataset, to_batch
 from bvae.evaluation import protocol
-from bvae.evaluation.evaluate import BATCH
+from bvae.evaluation.trained import BATCH
 from bvae.networks import VAE, log_variance_parameters, parameter_breakdown
 from bvae.runs import Run, build_model, device_name, versions
 from bvae.training import build_optimizer, pick_precision, training_step

@@ -34,11 +34,3 @@ TSNE_IMAGES = 2_000
 TSNE_PERPLEXITY = 30
 COST_ROUNDS = 5  # in each, every arm is timed once: what disturbs the machine meets all of them
 COST_SECONDS = 0.05  # of one timing, at least
-EXTRACTORS = ("inception", "classifier")  # whose features distances are over
-
-
-def metric_name(metric: str, extractor: str) -> str:
-    """The name of a metric of `features.compare` over an extractor's features: `fid`, `kid`, `fd_classifier`."""
-    if extractor == "inception" and metric not in ("precision", "recall"):
-        return "fid" if metric == "fd" else metric
-    return f"{metric}_{extractor}"

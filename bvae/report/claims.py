@@ -15,7 +15,8 @@ import pandas as pd
 
 from bvae.arms import ARMS
 from bvae.errors import InputError
-from bvae.report.tables import GROUP, RUN_METRICS, collect_runs, count_of_seeds, provenance
+from bvae.evaluation.metrics import run_metrics
+from bvae.report.tables import GROUP, collect_runs, count_of_seeds, provenance
 from bvae.report.typeset import Table, to_html, to_markdown, write_table
 from bvae.study.config import suggest
 from bvae.study.runs import expand_runs, group_paths
@@ -48,7 +49,7 @@ class Difference:
 
 
 def paired_difference(
-    first: Sequence[float], second: Sequence[float], *, better: str, margin: float, bootstrap: bool = True
+    first: Sequence[float], second: Sequence[float], *, better: str | None, margin: float, bootstrap: bool = True
 ) -> Difference:
     """Compare two arms seed by seed; `better` is "lower" or "higher", `margin` positive and in the metric's unit."""
     sign = 1 if better == "lower" else -1
@@ -129,12 +130,12 @@ def judge_cut(first: float, second: float, *, reproduced_from: float, partly_fro
 
 TESTS = {  # what a claim of each test must say, besides id, text, test and arms, and what it may
     "parameter_cut": ({"reproduced_from", "partly_from"}, set()),
-    "matches": ({"metric", "better", "margin"}, {"otherwise", "gaussian", "confirmatory", "task", "only"}),
-    "outperforms": ({"metric", "better", "margin"}, {"otherwise", "gaussian", "confirmatory", "task", "only"}),
-    "number": ({"metric", "value", "margin"}, {"task", "only"}),
-    "backward_noise": ({"metric"}, {"task", "only"}),
+    "matches": ({"metric", "margin"}, {"otherwise", "gaussian", "confirmatory", "only"}),
+    "outperforms": ({"metric", "margin"}, {"otherwise", "gaussian", "confirmatory", "only"}),
+    "number": ({"metric", "value", "margin"}, {"only"}),
+    "backward_noise": ({"metric"}, {"only"}),
 }
-
+COMPARED = ("matches", "outperforms")  # by the direction of their metric
 
 LOG_LIKELIHOODS = ("reconstruction", "elbo", "nll")  # of a density their zero hangs on the unit of a pixel
 
@@ -182,8 +183,8 @@ def _faults_of_pilot(pilot: dict) -> Iterator[str]:
     if pilot.keys() != wanted:
         yield f"found the keys {sorted(pilot)}, wanted {sorted(wanted)}"
         return
-    if pilot["metric"] not in RUN_METRICS:
-        yield f"metric '{pilot['metric']}' is not known. {suggest(pilot['metric'], RUN_METRICS)}"
+    if pilot["metric"] not in run_metrics():
+        yield f"metric '{pilot['metric']}' is not known. {suggest(pilot['metric'], run_metrics())}"
     if not isinstance(pilot["sd"], int | float) or not pilot["sd"] > 0:
         yield f"sd is {pilot['sd']}, wanted a positive number in the metric's unit"
     if not isinstance(pilot["seeds"], list) or len(set(pilot["seeds"])) < MINIMUM_SEEDS:
@@ -207,11 +208,12 @@ def _faults(claim: dict) -> Iterator[str]:
     wanted = 1 if test == "number" else 2
     if len(claim.get("arms", [])) != wanted:
         yield f"wanted {wanted} arm(s), got {claim.get('arms')}"
+    known = run_metrics()
     for key in ("metric", "otherwise", "gaussian"):
-        if key in claim and claim[key] not in RUN_METRICS:
-            yield f"metric '{claim[key]}' is not known. {suggest(claim[key], RUN_METRICS)}"
-    if claim.get("better", "lower") not in ("lower", "higher"):
-        yield f"better is '{claim['better']}', wanted lower or higher"
+        if key in claim and claim[key] not in known:
+            yield f"metric '{claim[key]}' is not known. {suggest(claim[key], known)}"
+        elif key in claim and test in COMPARED and known[claim[key]].better is None:
+            yield f"of metric '{claim[key]}' neither a lower nor a higher value is better: wanted one of which one is"
     margin = claim.get("margin")
     if margin is not None and (
         not isinstance(margin, dict)
@@ -300,9 +302,10 @@ def _measure(claim: dict, rows: list[dict], pilots: Sequence[dict], bootstrap: b
     absent = [ARMS[arm].label for arm in claim["arms"] if all(row["arm"] != arm for row in rows)]
     lost = {row["seed"] for row in rows if row["status"] != "finished" and row["arm"] in claim["arms"]}
     entry: dict = {"metric": metric, "n": len(seeds), "diverged": len(lost), "values": columns, "absent": absent}
-    if claim["test"] in ("matches", "outperforms") and seeds:
+    if claim["test"] in COMPARED and seeds:
         entry["margin"] = margin = _margin(claim, metric, rows[0], pilots, columns[1])
-        entry["difference"] = paired_difference(*columns, better=claim["better"], margin=margin, bootstrap=bootstrap)
+        better = run_metrics()[metric].better
+        entry["difference"] = paired_difference(*columns, better=better, margin=margin, bootstrap=bootstrap)
     return entry
 
 

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 
 from bvae.evaluation import protocol
+from bvae.evaluation.extractors import EXTRACTORS
 
 
 def bounds(rows: Sequence[dict]) -> set[str]:
@@ -80,19 +81,13 @@ def on_table2() -> list[str]:
 def on_features(rows: Sequence[dict]) -> list[str]:
     """Which features distances are over, and of how many images."""
     lines = []
-    for name, text in (
-        ("fid", "FID: Inception features"),
-        (
-            "fd_classifier",
-            "FD classifier: features of a small network"
-            " trained here on the data set's training images; comparable only within a data set",
-        ),
-    ):
+    for extractor in EXTRACTORS.values():
+        name = extractor.metric("fd")
         counts = sorted({row[f"{name}_images"] for row in rows if row.get(f"{name}_samples") is not None})
         if counts:
             lines.append(
-                f"{text}; Fréchet distance of n = {', '.join(f'{count:,}' for count in counts)} generated images"
-                " against as many test images. Real images: as many training images against the same, the floor."
+                f"{extractor.note}; Fréchet distance of n = {', '.join(f'{count:,}' for count in counts)} generated"
+                " images against as many test images. Real images: as many training images against the same, the floor."
             )
     return lines
 

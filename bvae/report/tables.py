@@ -15,7 +15,10 @@ import bvae
 from bvae.arms import ARMS
 from bvae.errors import InputError
 from bvae.evaluation import protocol
-from bvae.evaluation.protocol import EXTRACTORS, metric_name
+from bvae.evaluation.extractors import EXTRACTORS
+from bvae.evaluation.metrics import Metric, all_metrics, run_metrics, versions
+from bvae.evaluation.metrics._cost import COSTS
+from bvae.evaluation.metrics.distances import DECODED, KINDS
 from bvae.report.footnotes import bounds, on_cost, on_empty, on_features, on_runs, on_table1, on_table2
 from bvae.report.typeset import Table, write_table
 from bvae.study.runs import expand_runs, group_paths, results_paths, run_name, training_settings
@@ -40,63 +43,20 @@ class Column(NamedTuple):
     factor: float = 1
 
 
-GENERATED = ("samples", "mixture_samples", "reconstructions", "interpolations", "slerp_interpolations")
-TABLE1 = (
-    Column("parameters", "Parameters", 0),
-    Column("model_mb", "Model MB", 2),
-    Column("reconstruction", "Reconstruction ↓", 2),
-    Column("mse_per_pixel", None, 5),
-    Column("psnr", "PSNR ↑", 2),
-    Column("ssim", "SSIM ↑", 4),
-    Column("kl", None, 2),
-    Column("elbo", "ELBO ↑", 2),
-    Column("nll", "NLL ↓", 2),
-    Column("kl_bits_per_pixel", None, 4),
-    Column("active_units", None, 1),
-    *(
-        Column(f"{name}_{what}", header if what == "samples" else None, 2)
-        for name, header in (("fid", "FID ↓"), ("fd_classifier", "FD classifier ↓"))
-        for what in GENERATED
-    ),
-    Column("probe_accuracy", "Probe % ↑", 2, 100),
-    Column("probe_unbalanced_accuracy", None, 2, 100),
-    Column("knn_accuracy", "k-NN % ↑", 2, 100),
-    Column("trustworthiness", None, 4),
-)
-TABLE2 = (
-    Column("fd_samples", "Samples ↓", 2),
-    Column("fd_mixture_samples", "Mixture samples ↓", 2),
-    Column("fd_interpolations", "Midpoints ↓", 2),
-    Column("fd_slerp_interpolations", "Slerp midpoints ↓", 2),
-    Column("fd_reconstructions", "Reconstructions ↓", 2),
-    *(Column(f"kid_{what}", "KID ↓" if what == "samples" else None, None) for what in GENERATED),
-    *(Column(f"precision_{what}", "Precision ↑" if what == "samples" else None, 3) for what in GENERATED),
-    *(Column(f"recall_{what}", "Recall ↑" if what == "samples" else None, 3) for what in GENERATED),
-    Column("path_ratio_interpolations", "Path ratio", 2),
-)
-TABLE3 = (
-    Column("parameters_total", "Parameters", 0),
-    Column("cut", "Cut %", 1, 100),
-    Column("head_share", "Head share %", 1, 100),
-    Column("model_mb", "Model MB", 2),
-    Column("training_state_mb", "Training state MB", 2),
-    Column("peak_training_mb", "Peak training MB", 1),
-    Column("macs_encode", "Encode MMACs", 3, 1e-6),
-    Column("macs_decode", "Decode MMACs", 3, 1e-6),
-    Column("images_per_second_training", "Training images/s", 0),
-    Column("images_per_second_encoding", "Encoding images/s", 0),
-    Column("images_per_second_decoding", "Decoding images/s", 0),
-)
-FEATURE_NAMES = {"inception": "Inception (FID)", "classifier": "classifier"}
-# What a claim may be about: every number of a run that a table gives, and that of the encoder run backward.
-RUN_METRICS = {column.metric for column in TABLE1} | {
-    metric_name(name, extractor) + f"_{what}"
-    for name in ("fd", "kid", "precision", "recall")
-    for extractor in EXTRACTORS
-    for what in GENERATED
-}
-RUN_METRICS |= {"path_ratio_interpolations", "backward_mse_per_pixel"}
-LISTS = ("empty", "kl_per_latent", "variance_per_latent", "probe_accuracy_per_attribute")  # left out of runs.csv
+def columns_of(metrics: Sequence[Metric]) -> tuple[Column, ...]:
+    """The columns of some metrics, in their order."""
+    return tuple(Column(metric.name, metric.column, metric.decimals, metric.factor) for metric in metrics)
+
+
+TABLE1, TABLE2 = (columns_of([metric for metric in all_metrics() if metric.table == number]) for number in (1, 2))
+TABLE3 = columns_of(COSTS)
+LISTS = (
+    "empty",
+    "tasks",
+    "kl_per_latent",
+    "variance_per_latent",
+    "probe_accuracy_per_attribute",
+)  # left out of runs.csv
 GROUP = ["dataset", "recipe", "latent_dim"]
 PACKAGES = ("torch", "torchvision", "torch-fidelity", "scikit-learn", "pandas", "numpy", "scipy")
 
@@ -117,13 +77,19 @@ def collect_runs(study: dict, root: Path = Path()) -> list[dict]:
         wanted |= {} if study["tuning"] else {"importance": recipe["importance"]}
         if {key: row.get(key) for key in wanted} != wanted:
             stale.append(f"{path}: its recorded settings differ from the study's")
-        elif (row["training_version"], row["evaluation_version"]) != (bvae.TRAINING_VERSION, bvae.EVALUATION_VERSION):
+        elif row["training_version"] != bvae.TRAINING_VERSION or not _is_current(row):
             stale.append(f"{path}: another version of the code made it")
         elif data_hashes.setdefault(row["dataset"], row["dataset_sha256"]) != row["dataset_sha256"]:
             stale.append(f"{path}: it saw other data than the runs before it")
     if stale:
         raise InputError("\n".join(["Stale results; delete these folders and run `snakemake` again:", *stale]))
     return rows
+
+
+def _is_current(row: dict) -> bool:
+    """Whether the code of today gives the numbers of a run's results."""
+    now = versions()
+    return all(now.get(name) == found["version"] for name, found in row["tasks"].items())
 
 
 def summarise(rows: list[dict], columns: Sequence[Column], by: Sequence[str]) -> pd.DataFrame:
@@ -159,7 +125,7 @@ def printed(frame: pd.DataFrame, columns: Sequence[Column], marked: set[str]) ->
         line |= {header: row[key] for key, header in several}
         line["Arm"] = CONTROL_NAMES.get(row["arm"]) or ARMS[row["arm"]].label
         if "features" in row:
-            line["Features"] = FEATURE_NAMES[row["features"]]
+            line["Features"] = EXTRACTORS[row["features"]].label
         if "n" in row:
             line["n"] = "" if control else count_of_seeds(row)
         for name in ("seed", "status"):
@@ -223,9 +189,10 @@ def _controls(study: dict, rows: list[dict], root: Path) -> pd.DataFrame:
             {f"probe_{what}": controls.get(name.format(what)) for what in ("accuracy", "unbalanced_accuracy")}
             for name in ("probe_{}_raw_pixels", "majority_{}")
         )
+        distances = [extractor.metric("fd") for extractor in EXTRACTORS.values()]
         floors = {  # every finished run has them
             f"{name}_samples": next((row[f"{name}_floor"] for row in mine if f"{name}_floor" in row), None)
-            for name in ("fid", "fd_classifier")
+            for name in distances
         }
         for name, values in (
             ("untrained", {key: untrained[key] for key in latents if key in untrained}),
@@ -242,25 +209,25 @@ def _controls(study: dict, rows: list[dict], root: Path) -> pd.DataFrame:
 
 def table2(study: dict, rows: list[dict]) -> Table:
     """Generation and interpolation over the features of each extractor, with the floor: real against real images."""
-    distances = ("fd", "kid", "precision", "recall")
-    asked = [name for name in EXTRACTORS if any(f"{metric_name('fd', name)}_images" in row for row in rows)]
+    asked = [name for name, found in EXTRACTORS.items() if any(f"{found.metric('fd')}_images" in row for row in rows)]
+    others = [column.metric for column in TABLE2 if column.metric in run_metrics()]
     by = [*GROUP, "features"]
     lines, floors = [], {}
-    for extractor in asked or EXTRACTORS[-1:]:
-        names = {name: metric_name(name, extractor) for name in distances}
+    for extractor in asked or list(EXTRACTORS)[-1:]:
+        names = {kind: EXTRACTORS[extractor].metric(kind) for kind in KINDS}
         for row in rows:
             place = {key: row[key] for key in GROUP} | {"features": extractor}
             line = place | {key: row[key] for key in ("arm", "status")}
-            line["path_ratio_interpolations"] = row.get("path_ratio_interpolations")
-            line |= {f"{name}_{what}": row.get(f"{names[name]}_{what}") for name in distances for what in GENERATED}
+            line |= {name: row.get(name) for name in others}
+            line |= {f"{kind}_{what}": row.get(f"{name}_{what}") for kind, name in names.items() for what in DECODED}
             lines.append(line)
-            floor = {f"{name}_{what}": row.get(f"{names[name]}_floor") for name in distances for what in GENERATED}
+            floor = {f"{kind}_{what}": row.get(f"{name}_floor") for kind, name in names.items() for what in DECODED}
             if any(value is not None for value in floor.values()):
                 floors[tuple(place.values())] = place | {"arm": "real_images", "n": 1, "diverged": 0} | floor
     frame = _below(summarise(lines, TABLE2, [*by, "arm"]), pd.DataFrame(floors.values()), by)
     text, words = printed(frame, TABLE2, set())
     caption = _caption(study, "generation and interpolation by arm.")
-    empty = [f"{metric_name(name, extractor)}_samples" for name in ("fd", "kid") for extractor in asked]
+    empty = [f"{EXTRACTORS[name].metric(kind)}_samples" for kind in KINDS for name in asked]
     notes = [on_runs(rows), *on_table2(), *on_features(rows), *on_empty(rows, empty)]
     return Table("table2", caption, frame, text, words, notes)
 
@@ -311,7 +278,7 @@ def provenance(study: dict, rows: list[dict]) -> dict:
         "config_sha256": hashlib.sha256(json.dumps(study, sort_keys=True).encode()).hexdigest(),
         "data_sha256": {row["dataset"]: row["dataset_sha256"] for row in rows},
         "training_version": bvae.TRAINING_VERSION,
-        "evaluation_version": bvae.EVALUATION_VERSION,
+        "evaluation_versions": versions(),
         "versions": {"bvae": bvae.__version__, "python": platform.python_version()}
         | {package: version(package) for package in PACKAGES},
         "trained_with": sorted({json.dumps(row["versions"], sort_keys=True) for row in rows}),

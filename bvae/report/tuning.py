@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 from matplotlib.transforms import ScaledTranslation
 
 from bvae.arms import ARMS
-from bvae.report.figures.page import DPI, save_figure
+from bvae.report.figures._page import DPI, save_figure
 from bvae.report.footnotes import on_runs
 from bvae.report.tables import GROUP, Column, collect_runs, provenance, summarise
 from bvae.report.typeset import Table, write_table

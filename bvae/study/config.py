@@ -12,6 +12,7 @@ import jsonschema
 
 from bvae.arms import ARMS
 from bvae.errors import InputError
+from bvae.evaluation.extractors import EXTRACTORS
 from bvae.system.files import read_yaml
 
 # JSON Schema takes 8.0 for an integer, and .nan and .inf for numbers.
@@ -34,11 +35,12 @@ class ConfigError(InputError):
 
 @cache
 def load_schema() -> dict:
-    """Read the schema of a study, schema.yaml of this package, with the names of the arms that there are."""
+    """Read the schema of a study, schema.yaml of this package, with the names of arms and extractors."""
     schema = read_yaml(Path(__file__).with_name("schema.yaml"))
     schema["properties"]["blocks"]["items"]["properties"]["arms"]["items"]["enum"] = list(ARMS)
     recipe = schema["properties"]["recipes"]["additionalProperties"]["properties"]
     recipe["training"]["properties"]["learning_rate"]["propertyNames"]["enum"] = list(ARMS)
+    schema["properties"]["features"]["items"]["enum"] = list(EXTRACTORS)
     return schema
 
 

@@ -1,4 +1,5 @@
 # The checked study and the names of its files, for all rules.
+import hashlib
 import json
 import os
 import shlex
@@ -14,8 +15,11 @@ shell.prefix(
     f'export PYTHONPATH={shlex.quote(str(ROOT))}"${{{{PYTHONPATH:+:$PYTHONPATH}}}}"; '
 )
 
-import bvae.evaluation.protocol
+import bvae
 from bvae.arms import ARMS
+from bvae.evaluation.extractors import EXTRACTORS
+from bvae.evaluation.metrics import versions
+from bvae.report.figures import FIGURES as KINDS_OF_FIGURES
 from bvae.report.claims import check_pilots, load_claims
 from bvae.study.config import check_study, known_datasets
 from bvae.study.runs import (
@@ -30,7 +34,7 @@ from bvae.study.runs import (
     training_settings,
 )
 from bvae.errors import InputError
-from bvae.system.files import read_yaml
+from bvae.system.files import read_yaml, write_text
 from bvae.system.locks import clear_stale_locks
 
 DATASETS = known_datasets(ROOT / "workflow")
@@ -73,7 +77,10 @@ wildcard_constraints:
     arm="|".join(ARMS),
     latent_dim=r"\d+",
     seed=r"\d+",
-    extractor="inception|classifier",
+    extractor="|".join(EXTRACTORS),
+    weights="|".join(
+        Path(found.weights).name for found in EXTRACTORS.values() if found.weights
+    ),
     metrics="[0-9a-f]{8}",
 
 
@@ -137,26 +144,21 @@ def results_of(runs):
 
 
 FIGURE = "{recipe}-{dataset}-z{latent_dim}"
-# Categories of the report, which lists them by name.
-CATEGORIES = {
-    "claims": "1 Claims",
-    "quality": "1 Claims",
-    "reconstructions": "2 Reconstruction",
-    "rate_distortion": "2 Reconstruction",
-    "backward": "2 Reconstruction",
-    "tsne": "3 Classification",
-    "interpolations": "4 Interpolation",
-    "samples": "5 Generation",
-}
+NETWORK_AND_STUDY = """
+
+Data set {{ snakemake.wildcards.dataset }}, recipe {{ snakemake.wildcards.recipe }},
+{{ snakemake.wildcards.latent_dim }} latent dimensions; study {{ snakemake.config["study"] }}, under our disclosed
+settings.
+"""
 
 
-def in_report(path, name, caption, otherwise, labels):
-    """A file that the report shows. A label of two values becomes a toggle there."""
-    category = CATEGORIES.get(name, otherwise)
-    labels = {"result": name} | labels
-    return report(
-        path, caption=f"../report/{caption}.rst", category=category, labels=labels
-    )
+def caption_file(text):
+    """A caption as a file, as the report wants it."""
+    name = hashlib.sha256(text.encode()).hexdigest()[:12]
+    path = Path(f".snakemake/captions/{name}.rst").resolve()
+    if not path.exists():
+        write_text(path, text)
+    return path
 
 
 def table_file(path, caption=None):
@@ -164,7 +166,12 @@ def table_file(path, caption=None):
     name, suffix = Path(path).stem, Path(path).suffix[1:]
     if suffix in ("json", "md"):
         return path
-    return in_report(path, name, caption or name, "7 Tables", {"format": suffix})
+    return report(
+        path,
+        caption=f"../report/{caption or name}.rst",
+        category="1 Claims" if name == "claims" else "7 Tables",
+        labels={"result": name, "format": suffix},
+    )
 
 
 def paths_of_figures(kinds):
@@ -172,12 +179,12 @@ def paths_of_figures(kinds):
     return [
         f"{STUDY_FOLDER}/figures/{kind}-{FIGURE}.{suffix}"
         for kind in kinds
-        for suffix in ["svg", "png", *(["csv"] * (kind in bvae.FIGURES_WITH_NUMBERS))]
+        for suffix in KINDS_OF_FIGURES[kind].suffixes
     ]
 
 
 def figures_of(kinds):
-    """The output of a rule that draws some kinds of figures. The report shows the svg."""
+    """The output of a rule that draws some kinds of figures. The report shows the svg; a label becomes a toggle."""
     place = {
         "data set": "{dataset}",
         "latent dim": "{latent_dim}",
@@ -185,8 +192,13 @@ def figures_of(kinds):
     }
     outputs = []
     for path in paths_of_figures(kinds):
-        kind = Path(path).name.split("-")[0]
+        kind = KINDS_OF_FIGURES[Path(path).name.split("-")[0]]
         if path.endswith(".svg"):
-            path = in_report(path, kind, kind, "6 Networks and training", place)
+            path = report(
+                path,
+                caption=caption_file(kind.caption + NETWORK_AND_STUDY),
+                category=kind.category,
+                labels={"result": kind.name} | place,
+            )
         outputs.append(path)
     return outputs

@@ -1,10 +1,11 @@
 # Once a data set: the real side of the distances, and what a model must beat.
+SHARED = ["reconstruction", "classification"]  # tasks whose measures controls share
+
+
 rule reference:
     input:
         data=DATA,
-        weights=lambda wildcards: (
-            INCEPTION if wildcards.extractor == "inception" else []
-        ),
+        weights=lambda wildcards: WEIGHTS.get(wildcards.extractor, []),
     output:
         "results/references/{dataset}-{extractor}.safetensors",
     log:
@@ -17,7 +18,7 @@ rule reference:
         mem_mb=memory(4000, copies=4),
         runtime=minutes(120),
     params:
-        version=bvae.EVALUATION_VERSION,
+        version=lambda wildcards: EXTRACTORS[wildcards.extractor].version,
     shell:
         "python -m bvae reference --data {input.data:q} --extractor {wildcards.extractor}"
         " --weights {input.weights:q} --output {output:q} --log {log:q}"
@@ -37,7 +38,7 @@ rule controls:
         mem_mb=memory(6000, copies=8),
         runtime=minutes(240),
     params:
-        version=bvae.EVALUATION_VERSION,
+        versions=versions(SHARED),
     shell:
         "python -m bvae controls --data {input:q} --output {output:q} --log {log:q}"
 
@@ -56,7 +57,7 @@ rule pca:
         mem_mb=memory(6000, copies=8),
         runtime=minutes(240),
     params:
-        version=bvae.EVALUATION_VERSION,
+        versions=versions(SHARED),
     shell:
         "python -m bvae pca --data {input:q} --latent-dim {wildcards.latent_dim} --output {output:q} --log {log:q}"
 
@@ -78,7 +79,7 @@ rule untrained:
     params:
         recipe=name_of,
         settings=settings_of,
-        version=bvae.EVALUATION_VERSION,
+        versions=versions(SHARED),
     shell:
         "python -m bvae untrained --data {input:q} --recipe {params.recipe} --settings {params.settings:q}"
         " --latent-dim {wildcards.latent_dim} --seed {wildcards.seed} --output {output:q} --log {log:q}"

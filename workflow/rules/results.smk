@@ -13,8 +13,8 @@ CLAIMS = [
 ]
 KINDS = [  # of figures
     kind
-    for kind in bvae.FIGURES
-    if kind != "latent_gains" or any(run["arm"] == "bvae_gain" for run in RUNS)
+    for kind, figure in KINDS_OF_FIGURES.items()
+    if figure.arm is None or any(run["arm"] == figure.arm for run in RUNS)
 ]
 FIGURES = [path.format(**group) for group in GROUPS for path in paths_of_figures(KINDS)]
 TUNING = [f"{STUDY_FOLDER}/tuning.{suffix}" for suffix in [*SUFFIXES, "svg", "png"]]
@@ -68,8 +68,9 @@ rule claims:
         " --log {log:q}"
 
 
-# Many kinds in one job, because they are drawn sooner than torch is imported; the slow one beside it.
-QUICKLY_DRAWN = [kind for kind in KINDS if kind != "tsne"]
+# Many kinds in one job, because they are drawn sooner than torch is imported; the slow ones beside it.
+SLOW = [kind for kind in KINDS if KINDS_OF_FIGURES[kind].slow]
+QUICKLY_DRAWN = [kind for kind in KINDS if kind not in SLOW]
 
 
 rule figures:
@@ -96,14 +97,14 @@ rule figures:
         " --recipe {wildcards.recipe} --latent-dim {wildcards.latent_dim} --output {params.folder:q} --log {log:q}"
 
 
-use rule figures as tsne with:
+use rule figures as slow_figures with:
     output:
-        figures_of(["tsne"]),
+        figures_of(SLOW),
     log:
-        f"{STUDY_LOGS}/tsne-{FIGURE}.log",
+        f"{STUDY_LOGS}/slow_figures-{FIGURE}.log",
     params:
         study=STUDY_JSON,
-        kinds=["tsne"],
+        kinds=SLOW,
         folder=subpath(output[0], parent=True),
 
 

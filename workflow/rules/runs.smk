@@ -42,7 +42,7 @@ rule validate:
         runtime=minutes(60),
     params:
         folder=subpath(output[0], parent=True),
-        version=bvae.EVALUATION_VERSION,
+        versions=versions(["reconstruction"]),
     shell:
         "python -m bvae validate {params.folder:q} --data {input.data:q} --log {log:q}"
 
@@ -55,9 +55,10 @@ rule evaluate:
             "results/references/{{dataset}}-{extractor}.safetensors",
             extractor=STUDY["features"],
         ),
-        weights=INCEPTION,
+        weights=list(WEIGHTS.values()),
     output:
-        f"{RUN}/metrics-{{metrics}}.json",
+        # not deleted before the job, which computes only what the versions of its tasks ask for
+        update(f"{RUN}/metrics-{{metrics}}.json"),
     log:
         "logs/evaluate/{recipe}/{dataset}/{arm}-z{latent_dim}-seed{seed}-{metrics}.log",
     conda:
@@ -70,7 +71,7 @@ rule evaluate:
     params:
         importance=importance_of,
         folder=subpath(output[0], parent=True),
-        version=bvae.EVALUATION_VERSION,
+        versions=versions(),
     shell:
         "python -m bvae evaluate {params.folder:q} --data {input.data:q} --reference {input.references:q}"
         " --importance {params.importance:q} --weights {input.weights:q} --output {output:q} --log {log:q}"

@@ -1,17 +1,24 @@
-# Inception's weights, for `fid` alone: a study with `features: [classifier]` never asks for them.
-INCEPTION = (
-    [bvae.evaluation.protocol.INCEPTION_WEIGHTS]
-    if "inception" in STUDY["features"]
-    else []
-)
+# Published weights, for the extractors of the study that need some: `features: [classifier]` asks for none.
+WEIGHTS = {
+    name: EXTRACTORS[name].weights
+    for name in STUDY["features"]
+    if EXTRACTORS[name].weights
+}
+EXTRACTOR_OF = {
+    Path(found.weights).name: name
+    for name, found in EXTRACTORS.items()
+    if found.weights
+}
 
 
-rule inception_weights:
+rule weights:
     output:
-        bvae.evaluation.protocol.INCEPTION_WEIGHTS,
+        "resources/weights/{weights}",
     log:
-        "logs/weights/inception.log",
+        "logs/weights/{weights}.log",
     conda:
         ENVIRONMENT
+    params:
+        extractor=lambda wildcards: EXTRACTOR_OF[wildcards.weights],
     shell:
-        "python -m bvae weights --output {output:q} --log {log:q}"
+        "python -m bvae weights {params.extractor} --output {output:q} --log {log:q}"

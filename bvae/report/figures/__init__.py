@@ -1,56 +1,85 @@
-"""The figures of a study, one recipe, data set and latent dimension each; an arm has its colour in all of them."""
+"""The figures of a study: a file of this folder for each, found by itself.
+
+A new figure is a new file here, with one function that `figure` decorates. It takes a Subject (_page.py), the runs of
+one recipe, data set and latent dimension, and returns a figure of Matplotlib. Nothing else has to be edited: the rules,
+the report and the documentation read FIGURES. A file whose name begins with "_" holds what several figures share.
+
+Figures import torch and Matplotlib inside their functions: Snakemake and `--help` read this folder and do without them.
+"""
 
 from collections.abc import Callable, Iterable
+from dataclasses import dataclass
 from functools import partial
+from importlib import import_module
 from pathlib import Path
+from pkgutil import iter_modules
+from typing import TYPE_CHECKING
 
-import torch
-from matplotlib.figure import Figure
+if TYPE_CHECKING:
+    import pandas as pd
+    from matplotlib.figure import Figure as Drawing
 
-from bvae.data import load
-from bvae.report.figures.diagrams import architecture, belbo_training, blocks
-from bvae.report.figures.page import Subject, find_subject, save_figure
-from bvae.report.figures.pictures import backward, interpolations, reconstructions, samples, tsne
-from bvae.report.figures.plots import (
-    gain_table,
-    latent_gains,
-    latent_variances,
-    quality,
-    rate_distortion,
-    training_curves,
-)
-from bvae.system.files import write_text
+    from bvae.report.figures._page import Subject
 
-FIGURES: dict[str, Callable[[Subject], Figure]] = {
-    figure.__name__: figure
-    for figure in (
-        architecture,
-        belbo_training,
-        blocks,
-        reconstructions,
-        backward,
-        samples,
-        interpolations,
-        tsne,
-        training_curves,
-        quality,
-        rate_distortion,
-        latent_variances,
-        latent_gains,
-    )
-}
-NUMBERS = {"latent_gains": gain_table}  # of FIGURES_WITH_NUMBERS
+
+@dataclass(frozen=True)
+class Figure:
+    """One kind of figure: what it shows, where the report has it, and how it is drawn."""
+
+    name: str  # in the names of files: that of its function
+    caption: str  # in the report and in the documentation
+    category: str  # of the report, which lists categories by name
+    slow: bool  # drawn by a job of its own
+    arm: str | None  # drawn where a study has it; None: always
+    numbers: "Callable[[Subject], pd.DataFrame] | None"  # written as a csv beside the picture: they stand in no table
+    draw: "Callable[[Subject], Drawing]"
+
+    @property
+    def suffixes(self) -> list[str]:
+        """Of its files."""
+        return ["svg", "png", *(["csv"] if self.numbers else [])]
+
+
+FIGURES: dict[str, Figure] = {}  # by name
+
+
+def figure(
+    *,
+    caption: str,
+    category: str = "6 Networks and training",
+    slow: bool = False,
+    arm: str | None = None,
+    numbers: "Callable[[Subject], pd.DataFrame] | None" = None,
+) -> Callable:
+    """Enter the decorated function in FIGURES: it draws a Subject."""
+
+    def enter(draw: Callable) -> Callable:
+        FIGURES[draw.__name__] = Figure(draw.__name__, caption, category, slow, arm, numbers, draw)
+        return draw
+
+    return enter
 
 
 def draw(kinds: Iterable[str], study: dict, recipe: str, dataset_path: Path, latent_dim: int, folder: Path) -> None:
     """Draw some of FIGURES for a checked study into a folder: an SVG and a PNG each, the same bytes every time.
 
-    Of those in FIGURES_WITH_NUMBERS also a csv.
+    Of those with numbers also a csv.
     """
+    import torch
+
+    from bvae.data import load
+    from bvae.report.figures._page import find_subject, save_figure
+    from bvae.system.files import write_text
+
     subject = find_subject(study, recipe, load(dataset_path), latent_dim)
     torch.set_num_threads(study["recipes"][recipe]["threads"])
     for kind in kinds:
-        output = folder / f"{kind}-{recipe}-{subject.dataset.name}-z{latent_dim}"
-        save_figure(partial(FIGURES[kind], subject), output)
-        if kind in NUMBERS:
-            write_text(f"{output}.csv", NUMBERS[kind](subject).to_csv(index=False, lineterminator="\n"))
+        found, output = FIGURES[kind], folder / f"{kind}-{recipe}-{subject.dataset.name}-z{latent_dim}"
+        save_figure(partial(found.draw, subject), output)
+        if found.numbers:
+            write_text(f"{output}.csv", found.numbers(subject).to_csv(index=False, lineterminator="\n"))
+
+
+for _found in sorted(iter_modules(__path__), key=lambda module: module.name):
+    if not _found.name.startswith("_"):
+        import_module(f"{__name__}.{_found.name}")

@@ -1,9 +1,7 @@
 """Figures of images: reconstructions, samples, interpolations, and the latents of test images as t-SNE maps."""
 
-import math
-import textwrap
 from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -12,11 +10,10 @@ from torch import Tensor
 
 from bvae.arms import ARMS
 from bvae.evaluation import protocol
-from bvae.evaluation.evaluate import decode_images, interpolation_pairs, posterior_means, prior_samples
+from bvae.evaluation.draws import interpolation_pairs, prior_samples
+from bvae.evaluation.trained import decode_images, posterior_means
 from bvae.networks import VAE
-from bvae.report.figures.page import LABELS, MARGIN, WIDTH, Look, Subject, bare, page
-from bvae.system.files import read_json
-from bvae.system.seeds import derive_seed
+from bvae.report.figures._page import LABELS, MARGIN, WIDTH, Subject, bare, page
 
 # Tol's muted colours and black, told apart with every kind of colour vision.
 CLASS_COLOURS = ("#CC6677", "#332288", "#DDCC77", "#117733", "#88CCEE", "#882255", "#44AA99", "#999933", "#AA4499", "k")
@@ -44,7 +41,7 @@ def tile(strip: Strip, size: int, gap: int) -> np.ndarray:
     return picture
 
 
-def _draw_strips(subject: Subject, title: str, caption: str, strips: Sequence[Strip]) -> Figure:
+def draw_strips(subject: Subject, title: str, caption: str, strips: Sequence[Strip]) -> Figure:
     size, gap = subject.dataset.size, subject.dataset.size // 12 + 1
     pictures = [tile(strip, size, gap) for strip in strips]
     inch = (WIDTH - LABELS - MARGIN) / pictures[0].shape[1]  # of one pixel
@@ -81,40 +78,12 @@ def reconstruction_strips(subject: Subject, decode: Callable[..., Tensor] = deco
     return strips
 
 
-def reconstructions(subject: Subject) -> Figure:
-    """Test images above their reconstructions, one row an arm."""
-    caption = "The first images of the test set, and what each arm decodes from their posterior means."
-    return _draw_strips(subject, "Reconstructions", caption, reconstruction_strips(subject))
-
-
-def backward(subject: Subject) -> Figure:
-    """Test images above what the encoder's weights, run backward, make of their posterior means, one row an arm."""
-    errors = []
-    for arm, model in subject.models().items():
-        if model is not None:
-            row = read_json(subject.paths[arm, subject.seed])
-            errors.append(f"{ARMS[arm].label} {row['backward_mse_per_pixel']:.4f} ({row['mse_per_pixel']:.4f})")
-    caption = (
-        "The first images of the test set, and what comes out when the weights of each arm's encoder are run backward"
-        " from their posterior means, with the biases of its decoder. A BVAE decodes in just this way."
-        f" Squared error per pixel on all {len(subject.dataset.test_images):,} test images, in brackets that of the"
-        f" ordinary decoding: {', '.join(errors) or 'none, every run diverged'}."
-    )
-    return _draw_strips(subject, "Encoder run backward", caption, reconstruction_strips(subject, decode_backward))
-
-
 def sample_strips(subject: Subject) -> list[Strip]:
     """For each arm the images decoded from the same SAMPLES draws of the prior."""
     z, rows = prior_samples(subject.dataset.name, subject.seed, SAMPLES, subject.latent_dim), SAMPLES // COLUMNS
     models = subject.models()
     shown = {arm: None if model is None else decode_images(model, z, CPU) for arm, model in models.items()}
     return [Strip(arm, images, rows) for arm, images in shown.items()]
-
-
-def samples(subject: Subject) -> Figure:
-    """Images decoded from the prior, one block an arm."""
-    caption = f"Mean images of {SAMPLES} draws from the prior N(0, I), not selected, the same for every arm."
-    return _draw_strips(subject, "Samples from the prior", caption, sample_strips(subject))
 
 
 def interpolation_strips(subject: Subject) -> list[Strip]:
@@ -134,12 +103,6 @@ def interpolation_strips(subject: Subject) -> list[Strip]:
     return strips
 
 
-def interpolations(subject: Subject) -> Figure:
-    """Images decoded on the line between two posterior means, for each pair one row an arm."""
-    caption = f"{STEPS} latents on the line between the posterior means of two random test images, decoded."
-    return _draw_strips(subject, "Interpolations", caption, interpolation_strips(subject))
-
-
 def embed(means: np.ndarray) -> np.ndarray:
     """t-SNE points (n, 2) of posterior means (n, latent_dim)."""
     from sklearn.manifold import TSNE
@@ -147,41 +110,3 @@ def embed(means: np.ndarray) -> np.ndarray:
     perplexity = min(protocol.TSNE_PERPLEXITY, (len(means) - 1) / 3)
     init = "pca" if (means.std(axis=0) > 0).sum() >= 2 else "random"  # two principal components need two columns
     return TSNE(perplexity=perplexity, init=init, learning_rate="auto", random_state=0).fit_transform(means)
-
-
-def tsne(subject: Subject) -> Figure:
-    """t-SNE of posterior means of test images, one panel an arm, coloured by class (the paper's Figure 4)."""
-    dataset, models, classes = subject.dataset, subject.models(), subject.dataset.classes
-    generator = torch.Generator().manual_seed(derive_seed(dataset.name, "t-sne images"))
-    chosen = torch.randperm(len(dataset.test_images), generator=generator)[: protocol.TSNE_IMAGES]
-    named, labels = 0 < len(classes) <= len(CLASS_COLOURS), dataset.test_labels
-    colours: Any = [CLASS_COLOURS[label] for label in labels[chosen]] if named and labels is not None else "0.3"
-    colouring = "coloured by class" if named else f"in one colour ({len(classes) or 'no'} classes)"
-    caption = (
-        f"Posterior means of {len(chosen):,} test images, {colouring}. Probe: a linear classifier on"
-        f" posterior means, tested on all test images. Seed {subject.seed}, n = 1."
-    )
-    legend = 0.06 + 0.18 * math.ceil(len(classes) / 5) if named else 0.0  # five names a row
-    wide, tall, above = (WIDTH - 3 * MARGIN) / 2, 2.5, 0.25  # of a panel, and of the title above it
-    below = math.ceil(len(models) / 2) * (tall + above)
-    figure, place = page(subject, "t-SNE of posterior means", caption, below + legend + 0.05)
-    for index, (arm, model) in enumerate(models.items()):
-        row, column = divmod(index, 2)
-        axes = place(MARGIN + 0.05 + column * (wide + MARGIN), row * (tall + above) + above, wide - 0.05, tall)
-        if model is not None:
-            points = embed(posterior_means(model, dataset.test_images[chosen], CPU).numpy())
-            look: Look = {"s": min(12, 8000 / len(points)), "linewidths": 0, "alpha": 0.8, "rasterized": True}
-            axes.scatter(points[:, 0], points[:, 1], c=colours, **look)
-            axes.set_aspect("equal", adjustable="datalim")
-        bare(axes, arm, message="diverged" if model is None else "")
-        accuracy = read_json(subject.paths[arm, subject.seed]).get("probe_accuracy")
-        score = "" if accuracy is None else f": probe accuracy {100 * accuracy:.1f} %"
-        axes.set_title(ARMS[arm].label + score, loc="left", fontsize=8, pad=4)
-    if named:
-        axes = place(0.0, below, WIDTH, legend)
-        axes.set_axis_off()
-        for index in sorted(range(len(classes)), key=lambda i: i % 5):  # a legend fills columns: so it reads along rows
-            name = textwrap.shorten(classes[index], 18, placeholder="…")
-            axes.scatter([], [], s=25, color=CLASS_COLOURS[index], label=name)
-        axes.legend(loc="center", ncols=5, frameon=False, fontsize=7.5, handletextpad=0.2)
-    return figure

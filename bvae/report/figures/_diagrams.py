@@ -8,13 +8,12 @@ import numpy as np
 import torch
 from matplotlib.axes import Axes
 from matplotlib.colors import ListedColormap
-from matplotlib.figure import Figure
 from matplotlib.patches import Circle, FancyArrowPatch, FancyBboxPatch, Rectangle
 from torch import nn
 
 from bvae.arms import ARMS
 from bvae.networks import VAE, Convolution, Linear, Residual, log_variance_parameters, parameter_breakdown
-from bvae.report.figures.page import MARGIN, WIDTH, Look, Subject, page
+from bvae.report.figures._page import MARGIN, WIDTH, Look, Subject
 from bvae.runs import Run, build_model, read_record
 
 TIED, UNTIED = ARMS["bvae"].colour, ARMS["vae"].colour
@@ -168,46 +167,6 @@ def stack(axes: Axes, layers: Sequence[Layer], left: float, wide: float, top: fl
         arrow(axes, (backward, below + 0.17), (backward, top - 0.12))
 
 
-def architecture(subject: Subject) -> Figure:
-    """The BVAE beside the matched VAE: layers, shapes and parameters."""
-    tied, untied, _ = untrained_arms(subject)
-    layers, top = walk(tied), 0.68
-    heads = top + (len(layers) - 1) * ROW + FORK
-    latents = heads + ROW - GAP + 0.17
-    tall = latents + 1.45
-    caption = (
-        "Dark blue: weights that both passes share; pale: weights of one pass, as the log-variance head of every"
-        " encoder. The untied VAE has each layer twice. Biases and normalisation belong to one pass each."
-    )
-    figure, place = page(subject, "Architecture", caption, tall)
-    axes = inches(place(0, 0, WIDTH, tall), tall)
-    image, wide, middle = by(layers[0].before), 1.9, LEFT + 2.15
-    single = (RIGHT - middle - 0.1) / 2
-    write(axes, MARGIN, top - 0.16, "layer")
-    write(axes, LEFT - 0.1, top - 0.16, "weights", ha="right")
-    for index, layer in enumerate(layers):
-        last = index == len(layers) - 1
-        y = heads if last else top + index * ROW
-        write(axes, MARGIN, y + 0.06, layer.name + ", mean head" * last)
-        write(axes, LEFT - 0.1, y + 0.06, f"{sum(map(np.prod, layer.tensors)):,}", ha="right")
-        write(axes, MARGIN, y + 0.19, f"{by(layer.before)} → {by(layer.after)}", color="0.35")
-    columns: dict[str, list[tuple[float, float, tuple[str, ...]]]] = {  # left, width, directions
-        "BVAE, one set of weights": [(LEFT, wide, ("forward", "backward"))],
-        "VAE, two sets of weights": [(middle, single, ("forward",)), (RIGHT - single, single, ("backward",))],
-    }
-    for name, stacks in columns.items():
-        left, right = stacks[0][0], stacks[-1][0] + stacks[-1][1]
-        half = (right - left - 0.1) / 2
-        write(axes, (left + right) / 2, 0.1, name, ha="center", fontsize=8, fontweight="bold")
-        box(axes, left, top - 0.43, half, 0.3, f"encode $x$\n{image}")
-        box(axes, right - half, top - 0.43, half, 0.3, f"decode {RECONSTRUCTION}\n{image}")
-        for column in stacks:
-            stack(axes, layers, column[0], column[1], top, column[2])
-        box(axes, left, latents, right - left, 0.22, f"$z$ = mean + $s$ · noise,  {by(layers[-1].after)} latents")
-    bars(axes, latents + 0.5, tied, untied)
-    return figure
-
-
 def bars(axes: Axes, top: float, tied: VAE, untied: VAE) -> None:
     """The parameters of both networks to scale."""
     totals = [parameter_breakdown(model)["total"] for model in (tied, untied)]
@@ -248,61 +207,6 @@ STEPS = (
     "  $\\nabla_W\\,L = \\nabla_W^{encode}\\,L + \\nabla_W^{decode}\\,L$.",
     "⑥ The optimizer moves W once, by that sum; biases and the log-variance head by the gradient of their own pass.",
 )
-
-
-def belbo_training(subject: Subject) -> Figure:
-    """One step of bidirectional backpropagation: values and gradients through both passes of the same weights."""
-    model, _, settings = untrained_arms(subject)
-    layers, tall = walk(model), 4.2
-    image, latents, objective = by(layers[0].before), by(layers[-1].after), settings["objective"]
-    caption = (
-        "Solid: values; dashed: gradients, but for those through the log-variance head (ln s²). Dark blue: weights that"
-        f" both passes share. Likelihood: {model.likelihood.name}."
-    )
-    if objective != {"name": "elbo", "beta": 1}:
-        caption += f" This recipe puts the loss of {objective['name']} (beta = {objective['beta']}) in place of -BELBO."
-    figure, place = page(subject, "Bidirectional backpropagation", caption, tall)
-    axes = inches(place(0, 0, WIDTH, tall), tall)
-    left, right, top, bottom = 1.3, 4.6, 0.52, 2.87  # of the weights
-    forward, encoding, decoding, backward = 0.72, 0.94, 2.45, 2.67  # lanes of values, gradients, gradients, values
-    pitch = min((right - left + GAP) / len(layers), 0.7)
-    left += (right - left + GAP - pitch * len(layers)) / 2
-    for index, layer in enumerate(layers):
-        cells(axes, (left + index * pitch, top), (pitch - GAP, bottom - top), layer, tied=True, rotation=90)
-    write(axes, left, top - 0.12, "① forward pass: encode")
-    write(axes, left, bottom + 0.12, "③ backward pass through the same weights: decode")
-
-    box(axes, 0.1, 0.6, 0.85, 0.46, f"image $x$\n{image}")
-    box(axes, 0.1, 1.48, 0.85, 0.42, "④ 1st term\n$\\ln\\,p_b(x|z)$")
-    box(axes, 0.1, 2.33, 0.85, 0.46, f"image {RECONSTRUCTION}\n{image}")
-    box(axes, 4.5, 0.06, 0.6, 0.32, f"ln s² head\n{by(layers[-1].tensors[0])}", head=True)
-    box(axes, 5.22, 0.06, 0.8, 1.0, "")
-    for y, text in ((0.22, f"ln s²  {latents}"), (0.47, "$q_f(z|x)$"), (forward, f"mean  {latents}")):
-        write(axes, 5.62, y, text, ha="center")
-    box(axes, 6.17, 0.35, 0.75, 0.42, "④ 2nd term\n$KL(q_f\\,||\\,p)$")
-    box(axes, 5.22, 2.33, 0.8, 0.46, "② $z$ = mean\n+ $s$ · noise")
-    box(axes, 6.17, 2.33, 0.75, 0.46, f"noise  {latents}\nfrom N(0, I)")
-
-    fork = left + (len(layers) - 1) * pitch - GAP / 2  # before the mean head
-    arrow(axes, (0.95, forward), (5.22, forward))
-    arrow(axes, (fork, forward), (fork, 0.22), (4.5, 0.22))
-    arrow(axes, (5.1, 0.22), (5.22, 0.22))
-    arrow(axes, (5.42, 1.06), (5.42, 2.33))
-    arrow(axes, (6.17, 2.56), (6.02, 2.56))
-    arrow(axes, (5.22, backward), (0.95, backward))
-    arrow(axes, (6.02, 0.46), (6.17, 0.46))
-    arrow(axes, (0.35, 1.06), (0.35, 1.48))
-    arrow(axes, (0.35, 2.33), (0.35, 1.9))
-
-    arrow(axes, (0.7, 1.9), (0.7, 2.33), gradient=True)
-    arrow(axes, (0.95, decoding), (5.22, decoding), gradient=True)
-    arrow(axes, (5.82, 2.33), (5.82, 1.06), gradient=True)
-    arrow(axes, (6.17, 0.66), (6.02, 0.66), gradient=True)
-    arrow(axes, (5.22, encoding), (left - 0.15, encoding), gradient=True)
-    write(axes, 5.95, 1.7, "⑤ gradients\nof both terms", linespacing=1.25)
-    for index, step in enumerate(STEPS):
-        write(axes, MARGIN, bottom + 0.38 + 0.18 * index, step, fontsize=7)
-    return figure
 
 
 # --- The paper's Figure 3: the layers that run both ways --------------------------------------------------------------
@@ -370,37 +274,3 @@ def residual(axes: Axes, top: float, layer: Layer, title: str, activation: str) 
     write(axes, 3.5, top + 0.4, "forward: y = a(x + F(x)),  F(x) = W₂ a(W₁ x)", **look)
     write(axes, 3.5, top + 1.9, "backward: x = a(y + Fᵀ(y)),  Fᵀ(y) = W₁ᵀ a(W₂ᵀ y)", **look)
     write(axes, 3.5, top + 1.15, f"a = {activation}", ha="center")
-
-
-def blocks(subject: Subject) -> Figure:
-    """The layers that run both ways, the first of each kind that the network has."""
-    model, _, _ = untrained_arms(subject)
-    layers = walk(model)
-    kinds = {"convolution": Convolution, "residual block": Residual, "linear layer": Linear}
-    found = {name: layer for name, kind in kinds.items() if (layer := first(layers, kind))}
-    missing = [f"no {name}" for name in kinds if name not in found]
-    tall = sum(2.15 if name == "residual block" else 1.8 for name in found) + 0.08 + 0.2 * bool(missing)
-    caption = (
-        "Blue: weights, the very same in both passes. Grey: units that they join; the grids are sketches, the shapes"
-        " are this network's. Biases and normalisation, which each pass has for itself, are left out."
-    )
-    figure, place = page(subject, "Bidirectional layers", caption, tall)
-    axes, top = inches(place(0, 0, WIDTH, tall), tall), 0.08
-    for name, layer in found.items():
-        count = sum(isinstance(weight, kinds[name]) for weight in model.encoder_weights.modules())
-        title = f"Bidirectional {name}" + f", the first of {count} in this network" * (count > 1)
-        if name == "residual block":
-            residual(axes, top, layer, title, model.layout.activation)
-            top += 2.15
-            continue
-        if name == "convolution":
-            forward = "forward: y = conv2d(x, W), each unit reads its window"
-            backward = "backward: x = conv_transpose2d(y, W), each unit writes its window"
-        else:
-            forward = "forward: y = x Wᵀ"
-            backward = "backward: x = y W, the same matrix"
-        two_ways(axes, top, layer, title, forward, backward)
-        top += 1.8
-    if missing:
-        write(axes, MARGIN, top + 0.05, f"This network has {' and '.join(missing)}.", fontsize=8)
-    return figure

@@ -1,4 +1,4 @@
-"""Metrics as functions of arrays. What each means, its unit and its source stand in its docstring."""
+"""What metrics are computed by: functions of arrays. What each means, its unit and its source: in its docstring."""
 
 import math
 from collections.abc import Callable, Iterable, Sequence

@@ -1,21 +1,32 @@
-"""The tables of config/README.md, from the schema of a study: `make docs`."""
+"""The tables of config/README.md and docs/metrics.md, from the schema of a study and the records: `make docs`."""
 
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from functools import partial
 from pathlib import Path
 
 import pandas as pd
 
+from bvae.arms import ARMS
+from bvae.evaluation.extractors import EXTRACTORS
+from bvae.evaluation.metrics import ARROWS, TASKS, Metric
+from bvae.evaluation.metrics._cost import COSTS
+from bvae.evaluation.metrics._cost import __doc__ as COSTS_TEXT
+from bvae.report.figures import FIGURES
 from bvae.report.typeset import to_markdown
 from bvae.study.config import load_schema
 from bvae.system.files import write_text
 
 ROOT = Path(__file__).resolve().parents[1]
-PAGE = ROOT / "config/README.md"
+PAGES = (ROOT / "config/README.md", ROOT / "docs/metrics.md")
 PLURAL = {"integer": "integers", "text": "names"}
 PLURALS = re.compile("|".join(PLURAL))
-BLOCK = re.compile(r"(?P<head><!-- keys of a (?P<part>study|recipe) -->\n).*?(?P<end><!-- end -->)", re.DOTALL)
+BLOCK = re.compile(
+    r"(?P<head><!-- (?P<part>keys of a study|keys of a recipe|arms|figures|features|metrics) -->\n)"
+    r".*?(?P<end><!-- end -->)",
+    re.DOTALL,
+)
 
 
 def keys(schema: dict, prefix: str = "") -> Iterator[tuple[str, dict, bool]]:
@@ -88,16 +99,66 @@ def table(schema: dict) -> str:
     return to_markdown(pd.DataFrame(lines))
 
 
+def metrics() -> str:
+    """A section for each task of evaluation, and for the costs: what each of its numbers means."""
+    sections = [(task.title, task.text, task.metrics) for task in TASKS.values()]
+    sections.append(("Cost", COSTS_TEXT, COSTS))
+    return "\n" + "\n".join(f"## {title}\n\n{dedent(text)}\n\n{definitions(of)}" for title, text, of in sections) + "\n"
+
+
+def dedent(text: str) -> str:
+    """A docstring without the indentation of its lines."""
+    return "\n".join(line.strip() for line in text.splitlines())
+
+
+def definitions(metrics: Iterable[Metric]) -> str:
+    """Some metrics as a table; those documented by one name share a line."""
+    lines = {}
+    for metric in metrics:
+        if not metric.any_features:
+            name = metric.documented or metric.name
+            unit = (metric.unit + ARROWS[metric.better]).strip()
+            line = {"name": f"`{name}`", "definition": metric.meaning, "unit": unit, "source": metric.source}
+            lines.setdefault(name, line)
+    return to_markdown(pd.DataFrame(lines.values()))
+
+
+def arms() -> str:
+    """The arms that a study can name."""
+    lines = [{"arm": f"`{name}`", "in tables": arm.label, "what it is": arm.description} for name, arm in ARMS.items()]
+    return to_markdown(pd.DataFrame(lines))
+
+
+def figures() -> str:
+    """The figures that a study gets."""
+    return to_markdown(pd.DataFrame([{"figure": f"`{kind.name}`", "shows": kind.caption} for kind in FIGURES.values()]))
+
+
+def features() -> str:
+    """The extractors that a study can name."""
+    lines = [
+        {"features": f"`{name}`", "distance": f"`{found.metric('fd')}`", "over": found.features}
+        for name, found in EXTRACTORS.items()
+    ]
+    return to_markdown(pd.DataFrame(lines))
+
+
 def fill(page: str) -> str:
     """The page with its tables written anew."""
     schema = load_schema()
-    parts = {"study": schema, "recipe": schema["properties"]["recipes"]["additionalProperties"]}
-    return BLOCK.sub(lambda match: f"{match['head']}{table(parts[match['part']])}{match['end']}", page)
+    recipe = schema["properties"]["recipes"]["additionalProperties"]
+    parts = {
+        "keys of a study": partial(table, schema),
+        "keys of a recipe": partial(table, recipe),
+        **{part.__name__: part for part in (arms, figures, features, metrics)},
+    }
+    return BLOCK.sub(lambda match: f"{match['head']}{parts[match['part']]()}{match['end']}", page)
 
 
 def main() -> None:
-    """Write the page."""
-    write_text(PAGE, fill(PAGE.read_text(encoding="utf-8")))
+    """Write the pages."""
+    for page in PAGES:
+        write_text(page, fill(page.read_text(encoding="utf-8")))
 
 
 if __name__ == "__main__":

@@ -1,0 +1,83 @@
+"""The features that distances between images are over: a file of this folder for each extractor, found by itself.
+
+A new extractor is a new file here, with one class that `extractor` decorates. Nothing else has to be edited: the schema
+of a study, the names of metrics, tables, notes and rules read EXTRACTORS. A file whose name begins with "_" holds none.
+
+Extractors import torch inside their methods: Snakemake and `--help` read this folder and do without it.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from importlib import import_module
+from pathlib import Path
+from pkgutil import iter_modules
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor
+
+    from bvae.data import Dataset
+
+
+@dataclass(frozen=True)
+class Network:
+    """An extractor made ready on a device."""
+
+    extract: "Callable[[Tensor], Tensor]"  # uint8 (n, c, h, w) -> (n, features)
+    images_at_once: int
+    tensors: "Mapping[str, Tensor]"  # what a reference keeps of it
+    facts: Mapping[str, Any]  # likewise
+
+
+class Extractor:
+    """What each extractor says of itself and does."""
+
+    name: str  # in studies and in the names of files: that of its class, in small letters
+    label: str  # in Table 2
+    header: str  # of its Fréchet distance, in Table 1
+    features: str  # in the documentation: "Fréchet distance over ..."
+    note: str  # below a table: what its distance is
+    source: str = ""
+    version: int  # of its references: raise it by one when a change alters them
+    order: int = 100  # of its columns
+    called: Mapping[str, str] = {}  # metrics of `references.compare` with names of their own
+    weights: str | None = None  # a published file that it needs
+
+    def metric(self, kind: str) -> str:
+        """What a metric of `references.compare` (fd, kid, precision, recall) over these features is called."""
+        return self.called.get(kind, f"{kind}_{self.name}")
+
+    def why_empty(self, dataset: "Dataset", images: int) -> str | None:
+        """Why distances to so many test images mean nothing here; None where they do."""
+        raise NotImplementedError
+
+    def make(self, dataset: "Dataset", images: int, *, weights: Path, device: "torch.device") -> Network:
+        """The network for a data set of so many test images: trained on it, or read from the file `weights`."""
+        raise NotImplementedError
+
+    def load(
+        self, tensors: "Mapping[str, Tensor]", facts: Mapping[str, Any], *, weights: Path, device: "torch.device"
+    ) -> Network:
+        """The network that `make` made, of the tensors and facts that a reference keeps of it."""
+        raise NotImplementedError
+
+    def fetch_weights(self, output: str | Path) -> None:
+        """Fetch and check the file `weights`."""
+        raise NotImplementedError
+
+
+EXTRACTORS: dict[str, Extractor] = {}  # by name, in the order of their columns
+
+
+def extractor(kind: type[Extractor]) -> type[Extractor]:
+    """Enter the decorated class in EXTRACTORS."""
+    kind.name = kind.__name__.lower()
+    EXTRACTORS[kind.name] = kind()
+    return kind
+
+
+for _found in sorted(iter_modules(__path__), key=lambda module: module.name):
+    if not _found.name.startswith("_"):
+        import_module(f"{__name__}.{_found.name}")
+EXTRACTORS = dict(sorted(EXTRACTORS.items(), key=lambda found: found[1].order))

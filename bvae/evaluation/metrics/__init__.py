@@ -1,0 +1,99 @@
+"""The metrics of a run: a file of this folder for each task, found by itself.
+
+A new metric is a new file here, with one function that `task` decorates. It takes a Trained (../trained.py) and returns
+numbers by name; the decorator is given a record of each. Nothing else has to be edited: `metrics.json`, tables, the
+direction of claims and docs/metrics.md are made from TASKS. A file whose name begins with "_" holds none.
+
+Tasks import torch inside their functions: Snakemake and `--help` read this folder and do without it.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from importlib import import_module
+from pkgutil import iter_modules
+from typing import TYPE_CHECKING, Any
+
+from bvae.errors import InputError
+
+if TYPE_CHECKING:
+    from bvae.evaluation.trained import Trained
+
+ARROWS = {"lower": " ↓", "higher": " ↑", None: ""}
+
+
+@dataclass(frozen=True)
+class Metric:
+    """One number of a run: what it means, and how tables and claims take it."""
+
+    name: str  # in metrics.json, in csv files and in claims
+    meaning: str
+    unit: str = ""
+    better: str | None = None  # "lower" or "higher"; None: neither, so that no claim compares it
+    source: str = ""  # of the definition
+    header: str | None = None  # in printed tables, where the arrow of `better` follows; None: in csv files alone
+    decimals: int | None = None  # printed; None: four significant digits
+    factor: float = 1  # of the printed number
+    table: int | None = 1  # whose column it is; None: of no table but that of all runs
+    documented: str = ""  # what docs/metrics.md calls it: metrics of one name there share a line
+    any_features: bool = False  # a column of Table 2, where `fd_samples` stands for that of each extractor
+
+    @property
+    def column(self) -> str | None:
+        """The header with its arrow."""
+        return self.header and self.header + ARROWS[self.better]
+
+
+@dataclass(frozen=True)
+class Task:
+    """What is computed together: a function of a Trained, and the metrics that it returns."""
+
+    name: str  # that of its function
+    title: str  # in the documentation
+    text: str  # its docstring
+    version: int  # of its numbers
+    metrics: Sequence[Metric]
+    uses: Sequence[str]  # what it depends on besides the model and the data, as names in Trained.settings
+    order: int  # of its columns
+    compute: "Callable[[Trained], dict[str, Any]]"  # by name; under "empty", why a metric is None or not there
+
+
+TASKS: dict[str, Task] = {}  # by name, in the order of their columns
+
+
+def task(
+    *, title: str, version: int, metrics: Sequence[Metric], uses: Sequence[str] = (), order: int = 100
+) -> Callable:
+    """Enter the decorated function in TASKS. Raise `version` by one when a change alters its numbers.
+
+    Only this task is then computed anew. Tables have its columns after those of tasks of a lower `order`.
+    """
+
+    def enter(compute: Callable) -> Callable:
+        name, text = compute.__name__, (compute.__doc__ or "").strip()
+        if taken := {metric.name for metric in metrics} & {metric.name for metric in all_metrics()}:
+            raise InputError(f"the metric {min(taken)} of the task {name} is there already: choose another name")
+        TASKS[name] = Task(name, title, text, version, metrics, uses, order, compute)
+        return compute
+
+    return enter
+
+
+def all_metrics() -> list[Metric]:
+    """The metrics of all tasks, in the order of the tables' columns."""
+    return [metric for found in TASKS.values() for metric in found.metrics]
+
+
+def run_metrics() -> dict[str, Metric]:
+    """Those that a run has, by name: what a claim may be about."""
+    return {metric.name: metric for metric in all_metrics() if not metric.any_features}
+
+
+def versions(tasks: Sequence[str] = ()) -> dict[str, int]:
+    """The version of some tasks, or of all."""
+    return {name: TASKS[name].version for name in tasks or TASKS}
+
+
+for _found in sorted(iter_modules(__path__), key=lambda module: module.name):
+    if not _found.name.startswith("_"):
+        import_module(f"{__name__}.{_found.name}")
+TASKS = dict(sorted(TASKS.items(), key=lambda found: found[1].order))

@@ -1,0 +1,124 @@
+"""References: the real side of the distances over an extractor's features, computed once for each data set."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+from bvae.data import Dataset
+from bvae.evaluation import protocol
+from bvae.evaluation.extractors import EXTRACTORS, Network
+from bvae.evaluation.measures import (
+    ball_radii,
+    frechet_distance,
+    gaussian_statistics,
+    kernel_distance,
+    precision_recall,
+)
+from bvae.system.batching import in_batches
+from bvae.system.files import read_tensors, sha256_of_file, write_tensors
+from bvae.system.seeds import derive_seed
+
+FORMAT = "bvae-reference-4"
+NETWORK = "network."  # before the names of an extractor's tensors in the file
+
+
+class RealFeatures(NamedTuple):
+    """Features of real images, with what every comparison needs of them: computed once, by `real_features`."""
+
+    values: Tensor  # (n, d)
+    mean: Tensor  # (d,), float64
+    covariance: Tensor  # (d, d), float64
+    radii: Tensor  # (n,), the distance of each to its third nearest
+
+
+def real_features(values: Tensor) -> RealFeatures:
+    """Features (n, d) with their statistics."""
+    mean, covariance = (torch.from_numpy(array) for array in gaussian_statistics(values))
+    return RealFeatures(values, mean, covariance, ball_radii(values.float()))
+
+
+@dataclass(frozen=True)
+class Reference:
+    """The real side of a Fréchet distance for one data set and one extractor, computed once.
+
+    `why_empty` says why the distance means nothing here; `features` are then None. `floor` compares as many training
+    images with the test images: no generator can be expected to do better.
+    """
+
+    extractor: str
+    features: RealFeatures | None  # of the test images
+    images: int
+    floor: dict[str, float]  # by metric name without prefix: fd, kid, precision, recall
+    why_empty: str | None
+    dataset_sha256: str
+    tensors: Mapping[str, Tensor] = field(default_factory=dict)  # what is kept of the extractor's network
+    facts: Mapping[str, Any] = field(default_factory=dict)  # likewise
+    sha256: str = ""  # of the file that it was read from
+
+    def network(self, weights: Path, device: torch.device) -> Network:
+        """The extractor that these features are of."""
+        return EXTRACTORS[self.extractor].load(self.tensors, self.facts, weights=weights, device=device)
+
+
+def extract(network: Network, images: Tensor, device: torch.device) -> Tensor:
+    """Features (n, d) of uint8 images (n, c, h, w), on the CPU."""
+
+    def features_of(batch: Tensor) -> Tensor:
+        return network.extract(batch.to(device)).cpu()
+
+    with torch.inference_mode():
+        return torch.cat(in_batches(features_of, images, size=network.images_at_once))
+
+
+def reference_test_images(dataset: Dataset) -> Tensor:
+    """The test images that distances are against: all, or a fixed draw of FRECHET_IMAGES."""
+    count = len(dataset.test_images)
+    if count <= protocol.FRECHET_IMAGES:
+        return dataset.test_images
+    generator = torch.Generator().manual_seed(derive_seed(dataset.name, "reference images"))
+    return dataset.test_images[torch.randperm(count, generator=generator)[: protocol.FRECHET_IMAGES]]
+
+
+def make_reference(dataset: Dataset, extractor: str, *, weights: Path, device: torch.device) -> Reference:
+    """Compute the real side of a distance: the extractor's network, statistics, floor."""
+    real, chosen = reference_test_images(dataset), EXTRACTORS[extractor]
+    if reason := chosen.why_empty(dataset, len(real)):
+        return Reference(extractor, None, len(real), {}, reason, dataset.sha256)
+    network = chosen.make(dataset, len(real), weights=weights, device=device)
+    features = real_features(extract(network, real, device))
+    generator = torch.Generator().manual_seed(derive_seed(dataset.name, "floor images"))
+    drawn = dataset.train_images[torch.randperm(len(dataset.train_images), generator=generator)[: len(real)]]
+    floor = compare(extract(network, drawn, device), features)
+    return Reference(extractor, features, len(real), floor, None, dataset.sha256, network.tensors, network.facts)
+
+
+def compare(generated: Tensor, real: RealFeatures) -> dict[str, float]:
+    """`fd`, `kid` with `kid_spread` (from 1,000 images on), `precision` and `recall` of features (n, d)."""
+    statistics = real.mean.numpy(), real.covariance.numpy()
+    row = {"fd": frechet_distance(gaussian_statistics(generated), statistics)}
+    if kernel := kernel_distance(generated, real.values):
+        row |= {"kid": kernel[0], "kid_spread": kernel[1]}
+    row["precision"], row["recall"] = precision_recall(generated, real.values, real.radii)
+    return row
+
+
+def save_reference(reference: Reference, path: Path) -> None:
+    """Write a reference, with what is kept of the extractor's network."""
+    tensors = {"empty": torch.zeros(1)} if reference.features is None else reference.features._asdict()
+    tensors |= {NETWORK + name: tensor for name, tensor in reference.tensors.items()}
+    facts = {key: getattr(reference, key) for key in ("extractor", "images", "floor", "why_empty", "dataset_sha256")}
+    write_tensors(path, tensors, form=FORMAT, facts=facts | {"facts": dict(reference.facts)})
+
+
+def load_reference(path: Path) -> Reference:
+    """Read a reference file; a missing or damaged one raises InputError that names it."""
+    tensors, facts = read_tensors(path, form=FORMAT, remedy="Delete it if it is there, and run `snakemake`.")
+    network = {name.removeprefix(NETWORK): value for name, value in tensors.items() if name.startswith(NETWORK)}
+    features = None
+    if "values" in tensors:
+        features = RealFeatures(**{name: tensors[name] for name in RealFeatures._fields})
+    return Reference(features=features, tensors=network, sha256=sha256_of_file(path), **facts)

@@ -1,0 +1,99 @@
+"""A trained run with its data: what its metrics are computed from."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from bvae.data import Dataset, to_batch
+from bvae.evaluation import protocol
+from bvae.evaluation.draws import fixed_draw
+from bvae.evaluation.measures import latent_trustworthiness, linear_probe, neighbour_accuracy
+from bvae.evaluation.references import Reference
+from bvae.networks import VAE
+from bvae.objective import log_importance_weights
+from bvae.runs import Run
+from bvae.system.batching import in_batches
+
+BATCH = 500  # images; fixed, so that a number does not depend on the machine's memory
+IMPORTANCE_IMAGES = 20  # encoded together, with BATCH / IMPORTANCE_IMAGES decodings each
+
+
+@dataclass(frozen=True)
+class Trained:
+    """A trained run, its data, and what evaluation is told besides."""
+
+    model: VAE
+    run: Run
+    dataset: Dataset
+    device: torch.device
+    settings: Mapping[str, Any] = field(default_factory=dict)  # `importance` of the recipe, hashes of `references`
+    references: Sequence[Reference] = ()
+    weights: Path = Path(protocol.INCEPTION_WEIGHTS)
+
+    @cached_property
+    def test_means(self) -> Tensor:
+        """Posterior means of the test images, (n, latent_dim)."""
+        return posterior_means(self.model, self.dataset.test_images, self.device)
+
+    @cached_property
+    def train_means(self) -> Tensor:
+        """Posterior means of the training images, (n, latent_dim)."""
+        return posterior_means(self.model, self.dataset.train_images, self.device)
+
+
+def posterior_means(model: VAE, images: Tensor, device: torch.device) -> Tensor:
+    """Posterior means (n, latent_dim) of uint8 images (n, c, h, w), on the CPU."""
+
+    def encode(batch: Tensor) -> Tensor:
+        return model.encode(to_batch(batch.to(device)))[0].cpu()
+
+    with torch.inference_mode():
+        return torch.cat(in_batches(encode, images, size=BATCH))
+
+
+def decode_images(model: VAE, z: Tensor, device: torch.device) -> Tensor:
+    """Mean images of latents (n, latent_dim) as uint8 (n, c, h, w), rounded: what a person or a network is shown."""
+
+    def decode(batch: Tensor) -> Tensor:
+        return model.decode_mean(batch.to(device)).mul(255).round().to(torch.uint8).cpu()
+
+    with torch.inference_mode():
+        return torch.cat(in_batches(decode, z, size=BATCH))
+
+
+def log_weights(model: VAE, images: Tensor, noise: Tensor) -> Tensor:
+    """ln p(x, z) / q(z|x) in float64, on the CPU, as `log_importance_weights` gives it."""
+    return log_importance_weights(model, images, noise.to(images.device))[0].double().cpu()
+
+
+def labels_of(dataset: Dataset) -> tuple[NDArray, NDArray] | None:
+    """Class labels (n,) or attributes (n, k) of the training and of the test images; None where there are none."""
+    if dataset.train_attributes is not None and dataset.test_attributes is not None:
+        return dataset.train_attributes.numpy(), dataset.test_attributes.numpy()
+    if dataset.train_labels is not None and dataset.test_labels is not None:
+        return dataset.train_labels.numpy(), dataset.test_labels.numpy()
+    return None
+
+
+def classify(dataset: Dataset, train: Tensor, means: Tensor) -> dict:
+    """Linear probe and nearest neighbours on posterior means; trustworthiness, which needs no labels."""
+    labels = labels_of(dataset)
+    shown, index = fixed_draw(dataset, "trustworthiness", protocol.TRUSTWORTHINESS_IMAGES)
+    row: dict = {
+        "probe_accuracy": None,
+        "knn_accuracy": None,
+        "trustworthiness": latent_trustworthiness(shown.flatten(1).numpy() / 255, means[index].numpy()),
+    }
+    if labels is not None:
+        features, test = train.double().numpy(), means.double().numpy()
+        found = linear_probe(features, labels[0], test, labels[1], identity=dataset.name)
+        row |= {f"probe_{name}": value for name, value in found.items()}
+        if labels[0].ndim == 1:
+            row["knn_accuracy"] = neighbour_accuracy(train.numpy(), labels[0], means.numpy(), labels[1])
+    return row

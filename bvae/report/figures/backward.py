@@ -1,0 +1,30 @@
+"""Test images above what the encoder's weights, run backward, make of their posterior means, one row an arm."""
+
+from bvae.report.figures import figure
+
+
+@figure(
+    category="2 Reconstruction",
+    caption=(
+        "The encoder's weights run backward on the posterior means of test images: a BVAE decodes so, a VAE "
+        "is not trained to. One seed, n = 1."
+    ),
+)
+def backward(subject):
+    """Test images above what the encoder's weights, run backward, make of their posterior means, one row an arm."""
+    from bvae.arms import ARMS
+    from bvae.report.figures._pictures import decode_backward, draw_strips, reconstruction_strips
+    from bvae.system.files import read_json
+
+    errors = []
+    for arm, model in subject.models().items():
+        if model is not None:
+            row = read_json(subject.paths[arm, subject.seed])
+            errors.append(f"{ARMS[arm].label} {row['backward_mse_per_pixel']:.4f} ({row['mse_per_pixel']:.4f})")
+    caption = (
+        "The first images of the test set, and what comes out when the weights of each arm's encoder are run backward"
+        " from their posterior means, with the biases of its decoder. A BVAE decodes in just this way."
+        f" Squared error per pixel on all {len(subject.dataset.test_images):,} test images, in brackets that of the"
+        f" ordinary decoding: {', '.join(errors) or 'none, every run diverged'}."
+    )
+    return draw_strips(subject, "Encoder run backward", caption, reconstruction_strips(subject, decode_backward))
