@@ -27,17 +27,16 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from bvae.errors import InputError
+from bvae.architectures import ARCHITECTURES
 
 ACTIVATIONS = {"silu": nn.SiLU, "relu": nn.ReLU, "identity": nn.Identity}
-LARGEST_FINAL_MAP = 8  # pixels: a larger last feature map would need a giant linear layer
 
 
 @dataclass(frozen=True)
 class Layout:
     """Every size that decides the parameters of a network. `plan` makes one from a recipe."""
 
-    architecture: str  # mlp, conv or resnet
+    architecture: str  # of bvae/architectures/
     channels: int  # of the image
     size: int  # of the image, in pixels
     latent_dim: int
@@ -52,40 +51,23 @@ class Layout:
 def plan(network: dict, *, channels: int, size: int, latent_dim: int) -> Layout:
     """Lay out a recipe's `network` for square images of `size` pixels.
 
-    Feature maps are halved while the size is even and above 4 pixels, and their number doubles with each halving up to
-    `max_width`. Raises InputError for a size that the architecture does not fit.
+    Raises InputError for a size that the architecture does not fit.
 
     >>> network = {"architecture": "resnet", "width": 16, "neck": 8, "hidden": [128]}
     >>> plan(network, channels=1, size=28, latent_dim=9).feature_maps  # at 28, 14 and 7 pixels
     (16, 32, 64)
     """
-    architecture = network["architecture"]
-    shared = {key: network[key] for key in ("activation", "normalization") if key in network}
-    hidden = tuple(network["hidden"])
-    if architecture == "mlp":
-        return Layout("mlp", channels, size, latent_dim, hidden=hidden, **shared)
-    halvings, final = 0, size
-    while final % 2 == 0 and final > 4:
-        halvings, final = halvings + 1, final // 2
-    if halvings == 0 or final > LARGEST_FINAL_MAP:
-        raise InputError(
-            f"network: architecture '{architecture}' does not fit images of {size} pixels: halving while the size is"
-            f" even ends at {final}, and it must end between 3 and {LARGEST_FINAL_MAP} after at least one halving (8,"
-            f" 28, 32 and 64 fit). Resize the images, or use architecture 'mlp', which fits every size."
-        )
-    width, widest = network["width"], network.get("max_width", 512)
-    first = 1 if architecture == "conv" else 0  # a resnet has a stem at full resolution
-    feature_maps = tuple(min(width * 2 ** (i - first), widest) for i in range(first, halvings + 1))
+    architecture = ARCHITECTURES[network["architecture"]]
     return Layout(
-        architecture,
+        architecture.name,
         channels,
         size,
         latent_dim,
-        feature_maps,
-        network["neck"],
-        hidden,
+        architecture.feature_maps(network, size),
+        network.get("neck", 0),
+        tuple(network["hidden"]),
         network.get("blocks", 1),
-        **shared,
+        **{key: network[key] for key in ("activation", "normalization") if key in network},
     )
 
 
@@ -154,23 +136,7 @@ class Residual(nn.Module):
 def build_weights(layout: Layout) -> nn.ModuleList:
     """The weights of a network in forward order, image first. The last is the posterior-mean head."""
     gain = math.sqrt(2) if layout.activation != "identity" else 1.0  # the activation halves the signal
-    weights: list[nn.Module] = []
-    shape: tuple[int, ...] = (layout.channels, layout.size, layout.size)
-    if layout.architecture != "mlp":
-        inputs, size = layout.channels, layout.size
-        feature_maps = list(layout.feature_maps)
-        if layout.architecture == "resnet":
-            stem = feature_maps.pop(0)
-            weights.append(Convolution(inputs, stem, kernel=3, padding=1, gain=gain))
-            inputs = stem
-        for outputs in feature_maps:
-            # kernel 4, stride 2, padding 1: doubling inverts halving exactly
-            weights.append(Convolution(inputs, outputs, kernel=4, stride=2, padding=1, gain=gain))
-            if layout.architecture == "resnet":
-                weights.extend(Residual(outputs) for _ in range(layout.blocks))
-            inputs, size = outputs, size // 2
-        weights.append(Convolution(inputs, layout.neck, kernel=1, gain=gain))
-        shape = (layout.neck, size, size)
+    weights, shape = ARCHITECTURES[layout.architecture].build(layout, gain)
     for features in layout.hidden:
         weights.append(Linear(shape, features, gain=gain))
         shape = (features,)

@@ -26,6 +26,7 @@ from bvae.training import HISTORY_COLUMNS, computes_in_bfloat16, pick_device, pi
 log = logging.getLogger(__name__)
 
 FORMAT = "bvae-run-1"
+LINES = "epochs.jsonl"  # in the folder of a run that trains: a line of JSON for each epoch
 REMEDY = "Train this run: delete the file if it is there, and run `snakemake`."
 
 
@@ -62,7 +63,8 @@ def train_run(
 ) -> str:
     """Train a run and write `model.safetensors` and `history.csv` into `folder`; returns its status.
 
-    `resume.pt` stands beside them while training lasts, so that a killed run goes on where it was. While another
+    `resume.pt` stands beside them while training lasts, so that a killed run goes on where it was, and `epochs.jsonl`,
+    which says how far it is. While another
     process trains the same run, this one waits, and takes its results if they are of the same settings.
     """
     torch.set_num_threads(run.settings["threads"])
@@ -107,6 +109,7 @@ def _train(
         beta=run.settings["objective"]["beta"],
         samples=run.settings["objective"].get("samples", 1),
         resume_path=resume,
+        lines_path=folder / LINES,
         fingerprint=hashlib.sha256(json.dumps(record, sort_keys=True).encode()).hexdigest(),
         resume_interval=resume_interval,
         progress=progress,
@@ -121,6 +124,7 @@ def _train(
     where = {} if divergence is None else {"diverged_at": divergence}
     save_model(model, folder / "model.safetensors", record | {"status": status} | where)
     resume.unlink(missing_ok=True)
+    (folder / LINES).unlink(missing_ok=True)  # history.csv has it all
     return status
 
 
@@ -150,6 +154,8 @@ def load_run(folder: str | Path, *, device: str = "cpu") -> tuple[VAE, dict]:
     path = Path(folder) / "model.safetensors"
     tensors, record = read_tensors(path, form=FORMAT, remedy=REMEDY)
     run = Run(**record["run"])
+    if run.arm not in ARMS:
+        raise InputError(f"{path}: found the arm '{run.arm}', wanted one of bvae/arms/: {', '.join(ARMS)}.")
     sizes: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in record["layout"].items()}
     layout = Layout(**sizes)
     likelihood = build_likelihood(run.settings["likelihood"], channels=layout.channels)

@@ -14,7 +14,7 @@ from bvae.data import to_batch
 from bvae.errors import InputError
 from bvae.networks import VAE
 from bvae.objective import OBJECTIVES, Elbo
-from bvae.system.files import whole_file
+from bvae.system.files import as_line, whole_file, write_text
 from bvae.system.seeds import derive_seed
 
 log = logging.getLogger(__name__)
@@ -98,6 +98,7 @@ def train(
     samples: int = 1,
     precision: str = "float32",
     resume_path: Path | None = None,
+    lines_path: Path | None = None,
     fingerprint: str = "",
     resume_interval: float = 60.0,
     progress: bool = False,
@@ -108,9 +109,10 @@ def train(
     paired. An epoch has n // batch_size steps (at least one); a rest stays out, another one each epoch. The objective
     draws `samples` of z an image. `warmup` is the share of all steps in which the learning rate rises to
     `learning_rate`; it then falls along a cosine. The state is kept in `resume_path` after a step when the last save is
-    `resume_interval` seconds old, and used again only when its `fingerprint` is the same. `progress` shows a bar on a
-    terminal. With a finite `gradient_skip`, steps whose gradient is longer or not finite are skipped; a history's
-    averages are over the others.
+    `resume_interval` seconds old, and used again only when its `fingerprint` is the same. To `lines_path` a line of
+    JSON is appended after each epoch: what the history has of it, `epochs`, `images` and `images_per_second`.
+    `progress` shows a bar on a terminal. With a finite `gradient_skip`, steps whose gradient is longer or not finite
+    are skipped; a history's averages are over the others.
 
     Returns the history (HISTORY_COLUMNS, training averages in nats per image), and None or, when the loss or the
     gradient of a step that was not skipped was not finite, or all steps of an epoch were skipped, where and with what
@@ -135,6 +137,8 @@ def train(
         done = begun["trace"].shape[1]
         log.info("resumed after step %d of epoch %d/%d from %s", done, len(history) + 1, epochs, resume_path)
 
+    if lines_path is not None:  # a resumed run may have written more than it has saved
+        write_text(lines_path, "".join(map(as_line, history)))
     take_step = training_step(
         model,
         optimizer,
@@ -185,10 +189,20 @@ def train(
             "epoch %d/%d  elbo %.3f  log-likelihood %.3f  kl %.3f nats  gradient %.1f  %.0f images/s",
             *(epoch, epochs, elbo, log_likelihood, kl, gradient_norm, speed),
         )
+        if lines_path is not None:
+            _append(lines_path, history[-1] | {"epochs": epochs, "images": len(images), "images_per_second": speed})
         if not math.isfinite(elbo + gradient_norm):
             return history, _divergence(trace, epoch, gradient_skip)
     model.eval()
     return history, None
+
+
+def _append(path: Path, row: dict[str, float]) -> None:
+    try:
+        with path.open("a", encoding="utf-8") as file:
+            file.write(as_line(row))
+    except OSError as error:
+        log.warning("%s: the epoch cannot be noted, training goes on without (%s)", path, error)
 
 
 def _taken(trace: Tensor, gradient_skip: float) -> Tensor:

@@ -15,7 +15,7 @@ from bvae.evaluation import protocol
 from bvae.evaluation.references import Reference, make_reference
 from helpers.checkouts import CHECKOUT, QUICK, make_checkout, snakemake
 from helpers.small import make_dataset
-from helpers.training_runs import CPU, NO_WEIGHTS
+from helpers.training_runs import CPU
 
 
 @pytest.fixture(autouse=True)
@@ -59,7 +59,7 @@ def reference(fake) -> Reference:
     """The classifier's side of the fake data set, trained for 300 steps."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(protocol, "CLASSIFIER_STEPS", 300)
-        return make_reference(fake, "classifier", weights=NO_WEIGHTS, device=CPU)
+        return make_reference(fake, "classifier", CPU)
 
 
 @pytest.fixture(scope="session")

@@ -4,32 +4,51 @@ import json
 import logging
 import re
 import textwrap
+from pathlib import Path
 
 import pytest
+import yaml
 
 from bvae.__main__ import main
 from bvae.data import save
 from bvae.errors import InputError
 from bvae.report import model_cards as cards
 from bvae.runs import read_record
-from bvae.system.files import read_json
+from bvae.study.config import check_study
+from bvae.study.runs import run_folders
+from bvae.system.files import read_json, write_text
 from helpers.small import SETTINGS, SHORT_SWEEP
 
-FOLDER = "results/runs/small/fake/vae_narrow-z3-seed1"
+ARM = "vae_narrow"
 
 
-def train(fake, arm: str, output: str, *, settings: dict = SETTINGS) -> int:
+def study(arm: str, settings: dict = SETTINGS) -> dict:
+    """A study of one run."""
+    block = {"datasets": ["fake"], "recipes": ["small"], "latent_dims": [3], "arms": [arm], "seeds": [1]}
+    return {"study": "one", "blocks": [block], "recipes": {"small": settings | {"importance": SHORT_SWEEP}}}
+
+
+def folder(arm: str, settings: dict = SETTINGS) -> str:
+    """The folder of its run."""
+    [found] = run_folders(check_study(study(arm, settings), datasets=None)).values()
+    return found
+
+
+FOLDER = folder(ARM)
+
+
+def train(fake, arm: str, *, settings: dict = SETTINGS) -> int:
     """Train by the command line in the working directory; its exit status."""
-    save(fake, "fake.safetensors")
-    run = ["--recipe", "small", "--settings", json.dumps(settings), "--latent-dim", "3", "--seed", "1"]
-    return main(["train", "--data", "fake.safetensors", *run, "--arm", arm, "--output", output])
+    save(fake, "resources/data/fake.safetensors")
+    write_text("one.yaml", yaml.safe_dump(study(arm, settings)))
+    return main(["train", "one.yaml", f"{arm}-z3-seed1"])
 
 
 @pytest.fixture
 def trained(fake, tmp_path, monkeypatch) -> str:
     """The card of a run that the command line has trained in the working directory."""
     monkeypatch.chdir(tmp_path)
-    assert train(fake, "vae_narrow", FOLDER) == 0
+    assert train(fake, ARM) == 0
     return (tmp_path / FOLDER / "model_card.md").read_text()
 
 
@@ -38,7 +57,9 @@ def test_a_card_says_what_was_trained_on_what(trained, fake):
     assert "120 training images of 8x8 pixels, grey; source here" in trained
     assert f"| SHA-256 of the data | `{fake.sha256}` |" in trained
     assert "| licence of the data | none |" in trained
-    assert json.loads(re.search(r"\| settings \| `(.*)` \|", trained)[1]) == SETTINGS
+    settings = json.loads(re.search(r"\| settings \| `(.*)` \|", trained)[1])
+    assert settings == read_record(Path(FOLDER, "model.safetensors"))["run"]["settings"]
+    assert settings["training"].items() >= SETTINGS["training"].items()
     assert "Training ended as planned." in trained
     assert "Not evaluated yet." in trained
 
@@ -51,10 +72,10 @@ def test_the_lines_of_a_card_load_the_model_and_sample_from_it(trained):
 
 
 def test_an_evaluation_adds_its_numbers(trained, tmp_path):
-    options = ["--data", "fake.safetensors", "--importance", json.dumps(SHORT_SWEEP)]
-    options += ["--output", f"{FOLDER}/metrics.json"]
-    assert main(["evaluate", FOLDER, *options]) == 0
-    card, row = (tmp_path / FOLDER / "model_card.md").read_text(), read_json(tmp_path / FOLDER / "metrics.json")
+    assert main(["reference", "fake-classifier"]) == 0
+    assert main(["evaluate", "one.yaml", "fake/vae_narrow-z3-seed1"]) == 0
+    [metrics] = (tmp_path / FOLDER).glob("metrics-*.json")
+    card, row = (tmp_path / FOLDER / "model_card.md").read_text(), read_json(metrics)
     header, _, cells = (line.strip("| ").split(" | ") for line in card.split("n = 1:\n\n")[1].splitlines()[:3])
     shown = dict(zip(header, cells, strict=True))
     assert shown["Parameters"] == f"{row['parameters']:,}"
@@ -67,8 +88,8 @@ def test_an_evaluation_adds_its_numbers(trained, tmp_path):
 def test_a_run_that_diverged_says_so(fake, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     settings = SETTINGS | {"training": SETTINGS["training"] | {"learning_rate": 1e30}}
-    assert train(fake, "bvae", "run", settings=settings) == 0
-    assert "**Training diverged.**" in (tmp_path / "run/model_card.md").read_text()
+    assert train(fake, "bvae", settings=settings) == 0
+    assert "**Training diverged.**" in (tmp_path / folder("bvae", settings) / "model_card.md").read_text()
 
 
 def test_a_card_that_cannot_be_written_loses_no_run(fake, tmp_path, monkeypatch, caplog):
@@ -78,6 +99,6 @@ def test_a_card_that_cannot_be_written_loses_no_run(fake, tmp_path, monkeypatch,
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(cards, "write_text", refuse)
     monkeypatch.setattr(logging, "basicConfig", lambda **_: None)  # the root logger stays pytest's
-    assert train(fake, "bvae", "run") == 0
+    assert train(fake, "bvae") == 0
     assert "no model card: the disk is full" in caplog.text
-    assert read_record(tmp_path / "run/model.safetensors")["status"] == "finished"
+    assert read_record(tmp_path / folder("bvae") / "model.safetensors")["status"] == "finished"

@@ -105,11 +105,11 @@ FAULTS = {
     ),
     "negative": (f"{TRAINING}.learning_rate", -0.1, f"{TRAINING}.learning_rate: -0.1"),
     "seed too large": ("blocks.0.seeds", [2**32], "blocks[0].seeds[0]: 4294967296"),
-    "width in an mlp": (f"{NETWORK}.width", 8, f"{NETWORK}: 'width' means nothing in an mlp; remove it"),
+    "width in an mlp": (f"{NETWORK}.width", 8, f"{NETWORK}: 'width' means nothing in architecture mlp; remove it"),
     "blocks in a conv": (
         NETWORK,
         {"architecture": "conv", "hidden": [], "width": 8, "neck": 4, "blocks": 2},
-        f"{NETWORK}: 'blocks' means nothing in a conv network",
+        f"{NETWORK}: 'blocks' means nothing in architecture conv; remove it, or use resnet",
     ),
     "no neck in a conv": (
         NETWORK,

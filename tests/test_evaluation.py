@@ -26,7 +26,6 @@ from bvae.system.seeds import derive_seed
 from helpers.small import SETTINGS, SHORT_SWEEP, float64s, make_dataset
 
 CPU = torch.device("cpu")
-NO_WEIGHTS = Path("no-weights.pth")
 LONGER = SETTINGS | {"training": {"epochs": 60, "batch_size": 20, "learning_rate": 2e-2}}
 
 
@@ -64,7 +63,7 @@ def runs(fake, tmp_path_factory):
 
 
 def evaluated(folder: Path, dataset, references) -> dict:
-    return evaluate_run(folder, dataset, references, importance=SHORT_SWEEP, weights=NO_WEIGHTS, device=CPU)
+    return evaluate_run(folder, dataset, references, importance=SHORT_SWEEP, device=CPU)
 
 
 def test_distance_of_the_real_images_is_zero(monkeypatch, fake, reference, runs):
@@ -142,11 +141,11 @@ def test_a_row_agrees_with_its_definitions(fake, reference, runs):
 
 
 def test_an_empty_distance_is_none_and_says_why(fake, runs):
-    empty = make_reference(fake, "inception", weights=NO_WEIGHTS, device=CPU)
+    empty = make_reference(fake, "inception", CPU)
     row = evaluated(runs["bvae"], fake, [empty])
     assert row["fid_samples"] is None
     assert row["empty"]["fid_samples"] == "images of 8 pixels; fid needs 28"
-    unlabelled = make_reference(make_dataset(120, 100, labels=False), "classifier", weights=NO_WEIGHTS, device=CPU)
+    unlabelled = make_reference(make_dataset(120, 100, labels=False), "classifier", CPU)
     row = evaluated(runs["bvae"], fake, [empty, unlabelled])  # one reason does not hide the other
     assert (row["fid_samples"], row["fd_classifier_samples"]) == (None, None)
     assert set(row["empty"]) == {"fid_samples", "fd_classifier_samples", "ssim"}
@@ -226,7 +225,7 @@ def folder(fake, tmp_path_factory):
 
 @pytest.fixture
 def row(folder, fake):
-    return evaluate_run(folder, fake, [], importance=SHORT_SWEEP, weights=Path("none.pth"), device=CPU)
+    return evaluate_run(folder, fake, [], importance=SHORT_SWEEP, device=CPU)
 
 
 def terms_of(folder, fake, seed: int = 0) -> dict:
@@ -269,7 +268,7 @@ def test_the_errors_of_the_elbo_are_its_spread(row, folder, fake):
 
 def test_the_sweep_starts_at_the_elbo(folder, fake):
     sweep = {"samples": [100, 10, 1], "images": 100}
-    row = evaluate_run(folder, fake, [], importance=sweep, weights=Path("none.pth"), device=CPU)
+    row = evaluate_run(folder, fake, [], importance=sweep, device=CPU)
     assert (row["nll_images"], row["nll_samples"]) == (100, 100)  # all images: the same as the ELBO's
     assert row["nll"] == row["nll_k100"]
     assert row["nll_k1"] == pytest.approx(-row["elbo"], abs=8 * row["elbo_noise_error"])
@@ -279,7 +278,7 @@ def test_the_sweep_starts_at_the_elbo(folder, fake):
 def test_the_sweep_is_of_a_fixed_draw_of_images(folder, fake):
     """30 of the 100 images: the same as by the objective's own weights, with the noise drawn in the same order."""
     sweep = {"samples": [1, 40], "images": 30}
-    row = evaluate_run(folder, fake, [], importance=sweep, weights=Path("none.pth"), device=CPU)
+    row = evaluate_run(folder, fake, [], importance=sweep, device=CPU)
     images, index = fixed_draw(fake, "nll images", 30)
     assert row["nll_images_sha256"] == hashlib.sha256(index.numpy().tobytes()).hexdigest()
     model, _ = load_run(folder)
@@ -298,7 +297,7 @@ def test_the_sweep_does_not_depend_on_the_chunk(row, folder, fake, monkeypatch):
     """Chunks bound the memory; the draws are those of one after another, whatever their size."""
     for batch in (20, 60, 1_000):
         monkeypatch.setattr(trained, "BATCH", batch)
-        again = evaluate_run(folder, fake, [], importance=SHORT_SWEEP, weights=Path("none.pth"), device=CPU)
+        again = evaluate_run(folder, fake, [], importance=SHORT_SWEEP, device=CPU)
         for name in ("nll_k1", "nll_k10", "effective_sample_size_median", "effective_sample_size_low"):
             assert again[name] == pytest.approx(row[name], rel=1e-5), (batch, name)
 

@@ -24,7 +24,7 @@ from bvae.system.files import remove_dead_parts, whole_file, write_json, write_t
 from bvae.system.locks import clear_stale_locks, held_alone
 from helpers.checkouts import run_in, snakemake
 from helpers.small import SHORT_SWEEP
-from helpers.training_runs import CPU, NO_WEIGHTS, make_run, names, train_into
+from helpers.training_runs import CPU, make_run, names, train_into
 
 # --- the disk -------------------------------------------------------------------------------------------------------
 
@@ -93,7 +93,7 @@ def test_training_on_a_full_disk_goes_on_without_its_state_and_ends_in_one_messa
     with files_of_at_most(500), pytest.raises(InputError, match=r"model.safetensors: cannot be written"):
         train_run(make_run(), fake, tmp_path / "run", device="cpu", resume_interval=0)
     assert "resume.pt: the state cannot be saved, training goes on without" in caplog.text
-    assert names(tmp_path / "run") == {"history.csv"}
+    assert names(tmp_path / "run") == {"epochs.jsonl", "history.csv"}
     whole = train_into(make_run(), fake, tmp_path / "whole")
     assert train_into(make_run(), fake, tmp_path / "run") == whole  # with room again
 
@@ -159,7 +159,7 @@ def test_a_row_that_does_not_fit_is_no_endless_loop():
 
 def test_an_evaluation_that_does_not_fit_gives_the_same_metrics(fake, tmp_path, monkeypatch, caplog):
     train_into(make_run(), fake, tmp_path / "run")
-    measure = {"importance": SHORT_SWEEP, "weights": NO_WEIGHTS, "device": CPU}
+    measure = {"importance": SHORT_SWEEP, "device": CPU}
     wanted = evaluate_run(tmp_path / "run", fake, [], **measure)
     encode = VAE.encode
     monkeypatch.setattr(VAE, "encode", lambda self, images: fails_above(5, lambda x: encode(self, x))(images))
@@ -179,7 +179,7 @@ def failing_step(monkeypatch, tmp_path):
         def fail(args):
             raise error
 
-        monkeypatch.setattr(command_line, "_verify", fail)
+        monkeypatch.setattr(command_line.of, "verify", fail)
         return command_line.main(["verify", str(tmp_path), *arguments])
 
     return run

@@ -52,9 +52,9 @@ def make_study(**changes) -> dict:
 
 @pytest.fixture
 def study(tmp_path, monkeypatch, fake) -> dict:
-    """Run the test in a folder with fake.safetensors and the four trained runs of a study."""
+    """Run the test in a folder with resources/data/fake.safetensors and the four trained runs of a study."""
     monkeypatch.chdir(tmp_path)
-    data.save(fake, "fake.safetensors")
+    data.save(fake, "resources/data/fake.safetensors")
     study = make_study()
     for run in expand_runs(study):
         path = results_of(run["arm"], run["seed"])
@@ -145,9 +145,9 @@ def test_arms_and_classes_are_told_apart():
 @pytest.mark.parametrize("kind", FIGURES)
 def test_a_figure_is_the_same_bytes_every_time(study, kind):
     with matplotlib.rc_context():
-        draw([kind], study, "tiny", Path("fake.safetensors"), 3, Path("first"))
+        draw([kind], study, Path("first"))
         matplotlib.rcParams["font.size"] = 20  # a user's own settings change nothing
-        draw([kind], study, "tiny", Path("fake.safetensors"), 3, Path("second"))
+        draw([kind], study, Path("second"))
         assert matplotlib.rcParams["font.size"] == 20
     png, svg = (Path(f"first/{kind}-tiny-fake-z3.{suffix}") for suffix in ("png", "svg"))
     numbers = [png.with_suffix(".csv")] if FIGURES[kind].numbers else []
@@ -404,7 +404,7 @@ def test_the_gains_of_a_linear_network_are_on_the_line_of_ppca(study, fake):
     np.testing.assert_allclose(
         figure.axes[0].get_lines()[0].get_xydata()[:3], [[1, 1.5], [4, 4.5], [16, 16.5]], rtol=1e-5
     )
-    draw(["latent_gains"], study, "tiny", Path("fake.safetensors"), 3, Path("drawn"))
+    draw(["latent_gains"], study, Path("drawn"))
     pd.testing.assert_frame_equal(
         pd.read_csv("drawn/latent_gains-tiny-fake-z3.csv"), table.reset_index(drop=True), check_dtype=False
     )
@@ -471,7 +471,7 @@ def test_diverged_runs_are_empty_and_labelled(study, fake):
         "BVAE (n = 0, 2 diverged)",
         "VAE (n = 0, 2 diverged)",
     ]
-    draw(FIGURES, study, "tiny", Path("fake.safetensors"), 3, Path("all"))
+    draw(FIGURES, study, Path("all"))
     assert len(list(Path("all").iterdir())) == sum(len(figure.suffixes) for figure in FIGURES.values())
 
 

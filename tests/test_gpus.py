@@ -85,8 +85,8 @@ def test_a_step_that_may_compute_on_a_gpu_leases_one(tmp_path, monkeypatch, devi
     monkeypatch.setattr(gpus, "lease_gpu", lambda: calls.append(1))
     monkeypatch.setattr("bvae.__main__._start_logging", lambda path: None)  # the root logger is other tests', too
     missing = tmp_path / "missing.safetensors"
-    step = ["reference", "--data", str(missing), "--extractor", "classifier", "--output", str(tmp_path / "out")]
-    assert main([*step, "--device", device]) == 1
+    monkeypatch.chdir(tmp_path)
+    assert main(["reference", "missing-classifier", "--device", device]) == 1
     assert len(calls) == leases
     assert main(["data", "describe", str(missing)]) == 1  # no device, no lease
     assert len(calls) == leases

@@ -87,7 +87,7 @@ def test_the_help_of_a_step_ends_in_an_example_that_it_takes(step, capsys):
 
 @pytest.mark.parametrize(
     ("typed", "completed"),
-    [("tra", "train"), ("train --ar", "--arm"), ("train --arm vae_", "vae_narrow"), ("status --w", "--watch")],
+    [("tra", "train"), ("train --dev", "--device"), ("train --device cu", "cuda"), ("status --w", "--watch")],
 )
 def test_the_tab_key_completes_steps_options_and_values(typed, completed, tmp_path):
     """As bash asks for it, through argcomplete."""

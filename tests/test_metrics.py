@@ -2,7 +2,6 @@
 
 import math
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -37,7 +36,6 @@ from bvae.system.files import write_tensors
 from helpers.small import make_dataset
 
 CPU = torch.device("cpu")
-NO_WEIGHTS = Path("no-weights.pth")
 
 
 # --- reconstruction, latents ----------------------------------------------------------------------------------------
@@ -326,19 +324,22 @@ def test_classifier_has_ten_images_for_each_feature(images, wanted):
     ],
 )
 def test_a_distance_that_means_nothing_says_why(extractor, dataset, reason):
-    reference = make_reference(make_dataset(**dataset), extractor, weights=NO_WEIGHTS, device=CPU)
+    reference = make_reference(make_dataset(**dataset), extractor, CPU)
     assert reason in reference.why_empty
     assert (reference.features, reference.floor, reference.tensors) == (None, {}, {})
 
 
-def test_inception_weights_that_are_missing_or_others_are_refused(tmp_path):
+def test_inception_weights_that_are_missing_or_others_are_refused(tmp_path, monkeypatch):
+    inception = EXTRACTORS["inception"]
+    monkeypatch.setattr(inception, "weights", str(tmp_path / "nowhere.pth"))
     with pytest.raises(InputError, match="nowhere.pth: no such file"):
-        EXTRACTORS["inception"].load({}, {}, weights=tmp_path / "nowhere.pth", device=CPU)
+        inception.load({}, {}, CPU)
     (tmp_path / "other.pth").write_bytes(b"other weights")
+    monkeypatch.setattr(inception, "weights", str(tmp_path / "other.pth"))
     with pytest.raises(InputError, match=f"(?s)other.pth.*{protocol.INCEPTION_SHA256}"):
-        EXTRACTORS["inception"].load({}, {}, weights=tmp_path / "other.pth", device=CPU)
+        inception.load({}, {}, CPU)
     with pytest.raises(InputError, match="other.pth"):  # a data set that fid fits does ask for the weights
-        make_reference(make_dataset(20, 2_049, size=28), "inception", weights=tmp_path / "other.pth", device=CPU)
+        make_reference(make_dataset(20, 2_049, size=28), "inception", CPU)
 
 
 def test_inception_sees_grey_images_as_three_equal_channels(monkeypatch, tmp_path):
@@ -353,7 +354,8 @@ def test_inception_sees_grey_images_as_three_equal_channels(monkeypatch, tmp_pat
     (tmp_path / "weights.pth").touch()
     monkeypatch.setattr(protocol, "INCEPTION_SHA256", "")
     monkeypatch.setattr("torch_fidelity.feature_extractor_inceptionv3.FeatureExtractorInceptionV3", Spy)
-    network = EXTRACTORS["inception"].load({}, {}, weights=tmp_path / "weights.pth", device=CPU)
+    monkeypatch.setattr(EXTRACTORS["inception"], "weights", str(tmp_path / "weights.pth"))
+    network = EXTRACTORS["inception"].load({}, {}, CPU)
     grey = make_dataset(10, 60).test_images
     assert torch.equal(extract(network, grey, CPU), grey.flatten(1).repeat(1, 3).double())
 
@@ -362,10 +364,10 @@ def test_reference_is_of_the_test_images(fake, reference):
     assert (reference.images, reference.why_empty) == (100, None)
     assert reference.features.values.shape == (100, 8)  # 100 images: 8 features
     statistics = gaussian_statistics(reference.features.values)
-    own = gaussian_statistics(extract(reference.network(NO_WEIGHTS, CPU), fake.test_images, CPU))
+    own = gaussian_statistics(extract(reference.network(CPU), fake.test_images, CPU))
     assert abs(frechet_distance(own, statistics)) < 1e-6 * np.trace(own[1])
     assert reference.facts["accuracy"] > 0.9  # each class has a pattern of its own
-    drawn = gaussian_statistics(extract(reference.network(NO_WEIGHTS, CPU), 255 - fake.test_images, CPU))
+    drawn = gaussian_statistics(extract(reference.network(CPU), 255 - fake.test_images, CPU))
     assert frechet_distance(drawn, statistics) > 10 * reference.floor["fd"] > 0
     assert set(reference.floor) == {"fd", "precision", "recall"}  # no KID below 1,000 images
 
@@ -376,7 +378,7 @@ def test_the_floor_is_what_training_images_give(fake, reference):
 
     generator = torch.Generator().manual_seed(derive_seed("fake", "floor images"))
     drawn = fake.train_images[torch.randperm(120, generator=generator)[:100]]
-    assert compare(extract(reference.network(NO_WEIGHTS, CPU), drawn, CPU), reference.features) == reference.floor
+    assert compare(extract(reference.network(CPU), drawn, CPU), reference.features) == reference.floor
 
 
 @pytest.mark.parametrize(
@@ -401,10 +403,8 @@ def test_a_reference_file_holds_all_of_it(fake, reference, tmp_path):
         assert getattr(loaded, key) == getattr(reference, key), key
     assert all(map(torch.equal, loaded.features, reference.features))
     images = fake.test_images
-    assert torch.equal(
-        extract(loaded.network(NO_WEIGHTS, CPU), images, CPU), extract(reference.network(NO_WEIGHTS, CPU), images, CPU)
-    )
-    empty = make_reference(fake, "inception", weights=NO_WEIGHTS, device=CPU)
+    assert torch.equal(extract(loaded.network(CPU), images, CPU), extract(reference.network(CPU), images, CPU))
+    empty = make_reference(fake, "inception", CPU)
     save_reference(empty, tmp_path / "e.safetensors")
     assert replace(load_reference(tmp_path / "e.safetensors"), sha256="") == empty
 

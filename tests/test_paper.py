@@ -39,7 +39,8 @@ def test_inception_gives_2048_features_of_any_image(tmp_path, monkeypatch):
     weights = tmp_path / "weights.pth"
     random_inception_weights(weights)
     monkeypatch.setattr(protocol, "INCEPTION_SHA256", "")
-    network = EXTRACTORS["inception"].load({}, {}, weights=weights, device=torch.device("cpu"))
+    monkeypatch.setattr(EXTRACTORS["inception"], "weights", str(weights))
+    network = EXTRACTORS["inception"].load({}, {}, torch.device("cpu"))
     images = torch.randint(0, 256, (2, 1, 28, 28), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
     grey, colour = (extract(network, shown, torch.device("cpu")) for shown in (images, images.expand(-1, 3, -1, -1)))
     assert grey.shape == (2, 2048) and grey.isfinite().all() and (grey[0] != grey[1]).any()

@@ -1,5 +1,7 @@
 """`python -m bvae status`: what it says of a study is what its runs' files say."""
 
+import json
+import math
 import os
 import signal
 import subprocess
@@ -9,13 +11,12 @@ from pathlib import Path
 import pytest
 import yaml
 
-from bvae.data import save
 from bvae.errors import InputError
 from bvae.runs import Run, train_run
 from bvae.study import status
 from bvae.study.runs import results_paths
 from bvae.study.unused import remove_unused, unused_runs
-from bvae.system.files import write_json, write_text
+from bvae.system.files import as_line, read_lines, write_json, write_text
 from bvae.system.locks import held_alone, is_held
 from helpers.checkouts import ROOT, run_in
 from helpers.small import SETTINGS
@@ -58,21 +59,29 @@ def test_each_state_is_what_the_files_say(folder):
     ]
 
 
-def test_a_training_says_its_epoch_its_speed_and_what_is_left(folder, fake, digits, caplog):
-    """The line is one that training itself logs; 1,437 images at 500 a second are 2.9 seconds an epoch."""
-    (folder / "resources/data").mkdir(parents=True)
-    save(digits, folder / "resources/data/digits.safetensors")
-    with caplog.at_level("INFO"):
-        train_run(Run("mlp", SETTINGS, fake.name, "bvae", 3, 0), fake, folder / "elsewhere")
-    [first, _] = [record.getMessage() for record in caplog.records if record.getMessage().startswith("epoch")]
-    assert status.EPOCH.search(first)["epoch"] == "1"
-    elbo = float(status.EPOCH.search(first)["elbo"])
-    line = first.replace("epoch 1/2", "epoch 1/31").rsplit("  ", 1)[0] + "  500 images/s"
-    log = f"logs/train{RUNS[5].removeprefix('results/runs')}.log"
-    write_text(folder / log, f"12:00:00 {line}\n12:00:01 something else\n")
+def test_a_training_says_its_epoch_its_speed_and_what_is_left(folder, fake, monkeypatch):
+    """The lines are those that training appends; 30 epochs of 1,437 images at 500 a second take 86 seconds."""
+    kept = []
+    monkeypatch.setattr("bvae.training._append", lambda path, row: kept.append((path.name, row)))
+    train_run(Run("mlp", SETTINGS, fake.name, "bvae", 3, 0), fake, folder / "elsewhere")
+    assert [(name, row["epoch"], row["epochs"], row["images"]) for name, row in kept] == [
+        ("epochs.jsonl", 1, 2, 120),
+        ("epochs.jsonl", 2, 2, 120),
+    ]
+    first = kept[0][1] | {"epochs": 31, "images": 1_437, "images_per_second": 500}
+    write_text(folder / RUNS[5] / "epochs.jsonl", as_line(first) + as_line(kept[1][1])[:-1])  # the second half written
     with held_alone(folder / RUNS[5] / "train.lock"):
         detail = status.read_status("watched.yaml")[1][5].detail
-    assert detail == f"epoch 1/31  ELBO {elbo:.3f}  500 images/s  0:01:26 left"
+    assert detail == f"epoch 1/31  ELBO {first['elbo']:.3f}  500 images/s  0:01:26 left"
+
+
+def test_what_is_not_finite_is_text_in_a_line(tmp_path):
+    row = {"epoch": 3, "elbo": math.nan, "gradient_norm": math.inf}
+    (tmp_path / "epochs.jsonl").write_text(as_line({"epoch": 2, "elbo": -0.1, "gradient_norm": 1e-300}) + as_line(row))
+    first, second = read_lines(tmp_path / "epochs.jsonl")
+    assert first == {"epoch": 2, "elbo": -0.1, "gradient_norm": 1e-300}
+    assert math.isnan(second["elbo"]) and second["gradient_norm"] == math.inf
+    assert json.loads((tmp_path / "epochs.jsonl").read_text().splitlines()[1], parse_constant=pytest.fail)
 
 
 def test_runs_that_no_study_means_are_listed_and_removed(folder, capsys):

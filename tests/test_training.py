@@ -24,9 +24,10 @@ from bvae.evaluation.controls import evaluate_controls, evaluate_untrained
 from bvae.evaluation.evaluate import evaluate_run
 from bvae.networks import parameter_breakdown
 from bvae.runs import Run, build_model, load_run, read_record, save_model, train_run
+from bvae.system.files import as_line, read_lines
 from bvae.training import HISTORY_COLUMNS
 from helpers.small import SHORT_SWEEP, make_dataset
-from helpers.training_runs import CPU, NETWORKS, NO_WEIGHTS, make_run, names, read_history, results, train_into
+from helpers.training_runs import CPU, NETWORKS, make_run, names, read_history, results, train_into
 
 # --- the same again -------------------------------------------------------------------------------------------------
 
@@ -226,10 +227,26 @@ def test_a_resumed_run_is_the_uninterrupted_one(fake, tmp_path, monkeypatch, net
     run = make_run(network=NETWORKS[network], likelihood="gaussian")
     whole = train_into(run, fake, tmp_path / "whole")
     interrupt(run, fake, tmp_path / "cut", monkeypatch, after_batches=after_batches)
-    assert names(tmp_path / "cut") == {"resume.pt"}
+    assert names(tmp_path / "cut") == {"epochs.jsonl", "resume.pt"}
     seen = seen_by(run, fake, tmp_path / "cut", monkeypatch)
     assert len(seen) == 24 - after_batches  # it did go on, after the last whole step
     assert results(tmp_path / "cut") == whole
+
+
+def test_the_lines_of_a_resumed_run_are_its_history(fake, tmp_path, monkeypatch):
+    """Killed in its third epoch; what it had noted beyond its saved state is not there twice."""
+    path = tmp_path / "cut/epochs.jsonl"
+    interrupt(make_run(), fake, tmp_path / "cut", monkeypatch, after_batches=14)
+    assert [line["epoch"] for line in read_lines(path)] == [1, 2]
+    with path.open("a") as file:
+        file.write(as_line({"epoch": 3}))
+    kept = []
+    with monkeypatch.context() as patch:
+        patch.setattr("bvae.runs.save_model", lambda *_: kept.extend(read_lines(path)))  # when training has ended
+        train_run(make_run(), fake, tmp_path / "cut", device="cpu")
+    history = read_history(tmp_path / "cut")
+    assert [{name: line[name] for name in history[0]} for line in kept] == history
+    assert [line["epoch"] for line in history] == [1, 2, 3, 4]
 
 
 def test_a_run_interrupted_twice_is_the_uninterrupted_one(fake, tmp_path, monkeypatch):
@@ -252,7 +269,7 @@ def test_a_run_that_dies_while_its_state_is_saved_goes_on_from_the_state_before(
     with monkeypatch.context() as patch, pytest.raises(Killed):
         patch.setattr(torch, "save", dying)
         train_run(make_run(), fake, tmp_path / "cut", device="cpu", resume_interval=0)
-    assert names(tmp_path / "cut") == {"resume.pt"}
+    assert names(tmp_path / "cut") == {"epochs.jsonl", "resume.pt"}
     assert len(seen_by(make_run(), fake, tmp_path / "cut", monkeypatch)) == 24 - 8
     assert results(tmp_path / "cut") == whole
 
@@ -397,7 +414,7 @@ def test_a_diverged_run_is_recorded_and_has_no_metrics(fake, tmp_path, caplog):
     assert not math.isfinite(float(where["elbo"]) + float(where["gradient_norm"]))
     message = f"diverged in epoch {where['epoch']}, step {where['step']}: elbo {where['elbo']}, gradient norm"
     assert any(record.levelno == logging.ERROR and message in record.message for record in caplog.records)
-    row = evaluate_run(tmp_path, fake, [], importance=SHORT_SWEEP, weights=NO_WEIGHTS, device=CPU)
+    row = evaluate_run(tmp_path, fake, [], importance=SHORT_SWEEP, device=CPU)
     assert (row["status"], row["arm"], row["seed"]) == ("diverged", "bvae", 0)
     assert row["parameters"] == 64 * 12 + 12 * 4 + (12 * 4 + 4) + (12 + 4) + (12 + 64)
     assert not {"elbo", "kl", "psnr", "mse_per_pixel", "probe_accuracy", "active_units"} & set(row)
@@ -481,9 +498,7 @@ def test_precisions_run_and_are_recorded(fake, tmp_path, monkeypatch):
         wanted = training.pick_precision("auto", CPU) if precision == "auto" else precision
         assert record["precision"] == wanted
         assert {parameter.dtype for parameter in model.parameters()} == {torch.float32}
-        rows[precision] = evaluate_run(
-            tmp_path / precision, fake, [], importance=SHORT_SWEEP, weights=NO_WEIGHTS, device=CPU
-        )
+        rows[precision] = evaluate_run(tmp_path / precision, fake, [], importance=SHORT_SWEEP, device=CPU)
         assert rows[precision]["precision"] == wanted
     assert rows["auto"]["elbo"] == rows[wanted]["elbo"]
     assert rows["float32"]["elbo"] != rows["bfloat16"]["elbo"]
@@ -551,7 +566,7 @@ def test_training_beats_the_mean_image_and_the_untrained_encoder(digits, control
     run = Run("recipe", settings, "digits", arm, 8, 0)
     monkeypatch.setattr(protocol, "PROBE_STRENGTHS", (1.0,))
     train_into(run, digits, tmp_path)
-    row = evaluate_run(tmp_path, digits, [], importance=SHORT_SWEEP, weights=NO_WEIGHTS, device=CPU)
+    row = evaluate_run(tmp_path, digits, [], importance=SHORT_SWEEP, device=CPU)
     untrained = evaluate_untrained(run, digits, CPU)
     error = math.hypot(row["elbo_noise_error"], row["elbo_image_error"], 0.1)
     assert row["elbo"] > controls["mean_image_log_likelihood_bernoulli"] + 5 * error

@@ -2,7 +2,6 @@
 
 import hashlib
 import json
-import re
 import shutil
 from pathlib import Path
 
@@ -11,10 +10,11 @@ import pandas as pd
 import pytest
 import torch
 import yaml
-from safetensors.torch import load_file
 
+from bvae.__main__ import main
 from bvae.arms import ARMS
 from bvae.errors import InputError
+from bvae.evaluation.references import FORMAT
 from bvae.report.figures import FIGURES as KINDS
 from bvae.report.publication import verify
 from bvae.report.tables import write_tables
@@ -22,15 +22,10 @@ from bvae.system.files import read_tensors, read_yaml
 from helpers import browser
 from helpers.checkouts import QUICK, ROOT, run_in, snakemake
 from helpers.own_data import bring_birds
-from helpers.studies import quick_metrics, quick_run
+from helpers.studies import edited_quick, planned_jobs, quick_metrics, quick_run
 
 FIGURES = Path("results/studies/quick/figures")
 TABLES = Path("results/studies/quick/tables")
-
-
-def planned_jobs(output: str) -> dict[str, int]:
-    """The counts of Snakemake's job statistics."""
-    return {rule: int(count) for rule, count in re.findall(r"^(\w+) +(\d+)$", output, re.MULTILINE)}
 
 
 def quick_runs(checkout: Path) -> pd.DataFrame:
@@ -76,7 +71,7 @@ def test_generation_and_interpolation_stand_above_their_floor(quick):
     runs, table = quick_runs(quick), pd.read_csv(quick / TABLES / "table2.csv").set_index("arm")
     assert set(table["features"]) == {"classifier"}
     floor = read_tensors(
-        quick / "results/references/digits-classifier.safetensors", form="bvae-reference-3", remedy="", facts_only=True
+        quick / "results/references/digits-classifier.safetensors", form=FORMAT, remedy="", facts_only=True
     )[1]["floor"]
     for what in ("samples", "mixture_samples", "interpolations", "slerp_interpolations", "reconstructions"):
         assert table.loc["real_images", f"fd_{what}"] == floor["fd"]
@@ -244,14 +239,6 @@ def test_runs_are_verified_against_the_published_ones(quick_copy, monkeypatch):
         verify(published)
 
 
-def edited_quick(checkout: Path, edit) -> str:
-    """Write an edited copy of the quick study's config; returns its path."""
-    config = yaml.safe_load((checkout / "config/quick.yaml").read_text())
-    edit(config)
-    (checkout / "config/edited.yaml").write_text(yaml.safe_dump(config))
-    return "config/edited.yaml"
-
-
 def test_changed_setting_retrains_and_new_seed_adds_only_its_runs(quick_copy):
     def longer(config):
         config["recipes"]["mlp-quick"]["training"]["epochs"] += 1
@@ -301,17 +288,17 @@ def test_table_refuses_runs_of_other_settings(quick, tmp_path, monkeypatch):
     assert not (tmp_path / "tables").exists()
 
 
-def test_damaged_data_file_is_named_and_nothing_is_written(quick, tmp_path):
-    damaged = tmp_path / "digits.safetensors"
-    damaged.write_bytes((quick / "resources/data/digits.safetensors").read_bytes()[:5000])
-    settings = json.dumps(quick_runs(quick)["settings"].iloc[0])
-    common = ("--recipe", "mlp-quick", "--settings", settings, "--latent-dim", "8", "--seed", "0")
-    output = ("--output", str(tmp_path / "run"))
-    done = run_in(quick, "-m", "bvae", "train", "--data", str(damaged), *common, "--arm", "bvae", *output)
-    assert done.returncode == 1
-    assert str(damaged) in done.stdout
-    assert "Traceback" not in done.stdout
-    assert not (tmp_path / "run").exists()
+def test_damaged_data_file_is_named_and_nothing_is_written(quick, tmp_path, monkeypatch, capsys):
+    data = tmp_path / "resources/data/digits.safetensors"
+    data.parent.mkdir(parents=True)
+    data.write_bytes((quick / "resources/data/digits.safetensors").read_bytes()[:5000])
+    with monkeypatch.context() as patch:
+        patch.chdir(tmp_path)
+        assert main(["train", str(quick / "config/quick.yaml"), "bvae-z8-seed0"]) == 1
+    said = capsys.readouterr().err
+    assert "resources/data/digits.safetensors" in said
+    assert "Traceback" not in said
+    assert not (tmp_path / "results").exists()
 
 
 def test_missing_data_names_the_files_to_place(plan, tmp_path):
@@ -386,36 +373,6 @@ def test_equal_settings_are_trained_once_whatever_the_recipe_is_called(quick_cop
     assert planned["table"] == 1
 
 
-ARM = """\
-from bvae.arms import arm
-
-
-@arm(label="VAE with a gain", description="a VAE with a gain per latent", colour="#000000", dash="-", marker="x")
-def vae_gain(layout, likelihood):
-    from bvae.networks import VAE
-
-    return VAE(layout, likelihood, latent_gain=True)
-"""
-
-
-def test_an_arm_is_added_by_one_file(quick_copy):
-    """Beside the finished study only its own runs are planned; a gain per latent is `latent_dim` parameters more."""
-    (quick_copy / "bvae/arms/vae_gain.py").write_text(ARM)
-
-    def with_it(config):
-        config["blocks"][0]["arms"].append("vae_gain")
-
-    study = edited_quick(quick_copy, with_it)
-    planned = snakemake(quick_copy, "-n", "--configfile", study).stdout
-    assert (planned_jobs(planned)["train"], planned_jobs(planned)["evaluate"]) == (3, 3)
-    gain, plain = (quick_run("vae", 0).replace("/vae-", f"/{arm}-") for arm in ("vae_gain", "vae"))
-    done = snakemake(quick_copy, "--configfile", study, "--", f"{gain}/model.safetensors")
-    assert done.returncode == 0, done.stdout[-3000:]
-    tensors = [load_file(quick_copy / run / "model.safetensors") for run in (gain, plain)]
-    counts = [sum(tensor.numel() for tensor in found.values()) for found in tensors]
-    assert counts[0] - counts[1] == 8
-
-
 def test_bare_snakemake_plans_the_whole_paper(plan):
     done = snakemake(plan, "-n")
     assert done.returncode == 0, done.stdout[-3000:]
@@ -423,7 +380,7 @@ def test_bare_snakemake_plans_the_whole_paper(plan):
     per_seed = len(ARMS)
     assert jobs["train"] == jobs["evaluate"] == per_seed * (10 + 10 + 6 + 3)
     assert jobs["data"] == 4
-    assert jobs["inception_weights"] == 1
+    assert jobs["weights"] == 1
     assert jobs["reference"] == 8
 
 

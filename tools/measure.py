@@ -255,7 +255,7 @@ def prepare(args: argparse.Namespace) -> dict:
     train_run(
         Run("benchmark", settings, dataset.name, args.arm, LATENT_DIM, 0), dataset, args.folder, device=args.device
     )
-    reference = make_reference(dataset, "classifier", weights=Path("none"), device=device)
+    reference = make_reference(dataset, "classifier", device)
     save_reference(reference, args.folder / "reference.safetensors")
     return {"reference_images": reference.images}
 
@@ -273,7 +273,6 @@ def evaluation(args: argparse.Namespace) -> dict:
         data.load(args.data),
         references,
         importance={"samples": [1], "images": 1},
-        weights=Path("none"),
         device=pick_device(args.device),
     )
     return {"seconds": time.perf_counter() - started, "elbo": row["elbo"]}
@@ -346,7 +345,7 @@ def ceilings(args: argparse.Namespace) -> dict:
 
 
 def costs(args: argparse.Namespace) -> dict:
-    """`cost.json` of the recipe: parameters, memory and multiply-accumulates of every arm."""
+    """The costs of the recipe: parameters, memory and multiply-accumulates of every arm."""
     keep_freed_memory()
     dataset = data.load(args.data)
     run = Run("benchmark", recipe(threads=args.threads), dataset.name, "bvae", LATENT_DIM, 0)

@@ -15,6 +15,7 @@ from matplotlib.figure import Figure
 
 from bvae.arms import ARMS
 from bvae.errors import InputError
+from bvae.evaluation.metrics import run_metrics
 from bvae.report.claims import MINIMUM_SEEDS, judge_claims, load_claims, paired_difference
 from bvae.report.figures._page import DPI, save_figure
 from bvae.report.figures._plots import gain_lines
@@ -187,18 +188,17 @@ def differences() -> pd.DataFrame:
 
     In the unit of its panel, positive where the arm is worse, paired over seeds, with 95 % intervals.
     """
-    claims = {claim["id"]: claim for claim in load_claims(ROOT / "config/claims.yaml")[0]}
     return pd.DataFrame(
         line
         for study, folder in FOLDERS.items()
         if (folder / "claims.csv").exists()
         for _, runs in read(study, "tables/runs.csv").groupby(GROUP, sort=False)
         if runs["seed"].nunique() >= MINIMUM_SEEDS
-        for line in _compared(study, runs[runs["status"] == "finished"], read(study, "claims.csv"), claims)
+        for line in _compared(study, runs[runs["status"] == "finished"], read(study, "claims.csv"))
     )
 
 
-def _compared(study: str, runs: pd.DataFrame, judged: pd.DataFrame, claims: dict[str, dict]) -> Iterator[dict]:
+def _compared(study: str, runs: pd.DataFrame, judged: pd.DataFrame) -> Iterator[dict]:
     place = runs.iloc[0][GROUP].to_dict()
     judged = judged[(judged[GROUP] == list(place.values())).all(axis=1)].set_index("claim")
     of_arm = {arm: found.set_index("seed") for arm, found in runs.groupby("arm")}
@@ -210,8 +210,9 @@ def _compared(study: str, runs: pd.DataFrame, judged: pd.DataFrame, claims: dict
         for arm in (arm for arm in ARMS if arm in of_arm and arm != "vae"):
             wanted = [metric, "parameters"]
             pair = pd.concat([of_arm[arm][wanted], of_arm["vae"][wanted]], axis=1, keys=["arm", "vae"]).dropna()
+            better = run_metrics()[metric].better
             found = paired_difference(
-                pair["arm", metric], pair["vae", metric], better=claims[claim]["better"], margin=margin, bootstrap=False
+                pair["arm", metric], pair["vae", metric], better=better, margin=margin, bootstrap=False
             )
             low, high = (scale * end for end in found.interval_95)
             yield (

@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from threadpoolctl import threadpool_limits
 
 from bvae.data import Dataset, to_batch
 from bvae.evaluation import protocol
@@ -38,6 +39,7 @@ def _is_large(dataset: Dataset) -> bool:
 def evaluate_controls(dataset: Dataset) -> dict:
     """What a data set gives without any autoencoder: raw-pixel probe, majority class, the mean image's likelihood."""
     dataset = _for_controls(dataset)
+    _take_one_thread()
     train, test = (to_batch(images) for images in (dataset.train_images, dataset.test_images))
     labels = labels_of(dataset)
     row: dict = _identity(dataset) | {"probe_accuracy_raw_pixels": None, "majority_accuracy": None}
@@ -62,6 +64,7 @@ def evaluate_pca(dataset: Dataset, latent_dim: int) -> dict:
     from sklearn.decomposition import PCA
 
     dataset = _for_controls(dataset)
+    _take_one_thread()
     train, test = (to_batch(images).flatten(1).numpy() for images in (dataset.train_images, dataset.test_images))
     seed = derive_seed(dataset.name, "pca") % 2**32  # large images are projected at random first
     pca = PCA(min(latent_dim, *train.shape), random_state=seed).fit(train)
@@ -70,6 +73,12 @@ def evaluate_pca(dataset: Dataset, latent_dim: int) -> dict:
     row = _identity(dataset) | {"latent_dim": latent_dim, "components": pca.n_components_}
     row["mse_per_pixel"] = float(np.square(decoded - test).mean())
     return row | classify(dataset, *latents)
+
+
+def _take_one_thread() -> None:
+    """What the workflow gives these steps: with another number the last digits may differ."""
+    torch.set_num_threads(1)
+    threadpool_limits(1)
 
 
 def _identity(dataset: Dataset) -> dict:

@@ -23,7 +23,6 @@ def evaluate_run(
     references: Sequence[Reference],
     *,
     importance: dict,
-    weights: Path,
     device: torch.device,
     known: dict | None = None,
 ) -> dict:
@@ -34,7 +33,7 @@ def evaluate_run(
     None, and `empty` says why. A run that diverged has its identity and size, and no other metric.
     """
     settings = {"importance": importance, "references": [[found.extractor, found.sha256] for found in references]}
-    trained, row = _open_run(folder, dataset, device, settings, references, weights)
+    trained, row = _open_run(folder, dataset, device, settings, references)
     row["importance"] = importance
     tasks = list(TASKS.values()) if row["status"] == "finished" else [TASKS["size"]]
     return _compute(tasks, trained, row, known or {})
@@ -85,7 +84,6 @@ def _open_run(
     device: torch.device,
     settings: dict | None = None,
     references: Sequence[Reference] = (),
-    weights: Path = Path(),
 ) -> tuple[Trained, dict]:
     """A trained run of `dataset`, and the part of its results that needs no computing."""
     model, record = load_run(folder, device=str(device))
@@ -109,7 +107,7 @@ def _open_run(
         "test_images": len(dataset.test_images),
         "empty": {},
     }
-    return Trained(model, run, dataset, device, settings or {}, references, weights), row
+    return Trained(model, run, dataset, device, settings or {}, references), row
 
 
 def _binary(images: Tensor) -> bool:

@@ -59,9 +59,9 @@ class Reference:
     facts: Mapping[str, Any] = field(default_factory=dict)  # likewise
     sha256: str = ""  # of the file that it was read from
 
-    def network(self, weights: Path, device: torch.device) -> Network:
+    def network(self, device: torch.device) -> Network:
         """The extractor that these features are of."""
-        return EXTRACTORS[self.extractor].load(self.tensors, self.facts, weights=weights, device=device)
+        return EXTRACTORS[self.extractor].load(self.tensors, self.facts, device)
 
 
 def extract(network: Network, images: Tensor, device: torch.device) -> Tensor:
@@ -83,12 +83,12 @@ def reference_test_images(dataset: Dataset) -> Tensor:
     return dataset.test_images[torch.randperm(count, generator=generator)[: protocol.FRECHET_IMAGES]]
 
 
-def make_reference(dataset: Dataset, extractor: str, *, weights: Path, device: torch.device) -> Reference:
+def make_reference(dataset: Dataset, extractor: str, device: torch.device) -> Reference:
     """Compute the real side of a distance: the extractor's network, statistics, floor."""
     real, chosen = reference_test_images(dataset), EXTRACTORS[extractor]
     if reason := chosen.why_empty(dataset, len(real)):
         return Reference(extractor, None, len(real), {}, reason, dataset.sha256)
-    network = chosen.make(dataset, len(real), weights=weights, device=device)
+    network = chosen.make(dataset, len(real), device)
     features = real_features(extract(network, real, device))
     generator = torch.Generator().manual_seed(derive_seed(dataset.name, "floor images"))
     drawn = dataset.train_images[torch.randperm(len(dataset.train_images), generator=generator)[: len(real)]]

@@ -3,7 +3,6 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -34,7 +33,6 @@ class Trained:
     device: torch.device
     settings: Mapping[str, Any] = field(default_factory=dict)  # `importance` of the recipe, hashes of `references`
     references: Sequence[Reference] = ()
-    weights: Path = Path(protocol.INCEPTION_WEIGHTS)
 
     @cached_property
     def test_means(self) -> Tensor:

@@ -84,4 +84,4 @@ def _results(metrics: dict) -> str:
         if column.header is not None and metrics.get(column.metric) is not None
     }
     table = to_markdown(pd.DataFrame([shown]))
-    return f"On the {metrics['test_images']:,} test images (definitions: `bvae/metrics.py`), n = 1:\n\n{table}".rstrip()
+    return f"On the {metrics['test_images']:,} test images (definitions: `docs/metrics.md`), n = 1:\n\n{table}".rstrip()

@@ -4,7 +4,7 @@ import hashlib
 import json
 import platform
 import subprocess
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from importlib.metadata import version
 from pathlib import Path
 from typing import NamedTuple
@@ -207,7 +207,7 @@ def _controls(study: dict, rows: list[dict], root: Path) -> pd.DataFrame:
     return pd.DataFrame(lines)
 
 
-def table2(study: dict, rows: list[dict]) -> Table:
+def table2(study: dict, rows: list[dict], root: Path = Path()) -> Table:
     """Generation and interpolation over the features of each extractor, with the floor: real against real images."""
     asked = [name for name, found in EXTRACTORS.items() if any(f"{found.metric('fd')}_images" in row for row in rows)]
     others = [column.metric for column in TABLE2 if column.metric in run_metrics()]
@@ -232,7 +232,7 @@ def table2(study: dict, rows: list[dict]) -> Table:
     return Table("table2", caption, frame, text, words, notes)
 
 
-def table3(study: dict, root: Path = Path()) -> Table:
+def table3(study: dict, rows: list[dict], root: Path = Path()) -> Table:
     """Cost by arm, from the files that one undisturbed job each has measured."""
     lines, devices = [], set()
     for paths in group_paths(study):
@@ -250,7 +250,7 @@ def table3(study: dict, root: Path = Path()) -> Table:
     return Table("table3", _caption(study, "cost by arm."), frame, text, words, on_cost(sorted(devices)))
 
 
-def table_of_runs(study: dict, rows: list[dict]) -> Table:
+def table_of_runs(study: dict, rows: list[dict], root: Path = Path()) -> Table:
     """The appendix: one line a run."""
     flat = [{key: value for key, value in row.items() if key not in LISTS} for row in rows]
     text, words = printed(pd.DataFrame(flat), TABLE1[:1] + TABLE1[2:], bounds(rows))
@@ -302,9 +302,22 @@ def _git(*arguments: str) -> str | None:
         return None
 
 
-def write_tables(study: dict, folder: Path, root: Path = Path()) -> None:
-    """Write {table1,table2,table3,runs}.{csv,tex,html,json} of a study into `folder`."""
+def write_tables(study: dict, folder: Path, root: Path = Path(), names: Sequence[str] = ()) -> None:
+    """Write {table1,table2,table3,runs}.{csv,tex,html,json} of a study into `folder`, or those of some `names`.
+
+    Raises InputError for another name.
+    """
+    if unknown := [name for name in names if name not in TABLES]:
+        raise InputError(f"{unknown[0]}: no such table. Wanted one of {', '.join(TABLES)}.")
     rows = collect_runs(study, root)
     facts = provenance(study, rows)
-    for table in (table1(study, rows, root), table2(study, rows), table3(study, root), table_of_runs(study, rows)):
-        write_table(table, folder, facts)
+    for name in names or TABLES:
+        write_table(TABLES[name](study, rows, root), folder, facts)
+
+
+TABLES: dict[str, Callable[[dict, list[dict], Path], Table]] = {
+    "table1": table1,
+    "table2": table2,
+    "table3": table3,
+    "runs": table_of_runs,
+}

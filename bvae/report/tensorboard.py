@@ -8,26 +8,21 @@ from pathlib import Path
 
 from bvae.errors import InputError
 from bvae.study.status import ENDED, read_status
+from bvae.system.files import read_lines
 
 log = logging.getLogger(__name__)
 
 
 def read_history(folder: Path) -> list[dict[str, float]]:
-    """The epochs of the run in `folder`: of its `history.csv`, or while it trains of the state that it saved last.
+    """The epochs of the run in `folder`: of its `history.csv`, or while it trains of the lines that it appends.
 
     Each has the columns of `bvae.training.HISTORY_COLUMNS`, averages in nats per image.
     """
-    import torch
-
     try:
         with (folder / "history.csv").open(encoding="utf-8", newline="") as file:
             return [{name: float(value) for name, value in line.items()} for line in csv.DictReader(file)]
     except FileNotFoundError:
-        pass
-    try:
-        return torch.load(folder / "resume.pt", map_location="cpu", weights_only=True, mmap=True)["history"]
-    except Exception:  # there is none, it is damaged, or training ended at this moment: it counts when it can be read
-        return []
+        return read_lines(folder / "epochs.jsonl")
 
 
 def write_events(config: str | Path, output: Path, every: float | None, root: Path = Path()) -> int:
@@ -41,6 +36,8 @@ def write_events(config: str | Path, output: Path, every: float | None, root: Pa
         from torch.utils.tensorboard import SummaryWriter
     except ImportError:
         raise InputError("tensorboard is not installed, and writes its events: pip install tensorboard") from None
+    from bvae.training import HISTORY_COLUMNS
+
     written: dict[str, int] = {}
     total = -1
     while True:
@@ -55,7 +52,7 @@ def write_events(config: str | Path, output: Path, every: float | None, root: Pa
             with SummaryWriter(str(folder)) as writer:
                 for line in history[count:]:
                     for name, value in line.items():
-                        if name != "epoch":
+                        if name in HISTORY_COLUMNS and name != "epoch":
                             writer.add_scalar(f"training/{name}", value, int(line["epoch"]))
             written[run.run] = len(history)
         before, total = total, sum(written.values())

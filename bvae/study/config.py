@@ -10,6 +10,7 @@ from typing import Any
 
 import jsonschema
 
+from bvae.architectures import ARCHITECTURES
 from bvae.arms import ARMS
 from bvae.errors import InputError
 from bvae.evaluation.extractors import EXTRACTORS
@@ -29,17 +30,21 @@ VALIDATOR = jsonschema.validators.extend(
 )
 
 
+OF_SOME_ARCHITECTURES = sorted({key for found in ARCHITECTURES.values() for key in (*found.needs, *found.takes)})
+
+
 class ConfigError(InputError):
     """Every fault of a study's configuration, one line each."""
 
 
 @cache
 def load_schema() -> dict:
-    """Read the schema of a study, schema.yaml of this package, with the names of arms and extractors."""
+    """Read the schema of a study, schema.yaml of this package, with the names of what there is."""
     schema = read_yaml(Path(__file__).with_name("schema.yaml"))
     schema["properties"]["blocks"]["items"]["properties"]["arms"]["items"]["enum"] = list(ARMS)
     recipe = schema["properties"]["recipes"]["additionalProperties"]["properties"]
     recipe["training"]["properties"]["learning_rate"]["propertyNames"]["enum"] = list(ARMS)
+    recipe["network"]["properties"]["architecture"]["enum"] = list(ARCHITECTURES)
     schema["properties"]["features"]["items"]["enum"] = list(EXTRACTORS)
     return schema
 
@@ -153,18 +158,19 @@ def _misfits(config: dict) -> Iterator[str]:
             arms_of[name].update(block["arms"])
     for name, recipe in config["recipes"].items():
         network, likelihood = recipe["network"], recipe["likelihood"]
-        architecture = network["architecture"]
+        architecture = ARCHITECTURES[network["architecture"]]
         place = f"recipes.{name}.network"
-        if architecture == "mlp":
-            for key in ("width", "max_width", "neck", "blocks"):
-                if key in network:
-                    yield f"{place}: '{key}' means nothing in an mlp; remove it"
-        else:
-            for key in ("width", "neck"):
-                if key not in network:
-                    yield f"{place}: '{key}' is missing ({architecture} needs it)"
-            if architecture == "conv" and "blocks" in network:
-                yield f"{place}: 'blocks' means nothing in a conv network; remove it, or use architecture resnet"
+        for key in architecture.needs:
+            if key not in network:
+                yield f"{place}: '{key}' is missing ({architecture.name} needs it)"
+        known = {*architecture.needs, *architecture.takes}
+        for key in OF_SOME_ARCHITECTURES:
+            if key in network and key not in known:
+                others = [found.name for found in ARCHITECTURES.values() if key in (*found.needs, *found.takes)]
+                yield (
+                    f"{place}: '{key}' means nothing in architecture {architecture.name}; remove it, or use"
+                    f" {' or '.join(others)}"
+                )
         objective = recipe["objective"]
         if objective["name"] == "iwae":
             if "samples" not in objective:

@@ -4,8 +4,13 @@ import hashlib
 import itertools
 import json
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import bvae
+from bvae.errors import InputError
+
+if TYPE_CHECKING:
+    from bvae.runs import Run
 
 FOLDER = Path("results/runs")
 
@@ -59,7 +64,7 @@ def run_folders(study: dict, root: Path = Path()) -> dict[str, str]:
     runs of other settings never meet. Runs of equal settings do, whatever their recipes are called: a folder of the key
     that is there is used, and within a study the first recipe names it.
     """
-    known = {path.name.rpartition("-")[2]: path.name for path in sorted((root / FOLDER).glob("*-*"))}
+    known = _known(root / FOLDER)
     keyed: dict[tuple[str, str], str] = {}
     folders = {}
     for run in expand_runs(study):
@@ -69,6 +74,11 @@ def run_folders(study: dict, root: Path = Path()) -> dict[str, str]:
             keyed[pair] = known.setdefault(key, f"{run['recipe']}-{key}")
         folders[run_name(run)] = f"{FOLDER.as_posix()}/{keyed[pair]}/{run_name(run).partition('/')[2]}"
     return folders
+
+
+def _known(folder: Path) -> dict[str, str]:
+    """The names <recipe>-<key> in a folder by their keys."""
+    return {path.name.rpartition("-")[2]: path.name for path in sorted(folder.glob("*-*"))}
 
 
 def first_name(folder: str) -> str:
@@ -105,21 +115,88 @@ def publication(study: dict) -> str:
     return f"results/published/{study['study']}-{study['version']}"
 
 
-def group_paths(study: dict) -> list[dict]:
-    """For each (recipe, data set, latent dim) of a study: the paths of its controls and of its cost."""
+def study_folder(study: dict) -> Path:
+    """Where a checked study's tables, figures and claims are, from the working directory."""
+    return Path("results/studies") / study["study"]
+
+
+def reference_path(dataset: str, extractor: str) -> Path:
+    """Where the real side of the distances of a data set is."""
+    return Path(f"results/references/{dataset}-{extractor}.safetensors")
+
+
+def group_paths(study: dict, root: Path = Path()) -> list[dict]:
+    """For each (recipe, data set, latent dim) of a study: the paths of its controls and of its cost.
+
+    As with runs, a folder of equal settings that is there is used, whatever its recipe was called.
+    """
     groups: dict[tuple, list[int]] = {}
     for run in expand_runs(study):
         groups.setdefault((run["recipe"], run["dataset"], run["latent_dim"]), []).append(run["seed"])
-    keys = {name: settings_key(first_settings(recipe)) for name, recipe in study["recipes"].items()}
-    return [
-        {
-            "recipe": recipe,
-            "dataset": dataset,
-            "latent_dim": latent_dim,
-            "untrained": f"results/controls/{recipe}-{keys[recipe]}/{dataset}-z{latent_dim}-seed{min(seeds)}.json",
-            "pca": f"results/controls/{dataset}-pca{latent_dim}.json",
-            "controls": f"results/controls/{dataset}.json",
-            "cost": f"results/costs/{recipe}-{keys[recipe]}/{dataset}-z{latent_dim}/cost.json",
-        }
-        for (recipe, dataset, latent_dim), seeds in groups.items()
-    ]
+    folders = {part: _known(root / "results" / part) for part in ("controls", "costs")}
+    found = []
+    for (recipe, dataset, latent_dim), seeds in groups.items():
+        key = settings_key(first_settings(study["recipes"][recipe]))
+        controls, costs = (known.setdefault(key, f"{recipe}-{key}") for known in folders.values())
+        found.append(
+            {
+                "recipe": recipe,
+                "dataset": dataset,
+                "latent_dim": latent_dim,
+                "untrained": f"results/controls/{controls}/{dataset}-z{latent_dim}-seed{min(seeds)}.json",
+                "pca": f"results/controls/{dataset}-pca{latent_dim}.json",
+                "controls": f"results/controls/{dataset}.json",
+                "cost": f"results/costs/{costs}/{dataset}-z{latent_dim}.json",
+            }
+        )
+    return found
+
+
+def find_run(study: dict, name: str, root: Path = Path()) -> "tuple[Run, Path]":
+    """The run of a checked study that a name means, and its folder.
+
+    The name is the run's own, its folder's below results/runs, or the end of either from a slash on. Raises InputError
+    when no run or several have it.
+    """
+    from bvae.runs import Run
+
+    runs, folders = {run_name(run): run for run in expand_runs(study)}, run_folders(study, root)
+    names = {run: [run, folder.removeprefix(f"{FOLDER.as_posix()}/")] for run, folder in folders.items()}
+    found = _meant(name, names, study)
+    folder = Path(folders[found])
+    identity = runs[found] | {"recipe": first_name(folder.parts[2])}
+    settings = training_settings(study["recipes"][runs[found]["recipe"]], identity["arm"])
+    return Run(settings=settings, **identity), folder
+
+
+def find_group(study: dict, name: str, kind: str, root: Path = Path()) -> "tuple[Run, Path]":
+    """What to measure for a (recipe, data set, latent dim) that a name means, and where that goes.
+
+    `kind` is "untrained" or "cost". The name is the path without its first two folders and its suffix, with the
+    recipe's own name or that of its folder, or the end of either from a slash on. Raises InputError as `find_run` does.
+    """
+    from bvae.runs import Run
+
+    groups: dict[str, dict] = {}
+    names: dict[str, list[str]] = {}
+    for group in group_paths(study, root):
+        path = Path(group[kind])
+        groups[group[kind]] = group
+        names.setdefault(group[kind], []).extend([f"{group['recipe']}/{path.stem}", f"{path.parts[2]}/{path.stem}"])
+    found = _meant(name, names, study)
+    group, path = groups[found], Path(found)
+    settings = first_settings(study["recipes"][group["recipe"]])
+    seed = int(path.stem.rpartition("-seed")[2]) if kind == "untrained" else 0
+    return Run(first_name(path.parts[2]), settings, group["dataset"], "bvae", group["latent_dim"], seed), path
+
+
+def _meant(name: str, names: dict[str, list[str]], study: dict) -> str:
+    """The key of `names` one of whose values is `name` or ends in it."""
+    found = [key for key, values in names.items() if any(f"/{value}".endswith(f"/{name}") for value in values)]
+    if len(found) == 1:
+        return found[0]
+    first = [names[key][0] for key in found or names]
+    listed = ", ".join(first[:3]) + (f" and {len(first) - 3} others" if len(first) > 3 else "")
+    if found:
+        raise InputError(f"'{name}' is the end of {len(found)} names: {listed}. Give more of the one that you want.")
+    raise InputError(f"study '{study['study']}' has no '{name}'. It has {listed}.")

@@ -1,6 +1,5 @@
 """How far a study is, from the files that its runs leave: `python -m bvae status config/quick.yaml`."""
 
-import re
 import time
 from collections import Counter
 from dataclasses import dataclass
@@ -9,14 +8,11 @@ from pathlib import Path
 
 from bvae.study.config import check_study, known_datasets
 from bvae.study.runs import expand_runs, results_paths, run_name
-from bvae.system.files import read_json, read_yaml
+from bvae.system.files import read_json, read_lines, read_yaml
 from bvae.system.locks import is_held
 
 ENDED = ("done", "diverged")
 STATES = (*ENDED, "trained", "training", "stopped", "waiting")
-EPOCH = re.compile(
-    r"epoch (?P<epoch>\d+)/(?P<epochs>\d+)  elbo (?P<elbo>\S+) .* (?P<speed>\d+) images/s$"
-)  # of train()
 CLEAR = "\x1b[H\x1b[J"  # of a terminal: to its top, and empty
 
 
@@ -43,40 +39,28 @@ def read_status(config: str | Path, root: Path = Path()) -> tuple[dict, list[Run
 def _status(run: dict, results_path: str, root: Path) -> RunStatus:
     results = root / results_path
     folder, name = results.parent, results_path.rpartition("/")[0]
-    log = root / f"logs/train{name.removeprefix('results/runs')}.log"
-    lines = log.read_text(encoding="utf-8", errors="replace").splitlines() if log.exists() else []
+    epochs = read_lines(folder / "epochs.jsonl")
     if results.exists():
         return RunStatus(name, "done" if read_json(results)["status"] == "finished" else "diverged")
     if is_held(folder / "train.lock"):
-        return RunStatus(name, "training", _progress(lines, root / f"resources/data/{run['dataset']}.safetensors"))
+        return RunStatus(name, "training", _progress(epochs[-1]) if epochs else "in its first epoch")
     if (folder / "model.safetensors").exists():
         return RunStatus(name, "trained")
-    if lines or (folder / "resume.pt").exists():
-        return RunStatus(name, "stopped", lines[-1] if lines else "")
+    log = root / f"logs/train{name.removeprefix('results/runs')}.log"
+    said = log.read_text(encoding="utf-8", errors="replace").splitlines() if log.exists() else []
+    if said or epochs or (folder / "resume.pt").exists():
+        return RunStatus(name, "stopped", said[-1] if said else "")
     return RunStatus(name, "waiting")
 
 
-def _progress(lines: list[str], data: Path) -> str:
-    """The last epoch of a training log, and how long the rest takes at its speed."""
-    for line in reversed(lines):
-        if found := EPOCH.search(line):
-            epoch, epochs, speed = (int(found[name]) for name in ("epoch", "epochs", "speed"))
-            text = f"epoch {epoch}/{epochs}  ELBO {found['elbo']}  {speed:,} images/s"
-            if images := _images(data):
-                text += f"  {timedelta(seconds=round((epochs - epoch) * images / max(speed, 1)))} left"
-            return text
-    return "in its first epoch"
-
-
-def _images(data: Path) -> int:
-    """How many training images a data set file holds, 0 where it cannot be read: its header alone is."""
-    from safetensors import SafetensorError, safe_open
-
-    try:
-        with safe_open(data, "numpy") as file:
-            return file.get_slice("train_images").get_shape()[0]
-    except (OSError, SafetensorError):
-        return 0
+def _progress(last: dict[str, float]) -> str:
+    """The last epoch of a run, and how long the rest takes at its speed, where it has one."""
+    text = f"epoch {last['epoch']:.0f}"
+    if "epochs" not in last:  # of a resumed run
+        return text
+    speed = max(last["images_per_second"], 1)
+    left = timedelta(seconds=round((last["epochs"] - last["epoch"]) * last["images"] / speed))
+    return f"{text}/{last['epochs']:.0f}  ELBO {last['elbo']:.3f}  {speed:,.0f} images/s  {left} left"
 
 
 def describe(study: dict, runs: list[RunStatus]) -> str:

@@ -4,6 +4,7 @@ import contextlib
 import errno
 import hashlib
 import json
+import math
 import os
 import platform
 import tempfile
@@ -78,6 +79,24 @@ def write_text(path: str | Path, text: str) -> None:
 def write_json(path: str | Path, value: Any) -> None:
     """Write `value` as indented JSON with sorted keys, whole or not at all. NaN is refused."""
     write_text(path, json.dumps(value, indent=2, sort_keys=True, allow_nan=False) + "\n")
+
+
+def as_line(row: dict[str, float]) -> str:
+    """Numbers by name as a line of JSON, which has no NaN and no infinity: they are text."""
+    return json.dumps({name: value if math.isfinite(value) else str(value) for name, value in row.items()}) + "\n"
+
+
+def read_lines(path: Path) -> list[dict[str, float]]:
+    """The rows that a file of `as_line`s holds; none if there is no such file.
+
+    A last line that is not whole does not count: another process may be writing it.
+    """
+    try:
+        text = path.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        return []
+    whole = text[: text.rfind("\n") + 1].splitlines()
+    return [{name: float(value) for name, value in json.loads(line).items()} for line in whole]
 
 
 def read_json(path: str | Path) -> Any:

@@ -1,6 +1,10 @@
 """The shipped studies, a sound small one, and the check of a study."""
 
+import re
 from collections.abc import Sequence
+from pathlib import Path
+
+import yaml
 
 from bvae.study.config import check_study, known_datasets, load_schema
 from bvae.study.runs import results_paths, run_name
@@ -42,3 +46,16 @@ def quick_metrics(arm: str, seed: int, config: dict | None = None, datasets: Seq
     study = check_study(config or read_yaml(ROOT / "config/quick.yaml"), datasets=datasets)
     run = {"recipe": "mlp-quick", "dataset": study["blocks"][0]["datasets"][-1], "arm": arm, "latent_dim": 8}
     return results_paths(study, ROOT / "nowhere")[run_name(run | {"seed": seed})]
+
+
+def edited_quick(checkout: Path, edit) -> str:
+    """Write an edited copy of the quick study's config; returns its path."""
+    config = yaml.safe_load((checkout / "config/quick.yaml").read_text())
+    edit(config)
+    (checkout / "config/edited.yaml").write_text(yaml.safe_dump(config))
+    return "config/edited.yaml"
+
+
+def planned_jobs(output: str) -> dict[str, int]:
+    """The counts of Snakemake's job statistics."""
+    return {rule: int(count) for rule, count in re.findall(r"^(\w+) +(\d+)$", output, re.MULTILINE)}

@@ -9,7 +9,6 @@ from safetensors.torch import load_file
 from bvae.data import Dataset
 from bvae.runs import Run, read_record, train_run
 
-NO_WEIGHTS = Path("no-weights.pth")
 CPU = torch.device("cpu")
 NETWORKS = {
     "mlp": {"architecture": "mlp", "hidden": [12]},

@@ -24,7 +24,6 @@ from bvae.report.claims import check_pilots, load_claims
 from bvae.study.config import check_study, known_datasets
 from bvae.study.runs import (
     expand_runs,
-    first_name,
     first_settings,
     group_paths,
     publication,
@@ -34,7 +33,7 @@ from bvae.study.runs import (
     training_settings,
 )
 from bvae.errors import InputError
-from bvae.system.files import read_yaml, write_text
+from bvae.system.files import read_yaml, write_json, write_text
 from bvae.system.locks import clear_stale_locks
 
 DATASETS = known_datasets(ROOT / "workflow")
@@ -55,6 +54,14 @@ try:
 except InputError as error:
     raise WorkflowError(str(error)) from None
 
+# Jobs read the checked study from a file. Its name has a hash of it, so that no other Snakemake changes it meanwhile,
+# and so that as a parameter it says when the study has changed. Rules that studies share have it as a resource, which
+# no job is run again for.
+STUDY_HASH = hashlib.sha256(json.dumps(STUDY, sort_keys=True).encode()).hexdigest()[:12]
+STUDY_FILE = f".snakemake/studies/{STUDY['study']}-{STUDY_HASH}.json"
+if not Path(STUDY_FILE).exists():
+    write_json(STUDY_FILE, STUDY)
+
 RUNS = expand_runs(STUDY)
 RESULTS_OF = results_paths(STUDY)  # by the name of each run
 STUDY_FOLDER = f"results/studies/{STUDY['study']}"
@@ -67,7 +74,11 @@ GROUPS = group_paths(STUDY)
 # The recipe of each folder of runs and controls, whose names have the key of its settings; figures have its plain name.
 RECIPE_OF = {name: name for name in STUDY["recipes"]}
 RECIPE_OF |= {Path(RESULTS_OF[run_name(run)]).parts[2]: run["recipe"] for run in RUNS}
-RECIPE_OF |= {Path(group["untrained"]).parts[2]: group["recipe"] for group in GROUPS}
+RECIPE_OF |= {
+    Path(group[part]).parts[2]: group["recipe"]
+    for group in GROUPS
+    for part in ("untrained", "cost")
+}
 DATA = "resources/data/{dataset}.safetensors"
 
 
@@ -90,11 +101,6 @@ def recipe_of(wildcards):
             f"study '{STUDY['study']}' has no run in results/runs/{wildcards.recipe}"
         )
     return STUDY["recipes"][RECIPE_OF[wildcards.recipe]]
-
-
-def name_of(wildcards):
-    """The recipe's name in the files of its folder: a parameter, so it must not depend on the study that asks."""
-    return first_name(wildcards.recipe)
 
 
 def settings_of(wildcards):

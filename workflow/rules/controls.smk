@@ -20,8 +20,7 @@ rule reference:
     params:
         version=lambda wildcards: EXTRACTORS[wildcards.extractor].version,
     shell:
-        "python -m bvae reference --data {input.data:q} --extractor {wildcards.extractor}"
-        " --weights {input.weights:q} --output {output:q} --log {log:q}"
+        "python -m bvae reference {wildcards.dataset}-{wildcards.extractor} --log {log:q}"
 
 
 rule controls:
@@ -40,7 +39,7 @@ rule controls:
     params:
         versions=versions(SHARED),
     shell:
-        "python -m bvae controls --data {input:q} --output {output:q} --log {log:q}"
+        "python -m bvae controls {wildcards.dataset} --log {log:q}"
 
 
 rule pca:
@@ -59,7 +58,7 @@ rule pca:
     params:
         versions=versions(SHARED),
     shell:
-        "python -m bvae pca --data {input:q} --latent-dim {wildcards.latent_dim} --output {output:q} --log {log:q}"
+        "python -m bvae pca {wildcards.dataset}-pca{wildcards.latent_dim} --log {log:q}"
 
 
 rule untrained:
@@ -73,13 +72,13 @@ rule untrained:
         ENVIRONMENT
     threads: threads_of
     resources:
+        study=STUDY_FILE,
         gpu=1,
         mem_mb=memory(4000, copies=4),
         runtime=minutes(120),
     params:
-        recipe=name_of,
         settings=settings_of,
         versions=versions(SHARED),
     shell:
-        "python -m bvae untrained --data {input:q} --recipe {params.recipe} --settings {params.settings:q}"
-        " --latent-dim {wildcards.latent_dim} --seed {wildcards.seed} --output {output:q} --log {log:q}"
+        "python -m bvae untrained {resources.study:q}"
+        " {wildcards.recipe}/{wildcards.dataset}-z{wildcards.latent_dim}-seed{wildcards.seed} --log {log:q}"

@@ -3,20 +3,19 @@ rule cost:
     input:
         DATA,
     output:
-        "results/costs/{recipe}/{dataset}-z{latent_dim}/cost.json",
+        "results/costs/{recipe}/{dataset}-z{latent_dim}.json",
     log:
         "logs/costs/{recipe}/{dataset}-z{latent_dim}.log",
     conda:
         ENVIRONMENT
     threads: workflow.cores
     resources:
+        study=STUDY_FILE,
         gpu=1,
         mem_mb=memory(4000, copies=4),
         runtime=minutes(60),
     params:
-        recipe=name_of,
         settings=settings_of,
         version=bvae.TRAINING_VERSION,
     shell:
-        "python -m bvae cost --data {input:q} --recipe {params.recipe} --settings {params.settings:q}"
-        " --latent-dim {wildcards.latent_dim} --seed 0 --output {output:q} --log {log:q}"
+        "python -m bvae cost {resources.study:q} {wildcards.recipe}/{wildcards.dataset}-z{wildcards.latent_dim} --log {log:q}"

@@ -1,5 +1,4 @@
 # A study's tables and figures, and their publication.
-STUDY_JSON = json.dumps(STUDY, sort_keys=True)
 STUDY_LOGS = f"logs/studies/{STUDY['study']}"
 SUFFIXES = ["csv", "tex", "html", "json"]
 TABLES = [
@@ -43,10 +42,9 @@ rule table:
     conda:
         ENVIRONMENT
     params:
-        study=STUDY_JSON,
-        folder=subpath(output[0], parent=True),
+        study=STUDY_FILE,
     shell:
-        "python -m bvae table --study {params.study:q} --output {params.folder:q} --log {log:q}"
+        "python -m bvae table {params.study:q} --log {log:q}"
 
 
 rule claims:
@@ -61,11 +59,9 @@ rule claims:
     conda:
         ENVIRONMENT
     params:
-        study=STUDY_JSON,
-        folder=subpath(output[0], parent=True),
+        study=STUDY_FILE,
     shell:
-        "python -m bvae claims --study {params.study:q} --claims {input.claims:q} --output {params.folder:q}"
-        " --log {log:q}"
+        "python -m bvae claims {params.study:q} --claims {input.claims:q} --log {log:q}"
 
 
 # Many kinds in one job, because they are drawn sooner than torch is imported; the slow ones beside it.
@@ -89,12 +85,10 @@ rule figures:
     conda:
         ENVIRONMENT
     params:
-        study=STUDY_JSON,
-        kinds=QUICKLY_DRAWN,
-        folder=subpath(output[0], parent=True),
+        study=STUDY_FILE,
+        names=[f"{kind}-{FIGURE}" for kind in QUICKLY_DRAWN],
     shell:
-        "python -m bvae figure {params.kinds} --study {params.study:q} --data {input.data:q}"
-        " --recipe {wildcards.recipe} --latent-dim {wildcards.latent_dim} --output {params.folder:q} --log {log:q}"
+        "python -m bvae figure {params.study:q} {params.names} --log {log:q}"
 
 
 use rule figures as slow_figures with:
@@ -103,9 +97,8 @@ use rule figures as slow_figures with:
     log:
         f"{STUDY_LOGS}/slow_figures-{FIGURE}.log",
     params:
-        study=STUDY_JSON,
-        kinds=SLOW,
-        folder=subpath(output[0], parent=True),
+        study=STUDY_FILE,
+        names=[f"{kind}-{FIGURE}" for kind in SLOW],
 
 
 rule tuning:
@@ -118,10 +111,9 @@ rule tuning:
     conda:
         ENVIRONMENT
     params:
-        study=STUDY_JSON,
-        folder=subpath(output[0], parent=True),
+        study=STUDY_FILE,
     shell:
-        "python -m bvae tuning --study {params.study:q} --output {params.folder:q} --log {log:q}"
+        "python -m bvae tuning {params.study:q} --log {log:q}"
 
 
 rule publish:
@@ -135,7 +127,6 @@ rule publish:
     conda:
         ENVIRONMENT
     params:
-        study=STUDY_JSON,
-        folder=subpath(output[0], parent=True),
+        study=STUDY_FILE,
     shell:
-        "python -m bvae publish --study {params.study:q} --output {params.folder:q} --log {log:q}"
+        "python -m bvae publish {params.study:q} --log {log:q}"

@@ -11,18 +11,16 @@ rule train:
         ENVIRONMENT
     threads: threads_of
     resources:
+        study=STUDY_FILE,
         gpu=1,
         mem_mb=memory(4000, copies=4),
         runtime=minutes(720),
     params:
-        recipe=name_of,
         settings=settings_of,
-        folder=subpath(output[0], parent=True),
         version=bvae.TRAINING_VERSION,
     shell:
-        "python -m bvae train --data {input:q} --recipe {params.recipe} --settings {params.settings:q}"
-        " --arm {wildcards.arm} --latent-dim {wildcards.latent_dim} --seed {wildcards.seed}"
-        " --output {params.folder:q} --log {log:q}"
+        "python -m bvae train {resources.study:q} {wildcards.recipe}/{wildcards.dataset}/{wildcards.arm}-z{wildcards.latent_dim}-seed{wildcards.seed}"
+        " --log {log:q}"
 
 
 rule validate:
@@ -37,14 +35,15 @@ rule validate:
         ENVIRONMENT
     threads: threads_of
     resources:
+        study=STUDY_FILE,
         gpu=1,
         mem_mb=memory(4000, copies=4),
         runtime=minutes(60),
     params:
-        folder=subpath(output[0], parent=True),
         versions=versions(["reconstruction"]),
     shell:
-        "python -m bvae validate {params.folder:q} --data {input.data:q} --log {log:q}"
+        "python -m bvae evaluate {resources.study:q} {wildcards.recipe}/{wildcards.dataset}/{wildcards.arm}-z{wildcards.latent_dim}-seed{wildcards.seed}"
+        " --log {log:q}"
 
 
 rule evaluate:
@@ -65,13 +64,13 @@ rule evaluate:
         ENVIRONMENT
     threads: threads_of
     resources:
+        study=STUDY_FILE,
         gpu=1,
         mem_mb=memory(4000, copies=4),
         runtime=minutes(240),
     params:
         importance=importance_of,
-        folder=subpath(output[0], parent=True),
         versions=versions(),
     shell:
-        "python -m bvae evaluate {params.folder:q} --data {input.data:q} --reference {input.references:q}"
-        " --importance {params.importance:q} --weights {input.weights:q} --output {output:q} --log {log:q}"
+        "python -m bvae evaluate {resources.study:q} {wildcards.recipe}/{wildcards.dataset}/{wildcards.arm}-z{wildcards.latent_dim}-seed{wildcards.seed}"
+        " --log {log:q}"

@@ -21,4 +21,4 @@ rule weights:
     params:
         extractor=lambda wildcards: EXTRACTOR_OF[wildcards.weights],
     shell:
-        "python -m bvae weights {params.extractor} --output {output:q} --log {log:q}"
+        "python -m bvae weights {params.extractor} --log {log:q}"

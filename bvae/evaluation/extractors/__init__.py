@@ -42,7 +42,7 @@ class Extractor:
     version: int  # of its references: raise it by one when a change alters them
     order: int = 100  # of its columns
     called: Mapping[str, str] = {}  # metrics of `references.compare` with names of their own
-    weights: str | None = None  # a published file that it needs
+    weights: str | None = None  # a published file that it needs, from the working directory
 
     def metric(self, kind: str) -> str:
         """What a metric of `references.compare` (fd, kid, precision, recall) over these features is called."""
@@ -52,13 +52,11 @@ class Extractor:
         """Why distances to so many test images mean nothing here; None where they do."""
         raise NotImplementedError
 
-    def make(self, dataset: "Dataset", images: int, *, weights: Path, device: "torch.device") -> Network:
-        """The network for a data set of so many test images: trained on it, or read from the file `weights`."""
+    def make(self, dataset: "Dataset", images: int, device: "torch.device") -> Network:
+        """The network for a data set of so many test images: trained on it, or read from its file."""
         raise NotImplementedError
 
-    def load(
-        self, tensors: "Mapping[str, Tensor]", facts: Mapping[str, Any], *, weights: Path, device: "torch.device"
-    ) -> Network:
+    def load(self, tensors: "Mapping[str, Tensor]", facts: Mapping[str, Any], device: "torch.device") -> Network:
         """The network that `make` made, of the tensors and facts that a reference keeps of it."""
         raise NotImplementedError
 

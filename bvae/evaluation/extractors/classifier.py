@@ -29,7 +29,7 @@ class Classifier(Extractor):
         needed = protocol.CLASSIFIER_MINIMUM_FEATURES * protocol.CLASSIFIER_IMAGES_PER_FEATURE
         return f"{images} test images; distances over the classifier need {needed}" if images < needed else None
 
-    def make(self, dataset, images, *, weights, device):
+    def make(self, dataset, images, device):
         """Trained on the data set."""
         from bvae.evaluation.extractors._small_classifier import train_classifier
 
@@ -37,7 +37,7 @@ class Classifier(Extractor):
         facts = {"accuracy": accuracy, "channels": model.first.in_channels, "pooled": model.pool.output_size}
         return _network(model, facts)
 
-    def load(self, tensors, facts, *, weights, device):
+    def load(self, tensors, facts, device):
         """From the weights that a reference keeps."""
         from bvae.evaluation.extractors._small_classifier import SmallClassifier
 

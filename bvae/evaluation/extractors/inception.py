@@ -32,17 +32,17 @@ class Inception(Extractor):
             return f"{images} test images; fid needs {protocol.FID_MINIMUM_IMAGES}"
         return None
 
-    def make(self, dataset, images, *, weights, device):
+    def make(self, dataset, images, device):
         """The same for every data set."""
-        return self.load({}, {}, weights=weights, device=device)
+        return self.load({}, {}, device)
 
-    def load(self, tensors, facts, *, weights, device):
+    def load(self, tensors, facts, device):
         """From a weights file whose SHA-256 is checked; grey images are shown as three equal channels."""
-        check_weights(weights)
+        check_weights(Path(self.weights))
         from torch_fidelity.feature_extractor_inceptionv3 import FeatureExtractorInceptionV3
 
         features = [str(protocol.INCEPTION_FEATURES)]
-        network = FeatureExtractorInceptionV3("inception", features, feature_extractor_weights_path=str(weights))
+        network = FeatureExtractorInceptionV3("inception", features, feature_extractor_weights_path=self.weights)
         network = network.to(device).eval()
         return Network(lambda images: network(images.expand(-1, 3, -1, -1).contiguous())[0], 50, {}, {})
 

@@ -118,7 +118,7 @@ def distances(trained):
             raise InputError(
                 f"reference of {extractor.name}: made from other data than {dataset.name}; delete it, run again"
             )
-        network = reference.network(trained.weights, device)
+        network = reference.network(device)
         features = [extract(network, decoded, device) for decoded in images.values()]
         compared = side_by_side(partial(compare, real=reference.features), features)
         for what, found in zip(images, compared, strict=True):

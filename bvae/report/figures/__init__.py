@@ -15,6 +15,8 @@ from pathlib import Path
 from pkgutil import iter_modules
 from typing import TYPE_CHECKING
 
+from bvae.errors import InputError
+
 if TYPE_CHECKING:
     import pandas as pd
     from matplotlib.figure import Figure as Drawing
@@ -60,24 +62,40 @@ def figure(
     return enter
 
 
-def draw(kinds: Iterable[str], study: dict, recipe: str, dataset_path: Path, latent_dim: int, folder: Path) -> None:
-    """Draw some of FIGURES for a checked study into a folder: an SVG and a PNG each, the same bytes every time.
+def draw(names: Iterable[str], study: dict, folder: Path) -> None:
+    """Draw some figures of a checked study into a folder: an SVG and a PNG each, the same bytes every time.
 
-    Of those with numbers also a csv.
+    A name is a kind, one of FIGURES, for each recipe, data set and latent dimension of the study; or a file's without
+    suffix, <kind>-<recipe>-<data set>-z<latent dim>. Kinds with numbers have a csv as well. Raises InputError for a
+    name that means no figure of the study.
     """
     import torch
 
     from bvae.data import load
     from bvae.report.figures._page import find_subject, save_figure
+    from bvae.study.runs import group_paths
     from bvae.system.files import write_text
 
-    subject = find_subject(study, recipe, load(dataset_path), latent_dim)
-    torch.set_num_threads(study["recipes"][recipe]["threads"])
-    for kind in kinds:
-        found, output = FIGURES[kind], folder / f"{kind}-{recipe}-{subject.dataset.name}-z{latent_dim}"
-        save_figure(partial(found.draw, subject), output)
-        if found.numbers:
-            write_text(f"{output}.csv", found.numbers(subject).to_csv(index=False, lineterminator="\n"))
+    groups = {f"{group['recipe']}-{group['dataset']}-z{group['latent_dim']}": group for group in group_paths(study)}
+    asked: dict[str, list[str]] = {}
+    for name in names:
+        kind, _, of = name.partition("-")
+        if kind not in FIGURES or (of and of not in groups):
+            raise InputError(
+                f"{name}: no figure of study '{study['study']}'. Wanted a kind, of {', '.join(FIGURES)}; or with it"
+                f" what it is of, <kind>-{next(iter(groups))}"
+            )
+        for group in [of] if of else groups:
+            asked.setdefault(group, []).append(kind)
+    for group, kinds in asked.items():
+        recipe, dataset, latent_dim = (groups[group][key] for key in ("recipe", "dataset", "latent_dim"))
+        subject = find_subject(study, recipe, load(Path(f"resources/data/{dataset}.safetensors")), latent_dim)
+        torch.set_num_threads(study["recipes"][recipe]["threads"])
+        for kind in kinds:
+            output = folder / f"{kind}-{group}"
+            save_figure(partial(FIGURES[kind].draw, subject), output)
+            if numbers := FIGURES[kind].numbers:
+                write_text(f"{output}.csv", numbers(subject).to_csv(index=False, lineterminator="\n"))
 
 
 for _found in sorted(iter_modules(__path__), key=lambda module: module.name):

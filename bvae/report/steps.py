@@ -1,0 +1,231 @@
+"""What each step of the command line does: it takes a study and a name, and makes files where the workflow has them."""
+
+import argparse
+import re
+from pathlib import Path
+
+from bvae.errors import InputError
+from bvae.evaluation.extractors import EXTRACTORS
+from bvae.study import runs as of_study
+
+# Steps import what they need when they run: `--help` and a bad argument answer at once.
+
+
+def fetch(args: argparse.Namespace) -> None:
+    """Make a data set file."""
+    from bvae.data.fetch import fetch as make
+    from bvae.data.sources import IMAGE_OPTIONS
+
+    given = {key: getattr(args, key) for key in IMAGE_OPTIONS}
+    options = {key: value for key, value in given.items() if value is not None and value is not False}
+    make(
+        args.source,
+        name=args.name,
+        output=args.output,
+        expected_sha256=args.sha256,
+        validation=args.validation,
+        options=options,
+    )
+
+
+def describe(args: argparse.Namespace) -> None:
+    """Print and draw what a data set file holds."""
+    from bvae.data import load
+    from bvae.data.describe import describe as words_on
+    from bvae.data.describe import draw_sheet
+
+    dataset = load(args.file)
+    print(words_on(dataset))
+    if args.picture is not None:
+        draw_sheet(dataset, args.picture)
+
+
+def _data(name: str) -> Path:
+    return Path(f"resources/data/{name}.safetensors")
+
+
+def _study(path: Path) -> dict:
+    """The checked study of a file of config/, or of the one that the workflow writes for its jobs."""
+    from bvae.study.config import check_study, known_datasets
+    from bvae.system.files import read_json, read_yaml
+
+    read = read_json if path.suffix == ".json" else read_yaml
+    return check_study(read(path), datasets=known_datasets(Path("workflow")))
+
+
+def train(args: argparse.Namespace) -> None:
+    """Train one run."""
+    from bvae.data import load
+    from bvae.report.model_cards import write_card
+    from bvae.runs import train_run
+
+    run, folder = of_study.find_run(_study(args.study), args.name)
+    dataset = load(_data(run.dataset))
+    train_run(run, dataset, folder, device=args.device, progress=args.log is None)
+    write_card(folder, dataset)
+
+
+def evaluate(args: argparse.Namespace) -> None:
+    """A trained run to its metrics, or of a study that tunes to its ELBO."""
+    from bvae.data import load
+    from bvae.evaluation.evaluate import evaluate_run, validate_run
+    from bvae.evaluation.references import load_reference
+    from bvae.report.model_cards import write_card
+    from bvae.system.files import read_json, write_json
+    from bvae.training import pick_device
+
+    study = _study(args.study)
+    run, folder = of_study.find_run(study, args.name)
+    output, device = folder / of_study.results_name(study, run.recipe), pick_device(args.device)
+    dataset = load(_data(run.dataset))
+    if study["tuning"]:
+        write_json(output, validate_run(folder, dataset, device=device))
+        return
+    references = [load_reference(of_study.reference_path(run.dataset, name)) for name in study["features"]]
+    importance, known = study["recipes"][run.recipe]["importance"], read_json(output) if output.exists() else None
+    row = evaluate_run(folder, dataset, references, importance=importance, device=device, known=known)
+    write_json(output, row)
+    write_card(folder, dataset, row)
+
+
+def reference(args: argparse.Namespace) -> None:
+    """The real side of a distance."""
+    from bvae.data import load
+    from bvae.evaluation.references import make_reference, save_reference
+    from bvae.training import pick_device
+
+    dataset, _, extractor = args.name.rpartition("-")
+    if not dataset or extractor not in EXTRACTORS:
+        raise InputError(f"{args.name}: wanted <data set>-<one of {', '.join(EXTRACTORS)}>, as digits-classifier")
+    reference = make_reference(load(_data(dataset)), extractor, pick_device(args.device))
+    save_reference(reference, of_study.reference_path(dataset, extractor))
+
+
+def controls(args: argparse.Namespace) -> None:
+    """What a data set gives without an autoencoder."""
+    from bvae.data import load
+    from bvae.evaluation.controls import evaluate_controls
+    from bvae.system.files import write_json
+
+    write_json(f"results/controls/{args.name}.json", evaluate_controls(load(_data(args.name))))
+
+
+def pca(args: argparse.Namespace) -> None:
+    """What principal components of its pixels give."""
+    from bvae.data import load
+    from bvae.evaluation.controls import evaluate_pca
+    from bvae.system.files import write_json
+
+    found = re.fullmatch(r"(.+)-pca([1-9]\d*)", args.name)
+    if found is None:
+        raise InputError(f"{args.name}: wanted <data set>-pca<components>, as digits-pca8")
+    write_json(f"results/controls/{args.name}.json", evaluate_pca(load(_data(found[1])), int(found[2])))
+
+
+def untrained(args: argparse.Namespace) -> None:
+    """The probe on an encoder before training."""
+    from bvae.data import load
+    from bvae.evaluation.controls import evaluate_untrained
+    from bvae.system.files import write_json
+    from bvae.training import pick_device
+
+    run, output = of_study.find_group(_study(args.study), args.name, "untrained")
+    write_json(output, evaluate_untrained(run, load(_data(run.dataset)), pick_device(args.device)))
+
+
+def cost(args: argparse.Namespace) -> None:
+    """What each arm costs."""
+    from bvae.data import load
+    from bvae.evaluation.cost import measure_costs
+    from bvae.system.files import write_json
+    from bvae.training import pick_device
+
+    run, output = of_study.find_group(_study(args.study), args.name, "cost")
+    write_json(output, measure_costs(run, load(_data(run.dataset)), pick_device(args.device)))
+
+
+def weights(args: argparse.Namespace) -> None:
+    """Fetch the published weights of an extractor."""
+    extractor = EXTRACTORS[args.extractor]
+    extractor.fetch_weights(str(extractor.weights))
+
+
+def table(args: argparse.Namespace) -> None:
+    """The tables of a study, all or those named."""
+    from bvae.report.tables import write_tables
+
+    study = _study(args.study)
+    write_tables(study, of_study.study_folder(study) / "tables", names=args.names)
+
+
+def claims(args: argparse.Namespace) -> None:
+    """The verdicts of a study."""
+    from bvae.report.claims import write_claims
+
+    study = _study(args.study)
+    write_claims(study, args.claims, of_study.study_folder(study))
+
+
+def tuning(args: argparse.Namespace) -> None:
+    """The table and picture of a study that tunes."""
+    from bvae.report.tuning import write_tuning
+
+    study = _study(args.study)
+    write_tuning(study, of_study.study_folder(study))
+
+
+def figure(args: argparse.Namespace) -> None:
+    """Figures of a study."""
+    from bvae.report.figures import draw
+
+    study = _study(args.study)
+    draw(args.names, study, of_study.study_folder(study) / "figures")
+
+
+def publish(args: argparse.Namespace) -> None:
+    """Copy a finished study's results for citation."""
+    from bvae.report import publication
+
+    study = _study(args.study)
+    publication.publish(study, Path(of_study.publication(study)))
+
+
+def verify(args: argparse.Namespace) -> None:
+    """Compare runs made here with published ones; InputError when one differs."""
+    from bvae.report import publication
+
+    lines, same = publication.verify(args.published)
+    print("\n".join(lines))
+    if not same:
+        raise InputError(
+            f"{args.published}: runs here differ from those published. Other versions, another processor, number of"
+            " threads or precision change the last digits; larger differences are a fault of one side."
+        )
+
+
+def crate(args: argparse.Namespace) -> None:
+    """Describe a published study as an RO-Crate."""
+    from bvae.report.ro_crate import write_crate
+
+    write_crate(args.published)
+
+
+def status(args: argparse.Namespace) -> None:
+    """Print how far a study is."""
+    from bvae.study.status import show
+
+    show(args.study, args.watch)
+
+
+def runs(args: argparse.Namespace) -> None:
+    """List, or remove, the runs that no study uses."""
+    from bvae.study.unused import remove_unused
+
+    remove_unused(args.config, remove=args.remove)
+
+
+def tensorboard(args: argparse.Namespace) -> None:
+    """The training histories of a study as TensorBoard events."""
+    from bvae.report.tensorboard import write_events
+
+    write_events(args.study, args.output, args.watch)

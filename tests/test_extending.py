@@ -1,0 +1,138 @@
+"""An arm, a metric and a figure are added by one file each, those that the README shows."""
+
+import json
+import shutil
+import textwrap
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+import yaml
+from PIL import Image
+
+from bvae import load_run
+from bvae.data import load
+from bvae.errors import InputError
+from bvae.evaluation.trained import posterior_means
+from helpers.checkouts import QUICK, ROOT, run_in, snakemake
+from helpers.studies import edited_quick, planned_jobs
+
+ADDED = {  # the three files of the README's section on extending
+    "bvae/arms/vae_gain.py": '''"""The VAE with gains."""
+
+from bvae.arms import arm
+
+
+@arm(
+    label="VAE + gain",
+    description="an ordinary variational autoencoder with one gain per latent on the posterior mean",
+    colour="#CC79A7",
+    dash=(0, (1, 3)),
+    marker="v",
+)
+def vae_gain(layout, likelihood):
+    """As bvae_gain, untied."""
+    from bvae.networks import VAE
+
+    return VAE(layout, likelihood, latent_gain=True)
+''',
+    "bvae/evaluation/metrics/largest_mean.py": '''"""How far the latents go."""
+
+from bvae.evaluation.metrics import Metric, task
+
+
+@task(
+    title="Extent of the latents",
+    version=1,
+    metrics=[Metric("largest_mean", "greatest posterior mean", "", "higher", header="Largest mean", decimals=1)],
+)
+def largest_mean(trained):
+    """Over all test images and latents."""
+    return {"largest_mean": float(trained.test_means.abs().max())}
+''',
+    "bvae/report/figures/parameters.py": '''"""The number of parameters of each arm."""
+
+from bvae.report.figures import figure
+
+
+@figure(category="6 Networks and training", caption="Trained parameters, a bar an arm.")
+def parameters(subject):
+    """Of the seed that is shown."""
+    from bvae.report.figures._page import page
+
+    drawing, place = page(subject, "Parameters", "Counted on the models.", 2.0)
+    counts = {arm: sum(p.numel() for p in model.parameters()) for arm, model in subject.models().items()}
+    place(1.5, 0.1, 5.0, 1.6).barh(list(counts), list(counts.values()))
+    return drawing
+''',
+}
+CLAIM = """  - id: gains-reach-further
+    text: Gains make the latents reach further.
+    test: outperforms
+    metric: largest_mean
+    arms: [vae_gain, vae]
+    margin: {relative: 0.02}
+"""
+
+
+def with_added(config: dict) -> None:
+    config["blocks"][0]["arms"].append("vae_gain")
+
+
+def one_seed_of_two_arms(config: dict) -> None:
+    config["blocks"][0] |= {"arms": ["vae", "vae_gain"], "seeds": [0]}
+
+
+@pytest.mark.parametrize("edit", [one_seed_of_two_arms, pytest.param(with_added, marks=pytest.mark.slow)])
+def test_an_arm_a_metric_and_a_figure_are_one_file_each(quick_copy, edit):
+    """They are in tables, figures, documentation and verdicts; nothing else is trained, no other task computed anew."""
+    for path, text in ADDED.items():
+        (quick_copy / path).write_text(text)
+    with (quick_copy / "config/claims.yaml").open("a") as claims:
+        claims.write(CLAIM)
+    before = {path: json.loads(path.read_text()) for path in quick_copy.glob("results/runs/*/digits/*/metrics-*.json")}
+    study = edited_quick(quick_copy, edit)
+    planned = planned_jobs(snakemake(quick_copy, "-n", "--configfile", study).stdout)
+    seeds = yaml.safe_load((quick_copy / study).read_text())["blocks"][0]["seeds"]
+    assert planned["train"] == len(seeds)
+    assert not planned.keys() & {"data", "reference", "controls", "pca", "untrained"}
+    done = snakemake(quick_copy, *QUICK, "--configfile", study)
+    assert done.returncode == 0, done.stdout[-3000:]
+    folder = quick_copy / "results/studies/quick"
+    table = pd.read_csv(folder / "tables/table1.csv").set_index("arm")
+    # a gain per latent is `latent_dim` parameters more
+    assert table.loc["vae_gain", "parameters"] - table.loc["vae", "parameters"] == 8
+    runs = pd.read_csv(folder / "tables/runs.csv").set_index("arm")
+    assert table.loc["vae_gain", "largest_mean"] == pytest.approx(runs.loc["vae_gain", "largest_mean"].mean())
+    assert "Largest mean ↑" in (folder / "tables/table1.html").read_text()
+    with Image.open(folder / "figures/parameters-mlp-quick-digits-z8.png") as picture:
+        assert np.ptp(np.asarray(picture.convert("L"))) > 200
+    verdict = pd.read_csv(folder / "claims.csv").set_index("claim").loc["gains-reach-further"]
+    worse = table.loc["vae", "largest_mean"] - table.loc["vae_gain", "largest_mean"]  # a higher mean is better
+    assert (verdict["n"], verdict["difference"]) == (len(seeds), pytest.approx(worse))
+    assert verdict["verdict"] == "inconclusive"  # fewer than five seeds
+    legend = (folder / "figures/quality-mlp-quick-digits-z8.svg").read_text()
+    assert "#cc79a7" in legend.lower()
+    old = next(path for path in before if path.parent.name == "vae-z8-seed0")
+    now = json.loads(old.read_text())
+    assert now["tasks"].items() >= before[old]["tasks"].items()
+    data = load(quick_copy / "resources/data/digits.safetensors")
+    means = posterior_means(load_run(old.parent)[0], data.test_images, torch.device("cpu"))
+    assert now["largest_mean"] == pytest.approx(float(means.abs().max()), rel=1e-5)
+    [new] = quick_copy.glob("results/runs/*/digits/vae_gain-z8-seed0")
+    with pytest.raises(InputError, match="found the arm 'vae_gain', wanted one of bvae/arms/: bvae, "):
+        load_run(new)  # here, where it is not
+    shutil.copytree(ROOT / "tools", quick_copy / "tools")
+    shutil.copytree(ROOT / "docs", quick_copy / "docs")
+    assert run_in(quick_copy, "-m", "tools.pages", PYTHONPATH=".").returncode == 0
+    pages = [(quick_copy / page).read_text() for page in ("config/README.md", "docs/metrics.md")]
+    assert "| `vae_gain` | VAE + gain |" in pages[0] and "| `parameters` | Trained parameters" in pages[0]
+    assert "| `largest_mean` | greatest posterior mean | ↑ |" in pages[1]
+
+
+def test_the_readme_shows_the_files_of_an_arm_a_metric_and_a_figure():
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    for path, content in ADDED.items():
+        assert f"`{path}`" in text
+        assert textwrap.indent(content, "    ").replace("    \n", "\n").rstrip() in text
