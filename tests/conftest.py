@@ -24,11 +24,13 @@ def one_thread():
 
 
 @pytest.fixture(autouse=True)
-def level_of_logging():
-    """The command line sets it for its process: a test that runs it here changes nothing for those after it."""
-    level = logging.getLogger().level
+def own_logging():
+    """The command line sets it up for its process: a test that runs it here changes nothing for those after it."""
+    root = logging.getLogger()
+    level, handlers = root.level, root.handlers[:]
     yield
-    logging.getLogger().setLevel(level)
+    root.setLevel(level)
+    root.handlers[:] = handlers
 
 
 @pytest.fixture

@@ -47,7 +47,6 @@ def offline(tmp_path, monkeypatch):
     monkeypatch.setattr(gdown, "download", refuse)
     Path("mirror").mkdir()
     monkeypatch.setenv("BVAE_MIRROR", "mirror")
-    monkeypatch.delenv("BVAE_TORCHVISION_ROOT", raising=False)
 
 
 @pytest.fixture

@@ -16,12 +16,13 @@ import yaml
 
 from bvae.arms import ARMS
 from bvae.data import load
+from bvae.data.fetch import fetch
 from bvae.evaluation import protocol
 from bvae.evaluation.extractors import EXTRACTORS
 from bvae.evaluation.references import extract
 from bvae.study.runs import results_paths
 from helpers import fake_data
-from helpers.checkouts import ROOT, make_checkout, run_in, snakemake, with_protocol
+from helpers.checkouts import ROOT, make_checkout, snakemake, with_protocol
 from helpers.studies import check
 
 
@@ -58,7 +59,8 @@ def paper_study(folder: Path, config: dict, datasets: Collection[str], targets: 
     for seed, write in enumerate((fake_data.write_mnist, fake_data.write_fashion_mnist, fake_data.write_cifar10)):
         write(mirror, n_train=20, n_test=8, seed=seed)
     fake_data.write_celeba(mirror, n_train=20, n_test=8, seed=4)
-    random_inception_weights(mirror / "weights-inception-2015-12-05-6726825d.pth")
+    (plan / protocol.INCEPTION_WEIGHTS).parent.mkdir(parents=True)
+    random_inception_weights(plan / protocol.INCEPTION_WEIGHTS)
     lowered = {"FID_MINIMUM_IMAGES": 8, "INCEPTION_SHA256": "", "INCEPTION_FEATURES": 64}
     lowered |= {"CLASSIFIER_IMAGES_PER_FEATURE": 1, "CLASSIFIER_STEPS": 2}
     patched = with_protocol(folder, **lowered, COST_ROUNDS=1, COST_SECONDS=1e-4, PATH_PAIRS=3)
@@ -66,9 +68,8 @@ def paper_study(folder: Path, config: dict, datasets: Collection[str], targets: 
     environment = {"BVAE_MIRROR": str(mirror), "PYTHONPATH": f"{plan}:{patched}"}
     for name, source in (("mnist", "torchvision:MNIST"), ("fashion_mnist", "torchvision:FashionMNIST")):
         if name in datasets:  # the rules of these two refuse any but the published data
-            output = f"resources/data/{name}.safetensors"
-            made = run_in(plan, "-m", "bvae", "fetch", source, "--name", name, "--output", output, **environment)
-            assert made.returncode == 0, made.stdout
+            with mock.patch.dict("os.environ", environment):
+                fetch(source, name=name, output=plan / f"resources/data/{name}.safetensors")
     done = snakemake(plan, "--configfile", "config/tiny.yaml", "--", *targets, **environment)
     assert done.returncode == 0, done.stdout[-6000:]
     return plan

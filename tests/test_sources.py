@@ -31,7 +31,7 @@ HTML = b"<!DOCTYPE html><html>404</html>\nnot\nfound\n"
 
 @pytest.fixture(autouse=True)
 def offline(tmp_path, monkeypatch):
-    """Run each test in an empty folder, without a mirror, a torchvision root, Debian's package or a network."""
+    """Run each test in an empty folder, with the empty mirror `data` and without a network."""
 
     def refuse(url, *args, **kwargs):
         raise OSError(f"no network in the tests for {url}")
@@ -39,9 +39,8 @@ def offline(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(pooch.core, "stream_download", refuse)
     monkeypatch.setattr(gdown, "download", refuse)
-    monkeypatch.setattr(sources, "FASHION_MNIST_DEBIAN", tmp_path / "debian")
-    for variable in ("BVAE_MIRROR", "BVAE_TORCHVISION_ROOT"):
-        monkeypatch.delenv(variable, raising=False)
+    Path("data").mkdir()
+    monkeypatch.setenv("BVAE_MIRROR", "data")
 
 
 def fetch_fake(source: str, **options) -> data.Dataset:
@@ -59,35 +58,19 @@ def files_below(folder: str) -> list[str]:
 # --- where files are found ------------------------------------------------------------------------------------------
 
 
-def write_debian_package(*, seed: int) -> dict[str, np.ndarray]:
-    arrays = fake_data.write_fashion_mnist(Path("unpacked"), n_train=12, n_test=10, seed=seed, packed=True)
-    Path("unpacked/FashionMNIST/raw").rename("debian")
-    return arrays
-
-
 def test_the_first_place_that_has_a_file_gives_it(monkeypatch):
     """Other images at each place: they are taken in the documented order, as the earlier places are emptied."""
-    places = {"mirror": 1, "resources/downloads": 2, "root": 3, "data": 4}
+    places = {"mirror": 1, "resources/downloads": 2}
     written = [
         fake_data.write_fashion_mnist(Path(place), n_train=12, n_test=10, seed=seed) for place, seed in places.items()
     ]
-    written.append(write_debian_package(seed=5))
     monkeypatch.setenv("BVAE_MIRROR", "mirror")
-    monkeypatch.setenv("BVAE_TORCHVISION_ROOT", "root")
-    for place, arrays in zip([*places, "debian"], written, strict=True):
+    for place, arrays in zip(places, written, strict=True):
         fake_data.assert_same(fetch_fake("torchvision:FashionMNIST"), arrays)
         for path in Path(place).rglob("*ubyte*"):
             path.unlink()
     with pytest.raises(InputError, match="no network"):
         fetch_fake("torchvision:FashionMNIST")
-
-
-def test_a_torchvision_root_is_read_as_torchvision_lays_it_out(monkeypatch):
-    """Files without a folder of their own might be those of another data set: below ./data they are left alone."""
-    fake_data.write_mnist(Path("elsewhere"), n_train=12, n_test=10, seed=1)
-    Path("elsewhere/MNIST/raw").rename("data")
-    with pytest.raises(InputError, match="no network"):
-        fetch_fake("torchvision:MNIST")
 
 
 def test_a_mirror_packed_anew_passes_the_check_of_the_arrays(monkeypatch):
@@ -107,13 +90,13 @@ def test_a_download_falls_back_to_every_address():
         fetch_fake("torchvision:FashionMNIST")
     for address in (*torchvision.datasets.FashionMNIST.mirrors, sources.FASHION_MNIST_FALLBACK):
         assert f"no network in the tests for {address}" in str(refusal.value)
-    for wanted in ("resources/downloads/FashionMNIST/raw", "BVAE_MIRROR", "BVAE_TORCHVISION_ROOT", "./data"):
+    for wanted in ("resources/downloads/FashionMNIST/raw", "BVAE_MIRROR"):
         assert wanted in str(refusal.value)
 
 
-def test_a_torchvision_root_that_is_not_there_is_refused(monkeypatch):
-    monkeypatch.setenv("BVAE_TORCHVISION_ROOT", "no-such-folder")
-    with pytest.raises(InputError, match="BVAE_TORCHVISION_ROOT: found no folder no-such-folder"):
+def test_a_mirror_that_is_not_there_is_refused(monkeypatch):
+    monkeypatch.setenv("BVAE_MIRROR", "no-such-folder")
+    with pytest.raises(InputError, match="BVAE_MIRROR: found no folder no-such-folder"):
         fetch_fake("torchvision:MNIST")
 
 

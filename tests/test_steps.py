@@ -9,6 +9,7 @@ import pytest
 import yaml
 
 from bvae.__main__ import EXAMPLES, main
+from bvae.evaluation import protocol
 from bvae.evaluation.metrics import TASKS
 from bvae.system.files import read_yaml
 from helpers.studies import quick_run
@@ -33,9 +34,11 @@ def test_a_new_version_of_a_task_leaves_the_others(quick_copy, monkeypatch):
     assert {name: again[name] for name in row if name != "tasks"} == {k: v for k, v in row.items() if k != "tasks"}
 
 
+@pytest.mark.slow
 def test_the_examples_of_the_help_run_as_printed(quick_copy, monkeypatch):
     """Of those that the quick study has the data for: they make the very bytes that the workflow has made."""
     monkeypatch.chdir(quick_copy)
+    monkeypatch.setattr(protocol, "COST_ROUNDS", 1)
     kinds = (".csv", ".png", ".svg", ".safetensors")
     made = [path for path in Path("results").rglob("*") if path.suffix in kinds and "table3" not in path.name]
     made += [Path("resources/data/digits.safetensors"), *Path("results").glob("runs/*/*/*/metrics-*.json")]

@@ -26,10 +26,8 @@ def run_row(arm: str, seed: int, **changes) -> dict:
     """What evaluation writes of a run: the ELBO is -100 minus the seed."""
     row = PLACE | {"arm": arm, "seed": seed, "status": "finished", "device": "CPU", "precision": "float32"}
     row |= {"settings": SETTINGS, "importance": RECIPE["importance"], "versions": {}}
-    row |= {
-        "training_version": bvae.TRAINING_VERSION,
-        "tasks": {"reconstruction": {"version": versions()["reconstruction"]}},
-    }
+    row |= {"training_version": bvae.TRAINING_VERSION}
+    row |= {"tasks": {name: {"version": version} for name, version in versions().items()}}
     row |= {"dataset_sha256": "0" * 64, "likelihood": "bernoulli", "binary_pixels": False, "test_images": 1_234}
     row |= {"parameters": 52 if arm == "bvae" else 100, "model_mb": 0.1, "elbo": -100.0 - seed, "ssim": None}
     row |= {"reconstruction": 70.0, "probe_accuracy": 0.9 + seed / 100, "nll": 95.0, "nll_samples": 10, "nll_images": 5}
@@ -42,7 +40,8 @@ def lost(row: dict) -> dict:
     """The row of a run that diverged: its identity and no metric."""
     kept = {*PLACE, "arm", "seed", "device", "precision", "settings", "importance", "versions", "likelihood"}
     kept |= {"training_version", "tasks", "dataset_sha256", "binary_pixels", "test_images"}
-    return {key: row[key] for key in (*kept, "parameters", "model_mb")} | {"status": "diverged", "empty": {}}
+    lost = {key: row[key] for key in (*kept, "parameters", "model_mb")} | {"status": "diverged", "empty": {}}
+    return lost | {"tasks": {"size": row["tasks"]["size"]}}
 
 
 def study_of(rows: list[dict]) -> dict:
@@ -218,7 +217,8 @@ def test_arms_of_a_seed_that_were_not_trained_alike_are_named(change):
     [
         ({"settings": {"likelihood": {"name": "gaussian"}}}, "recorded settings differ"),
         ({"importance": {"samples": [1], "images": 5}}, "recorded settings differ"),
-        ({"tasks": {"reconstruction": {"version": 0}}}, "another version of the code"),
+        ({"tasks": {name: {"version": 0} for name in versions()}}, "another version of the code"),
+        ({"tasks": {"size": {"version": versions()["size"]}}}, "another version of the code"),  # before there were more
         ({"dataset_sha256": "1" * 64}, "other data than the runs before"),
     ],
 )

@@ -40,6 +40,7 @@ def test_five_kills_of_two_runs_change_no_byte(tmp_path, study):
     assert torture.torture(tmp_path, study, kills=5, longest=15, seed=1).total() == 5
 
 
+@pytest.mark.slow
 def test_a_second_snakemake_says_who_is_at_work_and_stays_away(tmp_path, study):
     study["recipes"]["mlp-quick"]["training"]["epochs"] = 250  # so that the first is still at work
     checkout, log = torture.prepare(tmp_path, study), tmp_path / "log"

@@ -9,6 +9,7 @@ import torch
 import bvae
 from bvae.errors import InputError
 from bvae.evaluation.evaluate import evaluate_run, validate_run
+from bvae.evaluation.metrics import tasks_of, versions
 from bvae.report.publication import newest, publish
 from bvae.report.tuning import compare, draw, write_tuning
 from bvae.runs import Run, train_run
@@ -23,7 +24,9 @@ def result(recipe: str, arm: str, rate: float, elbo: float | None, *, seed: int 
     """What the step `validate` writes; no ELBO: the run diverged."""
     row = {"recipe": recipe, "dataset": "fake_validation", "latent_dim": 3, "arm": arm, "seed": seed}
     row |= {"status": "diverged"} if elbo is None else {"status": "finished", "elbo": elbo}
-    row |= {"training_version": bvae.TRAINING_VERSION, "tasks": {}}
+    row |= {"training_version": bvae.TRAINING_VERSION}
+    tasks = versions(tasks_of(row["status"], tuning=True))
+    row |= {"tasks": {name: {"version": version} for name, version in tasks.items()}}
     row |= {"dataset_sha256": "0" * 64, "test_images": 50, "device": "CPU", "precision": "float32", "versions": {}}
     return row | {"settings": {"training": {"epochs": 2, "learning_rate": rate}} | settings}
 

@@ -31,8 +31,8 @@ PEERS = {"pythae": "pythae", "loop": "plain loop"}
 IMPORTS = {  # what the jobs of a rule import
     "train": "bvae.data, bvae.runs, torch._dynamo",
     "evaluate": "bvae.data, bvae.evaluation.evaluate, sklearn.linear_model, sklearn.mixture, sklearn.manifold",
-    "figures": "bvae.report.figures",
-    "tsne": "bvae.report.figures, sklearn.manifold",
+    "figures": "bvae.report.figures._pictures, bvae.report.figures._plots",
+    "tsne": "bvae.report.figures._pictures, sklearn.manifold",
     "reference": "bvae.data, bvae.evaluation.references, torch._dynamo",
     "table": "bvae.report.tables",
     "claims": "bvae.report.claims",

@@ -29,6 +29,7 @@ class Arm:
     colour: str  # of Okabe and Ito: blues are tied, reds are not; the dashes tell the arms apart in grey
     dash: Any  # of lines, as Matplotlib's linestyle
     marker: str  # of points, as Matplotlib's marker
+    aside: int  # points that it is drawn beside an arm of nearly as many parameters, to be told apart
     build: "Callable[[Layout, nn.Module], VAE]"  # of its own layout, which a run records, and a likelihood
     layout: "Callable[[Layout], Layout]"  # its own layout, of the one that a recipe plans for all arms
 
@@ -52,12 +53,13 @@ def arm(
     colour: str,
     dash: Any,
     marker: str,
+    aside: int = 0,
     layout: "Callable[[Layout], Layout]" = same,
 ) -> Callable:
     """Enter the decorated function in ARMS: it builds the model of a layout and a likelihood."""
 
     def enter(build: Callable) -> Callable:
-        ARMS[build.__name__] = Arm(build.__name__, label, description, colour, dash, marker, build, layout)
+        ARMS[build.__name__] = Arm(build.__name__, label, description, colour, dash, marker, aside, build, layout)
         return build
 
     return enter

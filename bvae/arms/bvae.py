@@ -9,6 +9,7 @@ from bvae.arms import arm
     colour="#0072B2",
     dash="-",
     marker="o",
+    aside=-16,
 )
 def bvae(layout, likelihood):
     """The strictly tied network: half the weights, encoding forward and decoding backward."""

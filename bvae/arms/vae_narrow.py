@@ -17,6 +17,7 @@ def of_the_bvaes_size(layout):
     colour="#E69F00",
     dash=(0, (1, 1.2)),
     marker="D",
+    aside=16,
     layout=of_the_bvaes_size,
 )
 def vae_narrow(layout, likelihood):

@@ -1,7 +1,7 @@
 """Make `resources/data/<name>.safetensors` from the files as they are published.
 
-bvae/download.py finds the files: in a mirror, in `resources/downloads/`, on this machine or on the internet.
-bvae/sources.py reads them. The check that counts is the SHA-256 of the decoded arrays: files packed anew pass it.
+published_files.py finds the files: in a mirror, in `resources/downloads/` or on the internet.
+sources.py reads them. The check that counts is the SHA-256 of the decoded arrays: files packed anew pass it.
 """
 
 import logging

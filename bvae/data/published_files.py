@@ -1,8 +1,7 @@
-"""Finding published files: a mirror, `resources/downloads/`, files that this machine has already, the internet.
+"""Finding published files: a mirror, `resources/downloads/`, the internet.
 
-A mirror is the folder or the address in the environment variable BVAE_MIRROR. Files that the machine has already are
-those below a torchvision root (the environment variable BVAE_TORCHVISION_ROOT, or ./data) and those of packages of the
-system. What is downloaded is kept in `resources/downloads/`.
+A mirror is the folder or the address in the environment variable BVAE_MIRROR; a torchvision root is one. What is
+downloaded is kept in `resources/downloads/`.
 """
 
 import hashlib
@@ -21,8 +20,6 @@ log = logging.getLogger(__name__)
 
 DOWNLOADS = Path("resources/downloads")
 MIRROR_VARIABLE = "BVAE_MIRROR"
-TORCHVISION_VARIABLE = "BVAE_TORCHVISION_ROOT"
-TORCHVISION_ROOT = Path("data")  # below the working directory: the usual `root` of torchvision's own examples
 
 
 @dataclass(frozen=True)
@@ -33,17 +30,15 @@ class PublishedFile:
     home: str  # the place below DOWNLOADS that a download goes to
     urls: tuple[str, ...] = ()  # canonical addresses, best first
     md5: str | None = None  # of the file at `home`
-    torchvision: tuple[str, ...] = ()  # paths below a torchvision root
-    installed: tuple[Path, ...] = ()  # where packages of the system put it
 
 
 def find(source: str, files: Sequence[PublishedFile]) -> list[Path]:
-    """The path of each file: in the mirror, in DOWNLOADS, on this machine, or downloaded, the first that has it.
+    """The path of each file: in the mirror, in DOWNLOADS, or downloaded, the first that has it.
 
     Raises InputError that lists every file that is missing, and where to place it.
     """
     mirror = os.environ.get(MIRROR_VARIABLE, "")
-    paths = [_in_mirror(mirror, file) or _in_downloads(file) or _on_machine(file) for file in files]
+    paths = [_in_mirror(mirror, file) or _in_downloads(file) for file in files]
     missing = [file for file, path in zip(files, paths, strict=True) if path is None]
     for file in missing:
         try:
@@ -65,7 +60,9 @@ def _in_mirror(mirror: str, file: PublishedFile) -> Path | None:
     if scheme not in ("", "file"):
         raise InputError(f"{MIRROR_VARIABLE}: found {mirror}, wanted a folder or an http, https or file address.")
     folder = Path(unquote(urlsplit(mirror).path) if scheme else mirror).expanduser()
-    return _first_below(_existing_folder(folder, MIRROR_VARIABLE), file.places)
+    if not folder.is_dir():
+        raise InputError(f"{MIRROR_VARIABLE}: found no folder {folder}. Correct or unset the environment variable.")
+    return _first_below(folder, file.places)
 
 
 def _in_web_mirror(mirror: str, file: PublishedFile) -> Path | None:
@@ -89,20 +86,6 @@ def _in_downloads(file: PublishedFile) -> Path | None:
             f"or, if it is meant to differ, put it into a folder of your own and set {MIRROR_VARIABLE} to that."
         )
     return path
-
-
-def _on_machine(file: PublishedFile) -> Path | None:
-    roots = [TORCHVISION_ROOT]
-    if root := os.environ.get(TORCHVISION_VARIABLE):
-        roots.insert(0, _existing_folder(Path(root).expanduser(), TORCHVISION_VARIABLE))
-    below = [path for root in roots if (path := _first_below(root, file.torchvision))]
-    return next((path for path in (*below, *file.installed) if path.exists()), None)
-
-
-def _existing_folder(folder: Path, variable: str) -> Path:
-    if not folder.is_dir():
-        raise InputError(f"{variable}: found no folder {folder}. Correct or unset the environment variable.")
-    return folder
 
 
 def _first_below(folder: Path, places: Sequence[str]) -> Path | None:
@@ -154,8 +137,6 @@ def download(url: str, path: Path, *, md5: str | None, retries: int) -> None:
 def _missing_message(source: str, missing: Sequence[PublishedFile], mirror: str, error: OSError) -> str:
     homes = "\n".join(f"  {DOWNLOADS / file.home}" for file in missing)
     others = "\n".join(f"  {place}" for file in missing for place in file.places)
-    if any(file.torchvision for file in missing):
-        others += f"\nand, as torchvision lays them out, below {TORCHVISION_VARIABLE} and ./{TORCHVISION_ROOT}."
     return (
         f"{source}: {len(missing)} file(s) not found, and the download failed ({error}).\n"
         f"Place them by hand:\n{homes}\n"

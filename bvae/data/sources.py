@@ -14,7 +14,6 @@ N_TEST_DIGITS = 360
 BINARIZED_SEED = 0  # published: the images of mnist_binarized are one fixed draw
 N_TRAIN_BINARIZED = 50_000  # as in the split of Larochelle and Murray (2011), which leaves 10,000 for validation
 FASHION_MNIST_FALLBACK = "https://github.com/zalandoresearch/fashion-mnist/raw/master/data/fashion/"
-FASHION_MNIST_DEBIAN = Path("/usr/share/datasets/fashion-mnist")  # of the package dataset-fashion-mnist
 OWN_LICENCE = "not stated in the files"
 IMAGE_OPTIONS = ("size", "mode", "crop", "test_fraction", "labels", "skip_corrupt")  # of readers.read_image_folder
 
@@ -78,10 +77,10 @@ def mnist_binarized(request: Request) -> dict[str, Any]:
 
 
 def fashion_mnist(request: Request) -> dict[str, Any]:
-    """The four IDX files of Fashion-MNIST, (n, 1, 28, 28); Debian's package of them is as good."""
+    """The four IDX files of Fashion-MNIST, (n, 1, 28, 28)."""
     from torchvision.datasets import FashionMNIST
 
-    files = _idx_files(request, FashionMNIST, (FASHION_MNIST_FALLBACK,), FASHION_MNIST_DEBIAN)
+    files = _idx_files(request, FashionMNIST, (FASHION_MNIST_FALLBACK,))
     return files | {"classes": tuple(FashionMNIST.classes), "licence": "MIT"}
 
 
@@ -92,12 +91,10 @@ def kmnist(request: Request) -> dict[str, Any]:
     return _idx_files(request, KMNIST) | {"classes": tuple(KMNIST.classes), "licence": "CC BY-SA 4.0"}
 
 
-def _idx_files(
-    request: Request, published: Any, fallbacks: tuple[str, ...] = (), installed: Path | None = None
-) -> dict[str, Any]:
+def _idx_files(request: Request, published: Any, fallbacks: tuple[str, ...] = ()) -> dict[str, Any]:
     """Images and labels of a torchvision class that lists `mirrors` and `resources` as MNIST does.
 
-    `fallbacks` are further addresses, `installed` the folder in which a package of the system has the same files.
+    `fallbacks` are further addresses.
     """
     files = []
     for packed_name, md5 in published.resources:
@@ -109,8 +106,6 @@ def _idx_files(
                 home=f"{raw}/{packed_name}",
                 urls=tuple(mirror + packed_name for mirror in (*published.mirrors, *fallbacks)),
                 md5=md5,
-                torchvision=laid_out,
-                installed=(installed / packed_name, installed / name) if installed else (),
             )
         )
     train_images, train_labels, test_images, test_labels = find(request.source, files)
@@ -127,7 +122,7 @@ def emnist(request: Request) -> dict[str, Any]:
     from torchvision.datasets import EMNIST
 
     home = "EMNIST/raw/gzip.zip"
-    archive = PublishedFile((home, "gzip.zip"), home, (EMNIST.url,), EMNIST.md5, torchvision=(home,))
+    archive = PublishedFile((home, "gzip.zip"), home, (EMNIST.url,), EMNIST.md5)
     [path] = find(request.source, [archive])
     classes = tuple(EMNIST.classes_split_dict["balanced"])
     return formats.read_emnist(path, split="balanced") | {"classes": classes, "licence": "none stated (NIST)"}
@@ -140,7 +135,7 @@ def svhn(request: Request) -> dict[str, Any]:
     files = []
     for split in ("train", "test"):
         url, name, md5 = SVHN.split_list[split]
-        files.append(PublishedFile((f"SVHN/{name}", name), f"SVHN/{name}", (url,), md5, torchvision=(name,)))
+        files.append(PublishedFile((f"SVHN/{name}", name), f"SVHN/{name}", (url,), md5))
     train, test = find(request.source, files)
     return formats.read_svhn(train, test) | {"licence": "non-commercial use only (Netzer et al., 2011)"}
 
@@ -152,7 +147,7 @@ def omniglot(request: Request) -> dict[str, Any]:
     files = []
     for stem in ("images_background", "images_evaluation"):
         home, url = f"{Omniglot.folder}/{stem}.zip", f"{Omniglot.download_url_prefix}/{stem}.zip"
-        files.append(PublishedFile((home, f"{stem}.zip"), home, (url,), Omniglot.zips_md5[stem], torchvision=(home,)))
+        files.append(PublishedFile((home, f"{stem}.zip"), home, (url,), Omniglot.zips_md5[stem]))
     background, evaluation = find(request.source, files)
     return formats.read_omniglot(background, evaluation, scratch=request.scratch) | {
         "licence": "MIT (Lake et al., 2015)"
@@ -179,7 +174,7 @@ def celeba64(request: Request) -> dict[str, Any]:
         names = (name, name.removesuffix(".zip")) if name.endswith(".zip") else (name,)  # the zip, or its folder
         laid_out = tuple(f"celeba/{name}" for name in names)
         urls = (f"https://drive.google.com/uc?id={drive_id}",)
-        files.append(PublishedFile(laid_out + names, f"celeba/{name}", urls, md5, torchvision=laid_out))
+        files.append(PublishedFile(laid_out + names, f"celeba/{name}", urls, md5))
     images, partition, attributes = find(request.source, files)
     arrays = readers.read_celeba(images, partition, attributes, scratch=request.scratch)
     return arrays | {"licence": "non-commercial research only (Liu et al., 2015)"}

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from bvae.data import Dataset
 from bvae.errors import InputError
-from bvae.evaluation.metrics import TASKS, Task
+from bvae.evaluation.metrics import TASKS, Task, tasks_of
 from bvae.evaluation.references import Reference
 from bvae.evaluation.trained import Trained
 from bvae.runs import Run, load_run
@@ -35,8 +35,7 @@ def evaluate_run(
     settings = {"importance": importance, "references": [[found.extractor, found.sha256] for found in references]}
     trained, row = _open_run(folder, dataset, device, settings, references)
     row["importance"] = importance
-    tasks = list(TASKS.values()) if row["status"] == "finished" else [TASKS["size"]]
-    return _compute(tasks, trained, row, known or {})
+    return _compute([TASKS[name] for name in tasks_of(row["status"])], trained, row, known or {})
 
 
 def validate_run(folder: Path, dataset: Dataset, *, device: torch.device) -> dict:

@@ -6,7 +6,7 @@ difference is always counted so that positive means worse for the first arm.
 
 import math
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +17,7 @@ from bvae.arms import ARMS
 from bvae.errors import InputError
 from bvae.evaluation.metrics import run_metrics
 from bvae.report.tables import GROUP, collect_runs, count_of_seeds, provenance
-from bvae.report.typeset import Table, to_html, to_markdown, write_table
+from bvae.report.typeset import Table, to_markdown, write_table
 from bvae.study.config import suggest
 from bvae.study.runs import expand_runs, group_paths
 from bvae.system.files import read_json, read_yaml, write_text
@@ -344,7 +344,7 @@ def _conclude(entry: dict) -> dict:
 
 
 def write_claims(study: dict, claims_path: Path, folder: Path, root: Path = Path()) -> None:
-    """Write claims.{csv,md,html} of a study into `folder`, and the same as tables/table4.{csv,tex,html,json}."""
+    """Write claims.{csv,tex,html,json,md} of a study into `folder`."""
     claims, pilots = load_claims(claims_path)
     check_pilots(pilots, study)
     rows = collect_runs(study, root)
@@ -352,11 +352,9 @@ def write_claims(study: dict, claims_path: Path, folder: Path, root: Path = Path
     frame = pd.DataFrame(judge_claims(claims, rows, controls, pilots))
     text = pd.DataFrame([_shown(row) for row in frame.to_dict("records")])
     title, facts = study["title"] or study["study"], provenance(study, rows)
-    table = Table("table4", f"{title}: the claims of the paper, and what became of them.", frame, text, 5, [HEADING])
-    write_table(table, folder / "tables", facts)
-    write_text(folder / "claims.csv", frame.to_csv(index=False, lineterminator="\n"))
+    table = Table("claims", f"{title}: the claims of the paper, and what became of them.", frame, text, 5, [HEADING])
+    write_table(table, folder, facts)
     write_text(folder / "claims.md", f"# Claims: {title}\n\n{HEADING}\n\n{to_markdown(text)}")
-    write_text(folder / "claims.html", to_html(replace(table, name="claims"), facts))
 
 
 def _shown(row: dict) -> dict[str, str]:

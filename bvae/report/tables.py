@@ -16,7 +16,7 @@ from bvae.arms import ARMS
 from bvae.errors import InputError
 from bvae.evaluation import protocol
 from bvae.evaluation.extractors import EXTRACTORS
-from bvae.evaluation.metrics import Metric, all_metrics, run_metrics, versions
+from bvae.evaluation.metrics import Metric, all_metrics, run_metrics, tasks_of, versions
 from bvae.evaluation.metrics._cost import COSTS
 from bvae.evaluation.metrics.distances import DECODED, KINDS
 from bvae.report.footnotes import bounds, on_cost, on_empty, on_features, on_runs, on_table1, on_table2
@@ -77,7 +77,7 @@ def collect_runs(study: dict, root: Path = Path()) -> list[dict]:
         wanted |= {} if study["tuning"] else {"importance": recipe["importance"]}
         if {key: row.get(key) for key in wanted} != wanted:
             stale.append(f"{path}: its recorded settings differ from the study's")
-        elif row["training_version"] != bvae.TRAINING_VERSION or not _is_current(row):
+        elif row["training_version"] != bvae.TRAINING_VERSION or not _is_current(row, study["tuning"]):
             stale.append(f"{path}: another version of the code made it")
         elif data_hashes.setdefault(row["dataset"], row["dataset_sha256"]) != row["dataset_sha256"]:
             stale.append(f"{path}: it saw other data than the runs before it")
@@ -86,10 +86,10 @@ def collect_runs(study: dict, root: Path = Path()) -> list[dict]:
     return rows
 
 
-def _is_current(row: dict) -> bool:
-    """Whether the code of today gives the numbers of a run's results."""
-    now = versions()
-    return all(now.get(name) == found["version"] for name, found in row["tasks"].items())
+def _is_current(row: dict, tuning: bool) -> bool:
+    """Whether the tasks of a run's results are those of the code of today, in their versions."""
+    wanted = versions(tasks_of(row["status"], tuning=tuning))
+    return {name: found["version"] for name, found in row["tasks"].items()} == wanted
 
 
 def summarise(rows: list[dict], columns: Sequence[Column], by: Sequence[str]) -> pd.DataFrame:
@@ -241,6 +241,8 @@ def table3(study: dict, rows: list[dict], root: Path = Path()) -> Table:
         arms = {run["arm"] for run in expand_runs(study) if all(run[key] == group[key] for key in GROUP)}
         devices.add(f"{cost['device']}, threads: {cost['settings']['threads']}, training in {cost['precision']}")
         whole = cost["arms"]["vae"]["parameters_total"]
+        if missing := sorted(arms - cost["arms"].keys()):
+            raise InputError(f"{paths['cost']}: has no {', '.join(missing)}. Delete it and run `snakemake`.")
         for arm, found in cost["arms"].items():
             if arm in arms:
                 flat = {key: value for key, value in found.items() if not isinstance(value, list)}

@@ -42,6 +42,11 @@ def first_settings(recipe: dict) -> dict:
     return training_settings(recipe, next(iter(rate)) if isinstance(rate, dict) else "")
 
 
+def network_settings(recipe: dict) -> dict:
+    """The part of a checked recipe that the diagrams of its network depend on."""
+    return {key: recipe[key] for key in ("network", "objective", "likelihood") if key in recipe}
+
+
 def settings_key(settings: object) -> str:
     """Eight hex digits of settings and of the code that trains by them: other numbers, another key."""
     text = json.dumps([bvae.TRAINING_VERSION, settings], sort_keys=True)
@@ -126,18 +131,21 @@ def reference_path(dataset: str, extractor: str) -> Path:
 
 
 def group_paths(study: dict, root: Path = Path()) -> list[dict]:
-    """For each (recipe, data set, latent dim) of a study: the paths of its controls and of its cost.
+    """For each (recipe, data set, latent dim) of a study: the paths of its controls, of its cost and of its diagrams.
 
     As with runs, a folder of equal settings that is there is used, whatever its recipe was called.
     """
     groups: dict[tuple, list[int]] = {}
     for run in expand_runs(study):
         groups.setdefault((run["recipe"], run["dataset"], run["latent_dim"]), []).append(run["seed"])
-    folders = {part: _known(root / "results" / part) for part in ("controls", "costs")}
+    known = {part: _known(root / "results" / part) for part in ("controls", "costs", "networks")}
     found = []
     for (recipe, dataset, latent_dim), seeds in groups.items():
-        key = settings_key(first_settings(study["recipes"][recipe]))
-        controls, costs = (known.setdefault(key, f"{recipe}-{key}") for known in folders.values())
+        of_run, of_network = map(
+            settings_key, (split(study["recipes"][recipe]) for split in (first_settings, network_settings))
+        )
+        keys = {"controls": of_run, "costs": of_run, "networks": of_network}
+        controls, costs, networks = (known[part].setdefault(key, f"{recipe}-{key}") for part, key in keys.items())
         found.append(
             {
                 "recipe": recipe,
@@ -147,6 +155,7 @@ def group_paths(study: dict, root: Path = Path()) -> list[dict]:
                 "pca": f"results/controls/{dataset}-pca{latent_dim}.json",
                 "controls": f"results/controls/{dataset}.json",
                 "cost": f"results/costs/{costs}/{dataset}-z{latent_dim}.json",
+                "network": f"results/networks/{networks}/{dataset}-z{latent_dim}",
             }
         )
     return found

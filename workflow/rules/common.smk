@@ -26,6 +26,7 @@ from bvae.study.runs import (
     expand_runs,
     first_settings,
     group_paths,
+    network_settings,
     publication,
     results_name,
     results_paths,
@@ -77,7 +78,7 @@ RECIPE_OF |= {Path(RESULTS_OF[run_name(run)]).parts[2]: run["recipe"] for run in
 RECIPE_OF |= {
     Path(group[part]).parts[2]: group["recipe"]
     for group in GROUPS
-    for part in ("untrained", "cost")
+    for part in ("untrained", "cost", "network")
 }
 DATA = "resources/data/{dataset}.safetensors"
 
@@ -121,6 +122,11 @@ def fetch_options(wildcards):
     ]
 
 
+def network_of(wildcards):
+    """What a network's diagrams depend on, as JSON."""
+    return json.dumps(network_settings(recipe_of(wildcards)), sort_keys=True)
+
+
 def importance_of(wildcards):
     """What the metrics of this key depend on; recipes of equal settings may differ in it."""
     return json.dumps(
@@ -150,6 +156,7 @@ def results_of(runs):
 
 
 FIGURE = "{recipe}-{dataset}-z{latent_dim}"
+DIAGRAM = "results/networks/{recipe}/{kind}-{dataset}-z{latent_dim}"
 NETWORK_AND_STUDY = """
 
 Data set {{ snakemake.wildcards.dataset }}, recipe {{ snakemake.wildcards.recipe }},
@@ -167,35 +174,47 @@ def caption_file(text):
     return path
 
 
-def table_file(path, caption=None):
+def table_file(path):
     """A file of a table. The report shows html and has csv and tex to download."""
     name, suffix = Path(path).stem, Path(path).suffix[1:]
     if suffix in ("json", "md"):
         return path
     return report(
         path,
-        caption=f"../report/{caption or name}.rst",
+        caption=f"../report/{name}.rst",
         category="1 Claims" if name == "claims" else "7 Tables",
         labels={"result": name, "format": suffix},
     )
 
 
 def paths_of_figures(kinds):
-    """The files of some kinds of figures, with the wildcards of FIGURE."""
+    """The files of some kinds of figures, with the wildcards of FIGURE, or of DIAGRAM for those of a network alone."""
     return [
-        f"{STUDY_FOLDER}/figures/{kind}-{FIGURE}.{suffix}"
-        for kind in kinds
-        for suffix in KINDS_OF_FIGURES[kind].suffixes
+        f"{path}.{suffix}"
+        for kind in map(KINDS_OF_FIGURES.__getitem__, kinds)
+        for path in [
+            (
+                DIAGRAM.replace("{kind}", kind.name)
+                if kind.network
+                else f"{STUDY_FOLDER}/figures/{kind.name}-{FIGURE}"
+            )
+        ]
+        for suffix in kind.suffixes
     ]
 
 
-def figures_of(kinds):
-    """The output of a rule that draws some kinds of figures. The report shows the svg; a label becomes a toggle."""
-    place = {
-        "data set": "{dataset}",
-        "latent dim": "{latent_dim}",
-        "recipe": "{recipe}",
+def labels_of(result):
+    """What the report says of a figure. A label of two values becomes a toggle there."""
+    return lambda wildcards: {
+        "result": result,
+        "data set": wildcards.dataset,
+        "latent dim": wildcards.latent_dim,
+        "recipe": RECIPE_OF[wildcards.recipe],
     }
+
+
+def figures_of(kinds):
+    """The output of a rule that draws some kinds of figures. The report shows the svg."""
     outputs = []
     for path in paths_of_figures(kinds):
         kind = KINDS_OF_FIGURES[Path(path).name.split("-")[0]]
@@ -204,7 +223,12 @@ def figures_of(kinds):
                 path,
                 caption=caption_file(kind.caption + NETWORK_AND_STUDY),
                 category=kind.category,
-                labels={"result": kind.name} | place,
+                labels=labels_of(kind.name),
             )
         outputs.append(path)
     return outputs
+
+
+def names_of_figures(kinds):
+    """What `python -m bvae figure` is asked for."""
+    return [f"{kind}-{FIGURE}" for kind in kinds]

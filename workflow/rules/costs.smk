@@ -17,5 +17,6 @@ rule cost:
     params:
         settings=settings_of,
         version=bvae.TRAINING_VERSION,
+        arms=list(ARMS),  # all are measured, side by side
     shell:
         "python -m bvae cost {resources.study:q} {wildcards.recipe}/{wildcards.dataset}-z{wildcards.latent_dim} --log {log:q}"

@@ -6,16 +6,26 @@ TABLES = [
     for name in ["table1", "table2", "table3", "runs"]
     for suffix in SUFFIXES
 ]
-CLAIMS = [
-    *[f"{STUDY_FOLDER}/claims.{suffix}" for suffix in ["csv", "md", "html"]],
-    *[f"{STUDY_FOLDER}/tables/table4.{suffix}" for suffix in SUFFIXES],
-]
+CLAIMS = [f"{STUDY_FOLDER}/claims.{suffix}" for suffix in [*SUFFIXES, "md"]]
 KINDS = [  # of figures
     kind
     for kind, figure in KINDS_OF_FIGURES.items()
     if figure.arm is None or any(run["arm"] == figure.arm for run in RUNS)
 ]
-FIGURES = [path.format(**group) for group in GROUPS for path in paths_of_figures(KINDS)]
+DIAGRAMS = [kind for kind in KINDS if KINDS_OF_FIGURES[kind].network]
+FIGURES = [
+    path.format(
+        **group
+        | {
+            "recipe": (
+                Path(group["network"]).parts[2] if kind in DIAGRAMS else group["recipe"]
+            )
+        }
+    )
+    for group in GROUPS
+    for kind in KINDS
+    for path in paths_of_figures([kind])
+]
 TUNING = [f"{STUDY_FOLDER}/tuning.{suffix}" for suffix in [*SUFFIXES, "svg", "png"]]
 RESULTS = TUNING if STUDY["tuning"] else [*TABLES, *CLAIMS, *FIGURES]
 
@@ -53,7 +63,7 @@ rule claims:
         [group["controls"] for group in GROUPS],
         claims=os.path.relpath(ROOT / "config/claims.yaml"),  # results that move with it are not made again
     output:
-        [table_file(path, caption="claims") for path in CLAIMS],
+        [table_file(path) for path in CLAIMS],
     log:
         f"{STUDY_LOGS}/claims.log",
     conda:
@@ -66,7 +76,7 @@ rule claims:
 
 # Many kinds in one job, because they are drawn sooner than torch is imported; the slow ones beside it.
 SLOW = [kind for kind in KINDS if KINDS_OF_FIGURES[kind].slow]
-QUICKLY_DRAWN = [kind for kind in KINDS if kind not in SLOW]
+QUICKLY_DRAWN = [kind for kind in KINDS if kind not in [*SLOW, *DIAGRAMS]]
 
 
 rule figures:
@@ -86,7 +96,7 @@ rule figures:
         ENVIRONMENT
     params:
         study=STUDY_FILE,
-        names=[f"{kind}-{FIGURE}" for kind in QUICKLY_DRAWN],
+        names=names_of_figures(QUICKLY_DRAWN),
     shell:
         "python -m bvae figure {params.study:q} {params.names} --log {log:q}"
 
@@ -98,7 +108,26 @@ use rule figures as slow_figures with:
         f"{STUDY_LOGS}/slow_figures-{FIGURE}.log",
     params:
         study=STUDY_FILE,
-        names=[f"{kind}-{FIGURE}" for kind in SLOW],
+        names=names_of_figures(SLOW),
+
+
+# Once a network on a data set, whatever studies train it.
+rule diagrams:
+    input:
+        DATA,
+    output:
+        figures_of(DIAGRAMS),
+    log:
+        "logs/networks/{recipe}/{dataset}-z{latent_dim}.log",
+    conda:
+        ENVIRONMENT
+    resources:
+        study=STUDY_FILE,
+    params:
+        network=network_of,
+        names=names_of_figures(DIAGRAMS),
+    shell:
+        "python -m bvae figure {resources.study:q} {params.names} --log {log:q}"
 
 
 rule tuning:

@@ -88,6 +88,13 @@ def run_metrics() -> dict[str, Metric]:
     return {metric.name: metric for metric in all_metrics() if not metric.any_features}
 
 
+def tasks_of(status: str, *, tuning: bool = False) -> list[str]:
+    """The tasks that a run is evaluated by: of one that diverged its size alone, of a study that tunes no others."""
+    if status != "finished":
+        return ["size"]
+    return ["size", "reconstruction"] if tuning else list(TASKS)
+
+
 def versions(tasks: Sequence[str] = ()) -> dict[str, int]:
     """The version of some tasks, or of all."""
     return {name: TASKS[name].version for name in tasks or TASKS}

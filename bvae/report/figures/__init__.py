@@ -32,6 +32,7 @@ class Figure:
     caption: str  # in the report and in the documentation
     category: str  # of the report, which lists categories by name
     slow: bool  # drawn by a job of its own
+    network: bool  # of a network as it is before training, and drawn once for all studies
     arm: str | None  # drawn where a study has it; None: always
     numbers: "Callable[[Subject], pd.DataFrame] | None"  # written as a csv beside the picture: they stand in no table
     draw: "Callable[[Subject], Drawing]"
@@ -50,13 +51,14 @@ def figure(
     caption: str,
     category: str = "6 Networks and training",
     slow: bool = False,
+    network: bool = False,
     arm: str | None = None,
     numbers: "Callable[[Subject], pd.DataFrame] | None" = None,
 ) -> Callable:
     """Enter the decorated function in FIGURES: it draws a Subject."""
 
     def enter(draw: Callable) -> Callable:
-        FIGURES[draw.__name__] = Figure(draw.__name__, caption, category, slow, arm, numbers, draw)
+        FIGURES[draw.__name__] = Figure(draw.__name__, caption, category, slow, network, arm, numbers, draw)
         return draw
 
     return enter
@@ -76,26 +78,35 @@ def draw(names: Iterable[str], study: dict, folder: Path) -> None:
     from bvae.study.runs import group_paths
     from bvae.system.files import write_text
 
-    groups = {f"{group['recipe']}-{group['dataset']}-z{group['latent_dim']}": group for group in group_paths(study)}
-    asked: dict[str, list[str]] = {}
+    groups: dict[str, dict] = {}
+    called: dict[str, str] = {}  # the names of groups, by those with the folder of their network's diagrams
+    for group in group_paths(study):
+        of = f"{group['dataset']}-z{group['latent_dim']}"
+        groups[f"{group['recipe']}-{of}"] = group
+        called[f"{Path(group['network']).parts[2]}-{of}"] = f"{group['recipe']}-{of}"
+    asked: dict[str, list[Figure]] = {}
     for name in names:
         kind, _, of = name.partition("-")
+        of = called.get(of, of)
         if kind not in FIGURES or (of and of not in groups):
             raise InputError(
                 f"{name}: no figure of study '{study['study']}'. Wanted a kind, of {', '.join(FIGURES)}; or with it"
                 f" what it is of, <kind>-{next(iter(groups))}"
             )
-        for group in [of] if of else groups:
-            asked.setdefault(group, []).append(kind)
-    for group, kinds in asked.items():
-        recipe, dataset, latent_dim = (groups[group][key] for key in ("recipe", "dataset", "latent_dim"))
-        subject = find_subject(study, recipe, load(Path(f"resources/data/{dataset}.safetensors")), latent_dim)
-        torch.set_num_threads(study["recipes"][recipe]["threads"])
-        for kind in kinds:
-            output = folder / f"{kind}-{group}"
-            save_figure(partial(FIGURES[kind].draw, subject), output)
-            if numbers := FIGURES[kind].numbers:
-                write_text(f"{output}.csv", numbers(subject).to_csv(index=False, lineterminator="\n"))
+        for each in [of] if of else groups:
+            asked.setdefault(each, []).append(FIGURES[kind])
+    for of, figures in asked.items():
+        group, diagram = groups[of], Path(groups[of]["network"])
+        dataset = load(Path(f"resources/data/{group['dataset']}.safetensors"))
+        subject = find_subject(study, group["recipe"], dataset, group["latent_dim"])
+        torch.set_num_threads(study["recipes"][group["recipe"]]["threads"])
+        for found in figures:
+            output = (
+                diagram.with_name(f"{found.name}-{diagram.name}") if found.network else folder / f"{found.name}-{of}"
+            )
+            save_figure(partial(found.draw, subject), output)
+            if found.numbers:
+                write_text(f"{output}.csv", found.numbers(subject).to_csv(index=False, lineterminator="\n"))
 
 
 for _found in sorted(iter_modules(__path__), key=lambda module: module.name):

@@ -14,7 +14,7 @@ from torch import nn
 from bvae.arms import ARMS
 from bvae.networks import VAE, Convolution, Linear, Residual, log_variance_parameters, parameter_breakdown
 from bvae.report.figures._page import MARGIN, WIDTH, Look, Subject
-from bvae.runs import Run, build_model, read_record
+from bvae.runs import Run, build_model
 
 TIED, UNTIED = ARMS["bvae"].colour, ARMS["vae"].colour
 PALE = "#FBEAE0"  # of UNTIED
@@ -54,16 +54,13 @@ def by(shape: Sequence[int]) -> str:
     return "×".join(map(str, shape))
 
 
-def untrained_arms(subject: Subject) -> tuple[VAE, VAE, dict]:
-    """The BVAE and the VAE of a subject as they are before training, whichever arms it has, and its recipe's settings.
-
-    Any run tells them: an arm that the study lacks and one that diverged are drawn all the same.
-    """
-    arm, seeds = next(iter(subject.seeds.items()))
-    record = read_record(subject.folder(arm, seeds[0]) / "model.safetensors")
-    run, image = Run(**record["run"]), {"channels": record["image_channels"], "size": record["image_size"]}
-    tied, untied = (build_model(replace(run, arm=name), **image)[0] for name in ("bvae", "vae"))
-    return tied, untied, run.settings
+def untrained_arms(subject: Subject) -> tuple[VAE, VAE]:
+    """The BVAE and the VAE of a subject as they are before training, whichever arms it has."""
+    settings, data = dict(subject.settings), subject.dataset
+    run = Run(subject.recipe, settings, data.name, "bvae", subject.latent_dim, 0)
+    runs = [replace(run, arm=arm) for arm in ("bvae", "vae")]
+    tied, untied = (build_model(run, channels=data.channels, size=data.size)[0] for run in runs)
+    return tied, untied
 
 
 def walk(model: VAE) -> list[Layer]:

@@ -15,7 +15,7 @@ from bvae.data import Dataset
 from bvae.errors import InputError
 from bvae.networks import VAE
 from bvae.runs import load_run, read_record
-from bvae.study.runs import expand_runs, results_paths, run_name
+from bvae.study.runs import expand_runs, first_settings, results_paths, run_name
 from bvae.system.files import whole_file
 
 STYLE = {"font.family": "DejaVu Sans", "font.size": 8, "svg.hashsalt": "bvae", "svg.fonttype": "path"}
@@ -34,6 +34,7 @@ class Subject:
     seeds: Mapping[str, Sequence[int]]  # of each arm
     seed: int  # whose runs the pictures show
     paths: Mapping[tuple[str, int], Path]  # of the results of each run, by arm and seed
+    settings: Mapping[str, Any]  # of training, but for the arms' own rates
 
     def folder(self, arm: str, seed: int) -> Path:
         """The folder of a run of the subject."""
@@ -64,7 +65,8 @@ def find_subject(study: dict, recipe: str, dataset: Dataset, latent_dim: int) ->
     seed = study["figure_seed"] if study.get("figure_seed") in every else min(every)
     results = results_paths(study)
     paths = {(run["arm"], run["seed"]): Path(results[run_name(run)]) for run in runs}
-    return Subject(recipe, dataset, latent_dim, {arm: found for arm, found in seeds.items() if found}, seed, paths)
+    found = {arm: of_arm for arm, of_arm in seeds.items() if of_arm}
+    return Subject(recipe, dataset, latent_dim, found, seed, paths, first_settings(study["recipes"][recipe]))
 
 
 def page(subject: Subject, title: str, caption: str, body: float) -> tuple[Figure, Callable[..., Axes]]:

@@ -20,7 +20,6 @@ from bvae.report.figures._page import WIDTH, Look, Subject, bare
 from bvae.runs import load_run
 from bvae.system.files import read_json
 
-ASIDE = 16  # points that `quality` moves the first and last of three arms with nearly as many parameters
 LEGEND = 0.42  # inches, of the legend below the axes
 BINS = 5  # of the histogram, each decade
 LEAST_VARIANCE = 1e-8  # where smaller ones are counted
@@ -121,7 +120,7 @@ def draw_panel(axes: Axes, panel: Panel, rows: Mapping[str, Sequence[dict]]) -> 
         return
     for arm, found in rows.items():
         x, y = column(found, "parameters"), panel.factor * column(found, panel.metric)
-        aside, error = {"bvae": -ASIDE, "vae_narrow": ASIDE}.get(arm, 0), half_interval(y)
+        aside, error = ARMS[arm].aside, half_interval(y)
         to_seeds, to_mean = (
             axes.transData + ScaledTranslation(points / 72, 0, axes.figure.dpi_scale_trans)
             for points in (aside - 2.5, aside + 2.5)

@@ -5,6 +5,7 @@ from bvae.report.figures import figure
 
 @figure(
     category="6 Networks and training",
+    network=True,
     caption="The BVAE beside the matched VAE: layers, shapes and parameters, counted on the networks themselves.",
 )
 def architecture(subject):
@@ -29,7 +30,7 @@ def architecture(subject):
     )
     from bvae.report.figures._page import MARGIN, WIDTH, page
 
-    tied, untied, _ = untrained_arms(subject)
+    tied, untied = untrained_arms(subject)
     layers, top = walk(tied), 0.68
     heads = top + (len(layers) - 1) * ROW + FORK
     latents = heads + ROW - GAP + 0.17

@@ -5,6 +5,7 @@ from bvae.report.figures import figure
 
 @figure(
     category="6 Networks and training",
+    network=True,
     caption=(
         "One step of bidirectional backpropagation: values and gradients through both passes of the same weights."
     ),
@@ -26,9 +27,9 @@ def belbo_training(subject):
     )
     from bvae.report.figures._page import MARGIN, WIDTH, page
 
-    model, _, settings = untrained_arms(subject)
+    model, _ = untrained_arms(subject)
     layers, tall = walk(model), 4.2
-    image, latents, objective = by(layers[0].before), by(layers[-1].after), settings["objective"]
+    image, latents, objective = by(layers[0].before), by(layers[-1].after), subject.settings["objective"]
     caption = (
         "Solid: values; dashed: gradients, but for those through the log-variance head (ln s²). Dark blue: weights that"
         f" both passes share. Likelihood: {model.likelihood.name}."

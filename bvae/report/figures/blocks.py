@@ -5,6 +5,7 @@ from bvae.report.figures import figure
 
 @figure(
     category="6 Networks and training",
+    network=True,
     caption="The layers that run both ways, the first of each kind in this network.",
 )
 def blocks(subject):
@@ -13,7 +14,7 @@ def blocks(subject):
     from bvae.report.figures._diagrams import first, inches, residual, two_ways, untrained_arms, walk, write
     from bvae.report.figures._page import MARGIN, WIDTH, page
 
-    model, _, _ = untrained_arms(subject)
+    model, _ = untrained_arms(subject)
     layers = walk(model)
     kinds = {"convolution": Convolution, "residual block": Residual, "linear layer": Linear}
     found = {name: layer for name, kind in kinds.items() if (layer := first(layers, kind))}

@@ -12,8 +12,9 @@ from bvae.report.figures import figure
 )
 def quality(subject):
     """Reconstruction, classification, interpolation and generation against the number of trained parameters."""
+    from bvae.arms import ARMS
     from bvae.report.figures._page import page
-    from bvae.report.figures._plots import ASIDE, LEGEND, draw_legend, draw_panel, measured, quality_panels, seeds_of
+    from bvae.report.figures._plots import LEGEND, draw_legend, draw_panel, measured, quality_panels, seeds_of
 
     rows, labels = measured(subject)
     every = [row for found in rows.values() for row in found]
@@ -24,9 +25,10 @@ def quality(subject):
     panels = quality_panels(distance, name, accuracy)
     caption = (
         f"On {len(subject.dataset.test_images):,} test images. Small points: seeds ({seeds_of(subject)}); large points,"
-        " 5 pt to their right: their mean, with its 95 % t-interval where n > 1. To be told apart, BVAE is drawn"
-        f" {ASIDE} pt to the left of its number of parameters, VAE narrow as many to the right."
+        " 5 pt to their right: their mean, with its 95 % t-interval where n > 1."
     )
+    if aside := [f"{ARMS[arm].label} by {ARMS[arm].aside:+d} pt" for arm in subject.seeds if ARMS[arm].aside]:
+        caption += f" To be told apart, arms are moved beside their number of parameters: {', '.join(aside)}."
     if images := {row[f"{distance}_images"] for row in every if row.get(f"{distance}_samples") is not None}:
         caption += (
             f" {name}: Fréchet distance, over features of {features}, of {max(images):,} decoded midpoints of two"

@@ -12,6 +12,7 @@ import yaml
 from bvae.__main__ import main
 from bvae.data import save
 from bvae.errors import InputError
+from bvae.evaluation import protocol
 from bvae.report import model_cards as cards
 from bvae.runs import read_record
 from bvae.study.config import check_study
@@ -71,7 +72,8 @@ def test_the_lines_of_a_card_load_the_model_and_sample_from_it(trained):
     assert found["pictures"].shape == (16, 1, 8, 8)
 
 
-def test_an_evaluation_adds_its_numbers(trained, tmp_path):
+def test_an_evaluation_adds_its_numbers(trained, tmp_path, monkeypatch):
+    monkeypatch.setattr(protocol, "CLASSIFIER_STEPS", 20)
     assert main(["reference", "fake-classifier"]) == 0
     assert main(["evaluate", "one.yaml", "fake/vae_narrow-z3-seed1"]) == 0
     [metrics] = (tmp_path / FOLDER).glob("metrics-*.json")
