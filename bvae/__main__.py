@@ -7,6 +7,7 @@ Most steps take a study's file and the name of what to make, and put it where th
 import argparse
 import io
 import logging
+import math
 import os
 import signal
 import sys
@@ -170,7 +171,9 @@ def build_parser() -> argparse.ArgumentParser:
     step.set_defaults(run=of.runs)
 
     watch = argparse.ArgumentParser(add_help=False, parents=[study, common])
-    watch.add_argument("--watch", type=float, nargs="?", const=10.0, metavar="SECONDS", help="again, every 10 seconds")
+    watch.add_argument(
+        "--watch", type=_seconds, nargs="?", const=10.0, metavar="SECONDS", help="again, every 10 seconds"
+    )
     step = add("status", [watch], "how far a study is: its runs done, at work and to come")
     step.set_defaults(run=of.status)
 
@@ -178,6 +181,12 @@ def build_parser() -> argparse.ArgumentParser:
     step.add_argument("--output", type=Path, required=True, help="folder, for example results/tensorboard/quick")
     step.set_defaults(run=of.tensorboard)
     return parser
+
+
+def _seconds(text: str) -> float:
+    if not 0 < (seconds := float(text)) < math.inf:
+        raise ValueError
+    return seconds
 
 
 def _start_logging(path: Path | None) -> None:
@@ -195,7 +204,10 @@ def main(arguments: list[str] | None = None) -> int:
     parser = build_parser()
     argcomplete.autocomplete(parser)
     args = parser.parse_args(arguments)
-    _start_logging(args.log)
+    try:
+        _start_logging(args.log)
+    except OSError as error:
+        parser.error(f"--log {args.log}: cannot be written ({error.strerror})")
     keep_freed_memory()
     try:
         if getattr(args, "device", "cpu") != "cpu":

@@ -145,7 +145,7 @@ def test_an_empty_distance_is_none_and_says_why(fake, runs):
     row = evaluated(runs["bvae"], fake, [empty])
     assert row["fid_samples"] is None
     assert row["empty"]["fid_samples"] == "images of 8 pixels; fid needs 28"
-    unlabelled = make_reference(make_dataset(120, 100, labels=False), "classifier", CPU)
+    unlabelled = make_reference(replace(fake, train_labels=None, test_labels=None), "classifier", CPU)
     row = evaluated(runs["bvae"], fake, [empty, unlabelled])  # one reason does not hide the other
     assert (row["fid_samples"], row["fd_classifier_samples"]) == (None, None)
     assert set(row["empty"]) == {"fid_samples", "fd_classifier_samples", "ssim"}
@@ -170,6 +170,9 @@ def test_without_labels_what_needs_them_is_empty_and_says_so(tmp_path):
 def test_a_reference_or_a_model_of_other_data_is_refused(fake, reference, runs):
     with pytest.raises(InputError, match="reference of classifier.*other data"):
         evaluated(runs["bvae"], fake, [replace(reference, dataset_sha256="f" * 64)])
+    empty = make_reference(make_dataset(60, 40), "inception", CPU)  # of other data, and its distance means nothing
+    with pytest.raises(InputError, match="reference of inception.*other data"):
+        evaluated(runs["bvae"], fake, [empty])
     with pytest.raises(InputError, match="trained on data"):
         evaluated(runs["bvae"], make_dataset(60, 40), [])
 

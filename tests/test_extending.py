@@ -3,7 +3,9 @@
 import json
 import shutil
 import textwrap
+from functools import partial
 from pathlib import Path
+from types import FunctionType
 
 import numpy as np
 import pandas as pd
@@ -13,11 +15,20 @@ import yaml
 from PIL import Image
 
 from bvae import load_run
+from bvae.architectures import architecture
+from bvae.arms import arm
 from bvae.data import load
 from bvae.errors import InputError
+from bvae.evaluation.evaluate import evaluate_run
+from bvae.evaluation.extractors import Extractor, extractor
+from bvae.evaluation.metrics import TASKS, Metric, Task, task
 from bvae.evaluation.trained import posterior_means
+from bvae.report.figures import figure
+from bvae.runs import train_run
 from helpers.checkouts import QUICK, ROOT, run_in, snakemake
+from helpers.small import SHORT_SWEEP
 from helpers.studies import edited_quick, planned_jobs
+from helpers.training_runs import make_run
 
 ADDED = {  # the three files of the README's section on extending
     "bvae/arms/vae_gain.py": '''"""The VAE with gains."""
@@ -137,3 +148,58 @@ def test_the_readme_shows_the_files_of_an_arm_a_metric_and_a_figure():
     for path, content in ADDED.items():
         assert f"`{path}`" in text
         assert textwrap.indent(content, "    ").replace("    \n", "\n").rstrip() in text
+
+
+def one_task(**numbers):
+    """A task that returns these, and has a record of `mine` and of a number that it may leave out."""
+    metrics = [Metric("mine", "mine"), Metric("yours", "yours", optional=True)]
+    return Task("own", "Own", "", 1, metrics, (), 100, lambda trained: dict(numbers))
+
+
+@pytest.mark.parametrize(
+    ("returned", "said"),
+    [
+        ({"mine": 1.0, "elbo": 0.0}, "the task own returns 'elbo', which is there already"),
+        ({"mine": 1.0, "status": "odd"}, "the task own returns 'status', which is there already"),
+        ({"yours": 1.0}, "the task own has a record of 'mine' and does not return it"),
+        ({"mine": float("nan")}, "the task own returns nan for 'mine'"),
+    ],
+)
+def test_a_task_that_returns_what_it_should_not_is_refused(fake, tmp_path, monkeypatch, returned, said):
+    train_run(make_run(), fake, tmp_path, device="cpu")
+    evaluated = partial(evaluate_run, tmp_path, fake, [], importance=SHORT_SWEEP, device=torch.device("cpu"))
+    monkeypatch.setitem(TASKS, "own", one_task(mine=2.0))
+    assert evaluated()["mine"] == 2.0
+    monkeypatch.setitem(TASKS, "own", one_task(**returned))
+    with pytest.raises(InputError, match=said):
+        evaluated()
+
+
+def test_a_known_result_without_a_number_is_computed_anew(fake, tmp_path):
+    train_run(make_run(), fake, tmp_path, device="cpu")
+    evaluated = partial(evaluate_run, tmp_path, fake, [], importance=SHORT_SWEEP, device=torch.device("cpu"))
+    row = evaluated()
+    assert evaluated(known=row) == row
+    assert evaluated(known={name: value for name, value in row.items() if name != "knn_accuracy"}) == row
+
+
+def test_two_of_one_name_are_refused():
+    def size(trained):
+        """Another one."""
+
+    with pytest.raises(InputError, match="there is a task size already"):
+        task(title="Size", version=1, metrics=[])(size)
+    with pytest.raises(InputError, match="there is a metric elbo already"):
+        task(title="Other", version=1, metrics=[Metric("elbo", "another")])(one_task)
+    with pytest.raises(InputError, match="there is a metric mine already"):
+        task(title="Other", version=1, metrics=[Metric("mine", "one"), Metric("mine", "two")])(one_task)
+    for enter, kind in (
+        (arm(label="", description="", colour="", dash="", marker=""), "bvae"),
+        (architecture(), "mlp"),
+        (figure(caption=""), "samples"),
+    ):
+        one_task_of = FunctionType(one_task.__code__, globals(), kind)
+        with pytest.raises(InputError, match=f"there is an? \\w+ {kind} already"):
+            enter(one_task_of)
+    with pytest.raises(InputError, match="there is an extractor inception already"):
+        extractor(type("Inception", (Extractor,), {}))

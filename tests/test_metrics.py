@@ -409,6 +409,13 @@ def test_a_reference_file_holds_all_of_it(fake, reference, tmp_path):
     assert replace(load_reference(tmp_path / "e.safetensors"), sha256="") == empty
 
 
+def test_a_reference_of_another_version_is_refused(reference, tmp_path, monkeypatch):
+    save_reference(reference, tmp_path / "r.safetensors")
+    monkeypatch.setattr(EXTRACTORS["classifier"], "version", 99)
+    with pytest.raises(InputError, match=r"r.safetensors: found version \d+ of classifier, wanted 99"):
+        load_reference(tmp_path / "r.safetensors")
+
+
 def test_a_reference_file_that_holds_statistics_is_refused(tmp_path):
     """Files of before there were features to compare: their `floor` was one number."""
     path = tmp_path / "old.safetensors"

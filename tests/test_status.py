@@ -81,6 +81,9 @@ def test_what_is_not_finite_is_text_in_a_line(tmp_path):
     first, second = read_lines(tmp_path / "epochs.jsonl")
     assert first == {"epoch": 2, "elbo": -0.1, "gradient_norm": 1e-300}
     assert math.isnan(second["elbo"]) and second["gradient_norm"] == math.inf
+    with (tmp_path / "epochs.jsonl").open("a") as file:  # a trainer that was killed, and the next one
+        file.write('{"epoch": 4, "el' + as_line({"epoch": 4}) + as_line({"epoch": 5}))
+    assert [row["epoch"] for row in read_lines(tmp_path / "epochs.jsonl")] == [2, 3, 5]
     assert json.loads((tmp_path / "epochs.jsonl").read_text().splitlines()[1], parse_constant=pytest.fail)
 
 

@@ -64,6 +64,14 @@ def test_the_examples_of_the_help_run_as_printed(quick_copy, monkeypatch):
         (["reference", "digits"], "digits: wanted <data set>-<one of"),
         (["pca", "digits-pca0"], "digits-pca0: wanted <data set>-pca<components>"),
         (["train", "config/none.yaml", "bvae-z8-seed0"], "config/none.yaml: no such file"),
+        (["train", "config", "bvae-z8-seed0"], "config: cannot be read (Is a directory)"),
+        (["train", "config/date.yaml", "bvae-z8-seed0"], "config/date.yaml: not a YAML file: month must be in 1..12"),
+        (["claims", "config/quick.yaml", "--claims", "config"], "config: cannot be read (Is a directory)"),
+        (["controls", "../data/digits"], "../data/digits: no name of a data set"),
+        (["pca", "../data/digits-pca8"], "../data/digits: no name of a data set"),
+        (["pca", f"digits-pca{'9' * 5000}"], "wanted <data set>-pca<components>"),
+        (["reference", "../data/digits-classifier"], "../data/digits: no name of a data set"),
+        (["figure", "config/quick.yaml", "samples-"], "samples-: no figure of study 'quick'"),
     ],
 )
 def test_a_name_that_means_nothing_is_answered_with_those_there_are(plan, monkeypatch, capsys, arguments, said):
@@ -72,6 +80,21 @@ def test_a_name_that_means_nothing_is_answered_with_those_there_are(plan, monkey
     config["recipes"]["other"] = config["recipes"]["mlp-quick"] | {"threads": 2}
     config["blocks"][0]["recipes"].append("other")
     Path("config/two.yaml").write_text(yaml.safe_dump(config))
+    Path("config/date.yaml").write_text("title: 2024-13-45\n")
     assert main(arguments) == 1
     assert said in capsys.readouterr().err
     assert not Path("results").exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["status", "config/quick.yaml", "--watch", "-1"], "argument --watch: invalid"),
+        (["status", "config/quick.yaml", "--log", "config"], "--log config: cannot be written"),
+    ],
+)
+def test_an_option_that_cannot_be_is_refused(plan, monkeypatch, capsys, arguments, said):
+    monkeypatch.chdir(plan)
+    with pytest.raises(SystemExit):
+        main(arguments)
+    assert said in capsys.readouterr().err

@@ -11,7 +11,7 @@ import bvae
 from bvae.errors import InputError
 from bvae.evaluation.metrics import run_metrics, versions
 from bvae.report.footnotes import on_runs
-from bvae.report.tables import collect_runs, provenance, table1, table2, table_of_runs, write_tables
+from bvae.report.tables import collect_runs, provenance, table1, table2, table3, table_of_runs, write_tables
 from bvae.report.typeset import to_latex, to_markdown
 from bvae.study.runs import group_paths, results_paths, run_name
 from bvae.system.files import write_json
@@ -81,6 +81,13 @@ def written(tmp_path):
 
 
 ROWS = [run_row(arm, seed) for arm in ("bvae", "vae") for seed in (0, 1, 2)]
+
+
+def test_a_cost_without_an_arm_is_refused(written, tmp_path):
+    study = written(ROWS)
+    study["blocks"][0]["arms"] = ["bvae", "vae", "bvae_gain"]
+    with pytest.raises(InputError, match=r"fake-z4.json: has no bvae_gain. Delete it and run `snakemake`"):
+        table3(study, ROWS, tmp_path)
 
 
 def test_means_spreads_and_controls_by_hand(written, tmp_path):

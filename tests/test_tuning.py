@@ -14,7 +14,7 @@ from bvae.report.publication import newest, publish
 from bvae.report.tuning import compare, draw, write_tuning
 from bvae.runs import Run, train_run
 from bvae.study.runs import publication, results_paths, run_name
-from bvae.system.files import read_json, write_json
+from bvae.system.files import read_json, sha256_of_file, write_json, write_text
 from helpers.small import SETTINGS, SHORT_SWEEP
 
 CPU = torch.device("cpu")
@@ -87,8 +87,8 @@ def tuned(tmp_path) -> dict:
     study = {"study": "s", "version": 1, "title": "Rates", "tuning": True, "blocks": blocks, "recipes": recipes}
     for row in ROWS:
         path = tmp_path / results_paths(study, tmp_path)[run_name(row)]
-        write_json(path, row)
-        path.with_name("model.safetensors").write_text(str(path.parent))
+        write_text(path.with_name("model.safetensors"), str(path.parent))
+        write_json(path, row | {"model_sha256": sha256_of_file(path.with_name("model.safetensors"))})
     return study
 
 
@@ -115,8 +115,8 @@ def test_a_published_version_keeps_its_runs(tuned, tmp_path):
     write_tuning(tuned, tmp_path / "results/studies/s", tmp_path)
     publish(tuned, tmp_path / publication(tuned), tmp_path)
     before = {path: path.read_bytes() for path in (tmp_path / "results/published/s-1").iterdir()}
-    changed = ROWS[0] | {"elbo": -102.0}
-    write_json(tmp_path / results_paths(tuned, tmp_path)["mlp-10/fake_validation/bvae-z3-seed0"], changed)
+    path = tmp_path / results_paths(tuned, tmp_path)["mlp-10/fake_validation/bvae-z3-seed0"]
+    write_json(path, read_json(path) | {"elbo": -102.0})
     write_tuning(tuned, tmp_path / "results/studies/s", tmp_path)
     with pytest.raises(InputError, match="s-1: other runs are published as version 1 of this study. Raise `version`"):
         publish(tuned, tmp_path / publication(tuned), tmp_path)

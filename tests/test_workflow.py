@@ -213,6 +213,20 @@ def test_publish_copies_with_a_manifest_that_holds(quick_copy):
             assert hashlib.sha256((quick_copy / paths[name]).read_bytes()).hexdigest() == digest
 
 
+def test_a_study_that_is_not_whole_is_not_published(quick_copy, monkeypatch, capsys):
+    monkeypatch.chdir(quick_copy)
+    other, model = (Path(quick_run("bvae", seed), "model.safetensors") for seed in (0, 1))
+    kept = model.read_bytes()
+    model.write_bytes(other.read_bytes())
+    assert main(["publish", "config/quick.yaml"]) == 1
+    assert f"{Path(quick_metrics('bvae', 1)).name}: of another model than {model}" in capsys.readouterr().err
+    model.write_bytes(kept)
+    Path(TABLES, "table2.json").unlink()
+    assert main(["publish", "config/quick.yaml"]) == 1
+    assert "the study is not finished: no tables/table2.json" in capsys.readouterr().err
+    assert not Path("results/published").exists()
+
+
 def test_runs_are_verified_against_the_published_ones(quick_copy, monkeypatch):
     """In another folder they are the published ones to the bit; a changed number is named."""
     done = snakemake(quick_copy, *QUICK, "--", "publish")

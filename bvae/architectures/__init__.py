@@ -14,6 +14,8 @@ from importlib import import_module
 from pkgutil import iter_modules
 from typing import TYPE_CHECKING
 
+from bvae.errors import InputError
+
 if TYPE_CHECKING:
     from torch import nn
 
@@ -48,6 +50,10 @@ def architecture(
     """Enter the decorated function in ARCHITECTURES: it builds the weights of a layout."""
 
     def enter(build: Callable) -> Callable:
+        if build.__name__ in ARCHITECTURES:
+            raise InputError(
+                f"{build.__module__}: there is an architecture {build.__name__} already: choose another name"
+            )
         ARCHITECTURES[build.__name__] = Architecture(build.__name__, needs, takes, feature_maps, build)
         return build
 

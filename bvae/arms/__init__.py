@@ -13,6 +13,8 @@ from importlib import import_module
 from pkgutil import iter_modules
 from typing import TYPE_CHECKING, Any
 
+from bvae.errors import InputError
+
 if TYPE_CHECKING:
     from torch import nn
 
@@ -59,6 +61,8 @@ def arm(
     """Enter the decorated function in ARMS: it builds the model of a layout and a likelihood."""
 
     def enter(build: Callable) -> Callable:
+        if build.__name__ in ARMS:
+            raise InputError(f"{build.__module__}: there is an arm {build.__name__} already: call it otherwise")
         ARMS[build.__name__] = Arm(build.__name__, label, description, colour, dash, marker, aside, build, layout)
         return build
 

@@ -1,5 +1,6 @@
 """Evaluation: a trained run to `metrics.json`, one flat row."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -65,16 +66,29 @@ def _compute(tasks: Sequence[Task], trained: Trained, row: dict, known: dict) ->
     for task in tasks:
         by = {"version": task.version} | {name: trained.settings[name] for name in task.uses}
         before = kept.get("tasks", {}).get(task.name, {})
-        if by.items() <= before.items():
+        if by.items() <= before.items() and kept.keys() >= {*before["gives"]}:
             found: dict[str, Any] = {name: kept[name] for name in before["gives"]}
-            empty = {name: kept["empty"][name] for name in before["empty"]}
+            empty = {name: reason for name, reason in kept["empty"].items() if name in before["empty"]}
         else:
             found = task.compute(trained)
             empty = found.pop("empty", {})
+        _check(task, found, row)
         row |= found
         row["empty"] |= empty
         row["tasks"][task.name] = by | {"gives": sorted(found), "empty": sorted(empty)}
     return row
+
+
+def _check(task: Task, found: dict, row: dict) -> None:
+    """Raise InputError where a task returns what is another's, leaves out what it has a record of, or is no number."""
+    wanted = {metric.name for metric in task.metrics if not metric.optional and not metric.any_features}
+    for name in sorted(found.keys() & row.keys()):
+        raise InputError(f"the task {task.name} returns '{name}', which is there already: call it otherwise")
+    for name in sorted(wanted - found.keys()):
+        raise InputError(f"the task {task.name} has a record of '{name}' and does not return it")
+    for name, value in found.items():
+        if isinstance(value, float) and not math.isfinite(value):
+            raise InputError(f"the task {task.name} returns {value} for '{name}', wanted a finite number or None")
 
 
 def _open_run(

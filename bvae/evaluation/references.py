@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from bvae.data import Dataset
+from bvae.errors import InputError
 from bvae.evaluation import protocol
 from bvae.evaluation.extractors import EXTRACTORS, Network
 from bvae.evaluation.measures import (
@@ -23,6 +24,7 @@ from bvae.system.files import read_tensors, sha256_of_file, write_tensors
 from bvae.system.seeds import derive_seed
 
 FORMAT = "bvae-reference-4"
+REMEDY = "Delete it if it is there, and run `snakemake` or `python -m bvae reference`."
 NETWORK = "network."  # before the names of an extractor's tensors in the file
 
 
@@ -111,12 +113,20 @@ def save_reference(reference: Reference, path: Path) -> None:
     tensors = {"empty": torch.zeros(1)} if reference.features is None else reference.features._asdict()
     tensors |= {NETWORK + name: tensor for name, tensor in reference.tensors.items()}
     facts = {key: getattr(reference, key) for key in ("extractor", "images", "floor", "why_empty", "dataset_sha256")}
-    write_tensors(path, tensors, form=FORMAT, facts=facts | {"facts": dict(reference.facts)})
+    write_tensors(
+        path,
+        tensors,
+        form=FORMAT,
+        facts=facts | {"facts": dict(reference.facts), "version": EXTRACTORS[reference.extractor].version},
+    )
 
 
 def load_reference(path: Path) -> Reference:
     """Read a reference file; a missing or damaged one raises InputError that names it."""
-    tensors, facts = read_tensors(path, form=FORMAT, remedy="Delete it if it is there, and run `snakemake`.")
+    tensors, facts = read_tensors(path, form=FORMAT, remedy=REMEDY)
+    version, wanted = facts.pop("version"), EXTRACTORS[facts["extractor"]].version
+    if version != wanted:
+        raise InputError(f"{path}: found version {version} of {facts['extractor']}, wanted {wanted}. {REMEDY}")
     network = {name.removeprefix(NETWORK): value for name, value in tensors.items() if name.startswith(NETWORK)}
     features = None
     if "values" in tensors:

@@ -4,6 +4,7 @@ import shutil
 from pathlib import Path
 
 from bvae.errors import InputError
+from bvae.report.tables import TABLES
 from bvae.study.runs import results_paths
 from bvae.system.files import read_json, sha256_of_file, write_json
 
@@ -17,15 +18,17 @@ def publish(study: dict, output: Path, root: Path = Path()) -> None:
     """
     source = root / "results/studies" / study["study"]
     files = sorted(path for part in ("tables", "figures", ".") for path in (source / part).glob("*.*"))
-    table = "tuning.json" if study["tuning"] else "tables/table1.json"
-    if not (source / table).exists():
-        raise InputError(f"{source}: the study is not finished: no {table}. Run `snakemake` to its end first.")
-    runs = {}
+    made = ["tuning.json"] if study["tuning"] else [*(f"tables/{name}.json" for name in TABLES), "claims.csv"]
+    if missing := [name for name in made if not (source / name).exists()]:
+        raise InputError(f"{source}: the study is not finished: no {missing[0]}. Run `snakemake` to its end first.")
+    table, runs = made[0], {}
     for name, results in results_paths(study, root).items():
         paths = _files(root / results)
         if missing := [str(path) for path in paths.values() if not path.exists()]:
             raise InputError(f"{name}: {', '.join(missing)} missing. Run `snakemake` to its end first.")
         runs[name] = {part: sha256_of_file(path) for part, path in paths.items()}
+        if read_json(root / results)["model_sha256"] != runs[name]["model.safetensors"]:
+            raise InputError(f"{results}: of another model than {paths['model.safetensors']}. Run `snakemake` first.")
     published = output / "manifest.json"
     if published.exists() and runs_of(read_json(published)) != runs:
         raise InputError(

@@ -41,6 +41,8 @@ def describe(args: argparse.Namespace) -> None:
 
 
 def _data(name: str) -> Path:
+    if not re.fullmatch(r"[a-z0-9][a-z0-9_-]{0,99}", name):
+        raise InputError(f"{name[:100]}: no name of a data set. Wanted lower-case letters, digits, '_' and '-'.")
     return Path(f"resources/data/{name}.safetensors")
 
 
@@ -107,7 +109,8 @@ def controls(args: argparse.Namespace) -> None:
     from bvae.evaluation.controls import evaluate_controls
     from bvae.system.files import write_json
 
-    write_json(f"results/controls/{args.name}.json", evaluate_controls(load(_data(args.name))))
+    dataset = load(_data(args.name))
+    write_json(f"results/controls/{args.name}.json", evaluate_controls(dataset))
 
 
 def pca(args: argparse.Namespace) -> None:
@@ -116,10 +119,11 @@ def pca(args: argparse.Namespace) -> None:
     from bvae.evaluation.controls import evaluate_pca
     from bvae.system.files import write_json
 
-    found = re.fullmatch(r"(.+)-pca([1-9]\d*)", args.name)
+    found = re.fullmatch(r"(.+)-pca([1-9]\d{0,4})", args.name)
     if found is None:
         raise InputError(f"{args.name}: wanted <data set>-pca<components>, as digits-pca8")
-    write_json(f"results/controls/{args.name}.json", evaluate_pca(load(_data(found[1])), int(found[2])))
+    dataset = load(_data(found[1]))
+    write_json(f"results/controls/{args.name}.json", evaluate_pca(dataset, int(found[2])))
 
 
 def untrained(args: argparse.Namespace) -> None:

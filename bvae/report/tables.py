@@ -16,7 +16,7 @@ from bvae.arms import ARMS
 from bvae.errors import InputError
 from bvae.evaluation import protocol
 from bvae.evaluation.extractors import EXTRACTORS
-from bvae.evaluation.metrics import Metric, all_metrics, run_metrics, tasks_of, versions
+from bvae.evaluation.metrics import Metric, all_metrics, tasks_of, versions
 from bvae.evaluation.metrics._cost import COSTS
 from bvae.evaluation.metrics.distances import DECODED, KINDS
 from bvae.report.footnotes import bounds, on_cost, on_empty, on_features, on_runs, on_table1, on_table2
@@ -210,7 +210,7 @@ def _controls(study: dict, rows: list[dict], root: Path) -> pd.DataFrame:
 def table2(study: dict, rows: list[dict], root: Path = Path()) -> Table:
     """Generation and interpolation over the features of each extractor, with the floor: real against real images."""
     asked = [name for name, found in EXTRACTORS.items() if any(f"{found.metric('fd')}_images" in row for row in rows)]
-    others = [column.metric for column in TABLE2 if column.metric in run_metrics()]
+    others = [metric.name for metric in all_metrics() if metric.table == 2 and not metric.any_features]
     by = [*GROUP, "features"]
     lines, floors = [], {}
     for extractor in asked or list(EXTRACTORS)[-1:]:

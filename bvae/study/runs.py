@@ -83,7 +83,8 @@ def run_folders(study: dict, root: Path = Path()) -> dict[str, str]:
 
 def _known(folder: Path) -> dict[str, str]:
     """The names <recipe>-<key> in a folder by their keys."""
-    return {path.name.rpartition("-")[2]: path.name for path in sorted(folder.glob("*-*"))}
+    used = [path for path in sorted(folder.glob("*-*")) if path.is_dir() and any(path.iterdir())]
+    return {path.name.rpartition("-")[2]: path.name for path in used}
 
 
 def first_name(folder: str) -> str:

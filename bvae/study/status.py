@@ -40,10 +40,10 @@ def _status(run: dict, results_path: str, root: Path) -> RunStatus:
     results = root / results_path
     folder, name = results.parent, results_path.rpartition("/")[0]
     epochs = read_lines(folder / "epochs.jsonl")
-    if results.exists():
-        return RunStatus(name, "done" if read_json(results)["status"] == "finished" else "diverged")
     if is_held(folder / "train.lock"):
         return RunStatus(name, "training", _progress(epochs[-1]) if epochs else "in its first epoch")
+    if results.exists():
+        return RunStatus(name, "done" if read_json(results)["status"] == "finished" else "diverged")
     if (folder / "model.safetensors").exists():
         return RunStatus(name, "trained")
     log = root / f"logs/train{name.removeprefix('results/runs')}.log"

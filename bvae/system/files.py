@@ -89,14 +89,17 @@ def as_line(row: dict[str, float]) -> str:
 def read_lines(path: Path) -> list[dict[str, float]]:
     """The rows that a file of `as_line`s holds; none if there is no such file.
 
-    A last line that is not whole does not count: another process may be writing it.
+    A line that is not whole does not count: another process may be writing it, or was killed while it did.
     """
     try:
         text = path.read_text(encoding="utf-8")
     except FileNotFoundError:
         return []
-    whole = text[: text.rfind("\n") + 1].splitlines()
-    return [{name: float(value) for name, value in json.loads(line).items()} for line in whole]
+    rows = []
+    for line in text[: text.rfind("\n") + 1].splitlines():
+        with contextlib.suppress(json.JSONDecodeError):
+            rows.append({name: float(value) for name, value in json.loads(line).items()})
+    return rows
 
 
 def read_json(path: str | Path) -> Any:
@@ -105,6 +108,8 @@ def read_json(path: str | Path) -> Any:
         return json.loads(Path(path).read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise InputError(f"{path}: no such file. Run the step that makes it, or plain `snakemake`.") from None
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read ({error.strerror}). Wanted a JSON file.") from None
     except (UnicodeDecodeError, json.JSONDecodeError) as error:
         raise InputError(
             f"{path}: not a JSON file ({error}). Delete it and run the step that makes it again."
@@ -119,7 +124,9 @@ def read_yaml(path: str | Path) -> Any:
         return yaml.safe_load(Path(path).read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise InputError(f"{path}: no such file. The studies and the claims are the files of config/.") from None
-    except (UnicodeDecodeError, yaml.YAMLError) as error:
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read ({error.strerror}). Wanted a YAML file.") from None
+    except (ValueError, yaml.YAMLError) as error:  # ValueError: a date that is none, an endless number
         raise InputError(f"{path}: not a YAML file: {error}") from None
 
 

@@ -13,6 +13,8 @@ from pathlib import Path
 from pkgutil import iter_modules
 from typing import TYPE_CHECKING, Any
 
+from bvae.errors import InputError
+
 if TYPE_CHECKING:
     import torch
     from torch import Tensor
@@ -71,6 +73,8 @@ EXTRACTORS: dict[str, Extractor] = {}  # by name, in the order of their columns
 def extractor(kind: type[Extractor]) -> type[Extractor]:
     """Enter the decorated class in EXTRACTORS."""
     kind.name = kind.__name__.lower()
+    if kind.name in EXTRACTORS:
+        raise InputError(f"{kind.__module__}: there is an extractor {kind.name} already: choose another name")
     EXTRACTORS[kind.name] = kind()
     return kind
 

@@ -7,6 +7,7 @@ direction of claims and docs/metrics.md are made from TASKS. A file whose name b
 Tasks import torch inside their functions: Snakemake and `--help` read this folder and do without it.
 """
 
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from importlib import import_module
@@ -35,6 +36,7 @@ class Metric:
     factor: float = 1  # of the printed number
     table: int | None = 1  # whose column it is; None: of no table but that of all runs
     documented: str = ""  # what docs/metrics.md calls it: metrics of one name there share a line
+    optional: bool = False  # there are runs without it; of the others a run without a number is an error
     any_features: bool = False  # a column of Table 2, where `fd_samples` stands for that of each extractor
 
     @property
@@ -70,8 +72,11 @@ def task(
 
     def enter(compute: Callable) -> Callable:
         name, text = compute.__name__, (compute.__doc__ or "").strip()
-        if taken := {metric.name for metric in metrics} & {metric.name for metric in all_metrics()}:
-            raise InputError(f"the metric {min(taken)} of the task {name} is there already: choose another name")
+        if name in TASKS:
+            raise InputError(f"{compute.__module__}: there is a task {name} already: choose another name")
+        names = Counter((metric.any_features, metric.name) for metric in (*all_metrics(), *metrics))
+        for _, taken in (found for found, count in names.items() if count > 1):
+            raise InputError(f"{compute.__module__}: there is a metric {taken} already: choose another name")
         TASKS[name] = Task(name, title, text, version, metrics, uses, order, compute)
         return compute
 

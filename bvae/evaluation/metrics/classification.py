@@ -25,6 +25,7 @@ from bvae.evaluation.metrics import Metric, task
             "of attributes the plain share of right answers",
             "share",
             "higher",
+            optional=True,
             decimals=2,
             factor=100,
         ),

@@ -51,6 +51,7 @@ def of_extractors():
                     header=extractor.header if (kind, what) == ("fd", "samples") else None,
                     decimals=decimals,
                     table=1 if kind == "fd" else None,
+                    optional=True,
                     documented=f"{extractor.metric(kind)}_<what>",
                 )
 
@@ -108,16 +109,16 @@ def distances(trained):
     images = {what: decode_images(model, z, device) for what, z in latents.items()}
     for reference in trained.references:
         extractor = EXTRACTORS[reference.extractor]
+        if reference.dataset_sha256 != dataset.sha256:
+            raise InputError(
+                f"reference of {extractor.name}: made from other data than {dataset.name}; delete it, run again"
+            )
         row[f"{extractor.metric('fd')}_images"] = reference.images
         row |= {f"{extractor.metric(name)}_floor": value for name, value in reference.floor.items()}
         if reference.features is None:
             name = f"{extractor.metric('fd')}_samples"
             row[name], row["empty"][name] = None, reference.why_empty
             continue
-        if reference.dataset_sha256 != dataset.sha256:
-            raise InputError(
-                f"reference of {extractor.name}: made from other data than {dataset.name}; delete it, run again"
-            )
         network = reference.network(device)
         features = [extract(network, decoded, device) for decoded in images.values()]
         compared = side_by_side(partial(compare, real=reference.features), features)

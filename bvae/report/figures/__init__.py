@@ -58,6 +58,8 @@ def figure(
     """Enter the decorated function in FIGURES: it draws a Subject."""
 
     def enter(draw: Callable) -> Callable:
+        if draw.__name__ in FIGURES:
+            raise InputError(f"{draw.__module__}: there is a figure {draw.__name__} already: call it otherwise")
         FIGURES[draw.__name__] = Figure(draw.__name__, caption, category, slow, network, arm, numbers, draw)
         return draw
 
@@ -86,9 +88,9 @@ def draw(names: Iterable[str], study: dict, folder: Path) -> None:
         called[f"{Path(group['network']).parts[2]}-{of}"] = f"{group['recipe']}-{of}"
     asked: dict[str, list[Figure]] = {}
     for name in names:
-        kind, _, of = name.partition("-")
+        kind, dash, of = name.partition("-")
         of = called.get(of, of)
-        if kind not in FIGURES or (of and of not in groups):
+        if kind not in FIGURES or (dash and of not in groups):
             raise InputError(
                 f"{name}: no figure of study '{study['study']}'. Wanted a kind, of {', '.join(FIGURES)}; or with it"
                 f" what it is of, <kind>-{next(iter(groups))}"
