@@ -9,10 +9,13 @@ import pytest
 import yaml
 
 from bvae.__main__ import EXAMPLES, main
+from bvae.errors import InputError
 from bvae.evaluation import protocol
 from bvae.evaluation.metrics import TASKS
+from bvae.study.runs import find_group, find_run, group_paths, results_paths, run_folders
 from bvae.system.files import read_yaml
-from helpers.studies import quick_run
+from helpers.checkouts import ROOT
+from helpers.studies import check, quick_run
 
 
 def test_a_new_version_of_a_task_leaves_the_others(quick_copy, monkeypatch):
@@ -32,6 +35,42 @@ def test_a_new_version_of_a_task_leaves_the_others(quick_copy, monkeypatch):
     assert main(["evaluate", "config/quick.yaml", "bvae-z8-seed0"]) == 0
     again = json.loads(path.read_text())
     assert {name: again[name] for name in row if name != "tasks"} == {k: v for k, v in row.items() if k != "tasks"}
+
+
+def test_a_run_of_a_renamed_recipe_is_evaluated_as_its_study_asks(quick_copy, monkeypatch):
+    """The folder has the first recipe's name; another sweep over K is that of the study, under its own name."""
+    monkeypatch.chdir(quick_copy)
+    config = read_yaml("config/quick.yaml")
+    config["recipes"] = {"perceptron": config["recipes"]["mlp-quick"] | {"importance": {"samples": [1, 7]}}}
+    config["blocks"][0]["recipes"] = ["perceptron"]
+    Path("config/renamed.yaml").write_text(yaml.safe_dump(config))
+    before = set(Path(quick_run("bvae", 0)).glob("metrics-*.json"))
+    assert main(["evaluate", "config/renamed.yaml", "perceptron/digits/bvae-z8-seed0"]) == 0
+    [path] = set(Path(quick_run("bvae", 0)).glob("metrics-*.json")) - before
+    row = json.loads(path.read_text())
+    assert (row["nll_samples"], row["importance"]["samples"]) == (7, [1, 7])
+    assert main(["untrained", "config/renamed.yaml", "perceptron/digits-z8-seed0"]) == 0
+
+
+def test_recipes_of_equal_settings_share_a_run_and_not_its_results():
+    """They differ in the sweep over K alone: the file of the metrics says whose is meant."""
+    config = read_yaml(ROOT / "config/quick.yaml")
+    config["recipes"]["twin"] = config["recipes"]["mlp-quick"] | {"importance": {"samples": [1, 7]}}
+    config["blocks"][0]["recipes"].append("twin")
+    study = check(config)
+    folders, results = run_folders(study, ROOT / "nowhere"), results_paths(study, ROOT / "nowhere")
+    for name, folder in folders.items():
+        found = find_run(study, folder, ROOT / "nowhere")
+        assert (found.path, found.run.recipe) == (Path(folder), "mlp-quick")
+        assert found.run.settings == find_run(study, name, ROOT / "nowhere").run.settings
+        assert find_run(study, results[name], ROOT / "nowhere", results=True).recipe == name.partition("/")[0]
+    assert len({*folders.values()}) == 12 and len({*results.values()}) == 24
+    with pytest.raises(InputError, match="is the end of 2 names: mlp-quick/digits/bvae-z8-seed0, twin/digits"):
+        find_run(study, "digits/bvae-z8-seed0", ROOT / "nowhere", results=True)
+    for group in group_paths(study, ROOT / "nowhere"):
+        assert find_group(study, group["cost"], "cost", ROOT / "nowhere").run.seed == 0
+        untrained = find_group(study, group["untrained"], "untrained", ROOT / "nowhere")
+        assert (untrained.path, untrained.run.latent_dim) == (Path(group["untrained"]), 8)
 
 
 @pytest.mark.slow

@@ -27,7 +27,7 @@ def publish(study: dict, output: Path, root: Path = Path()) -> None:
         if missing := [str(path) for path in paths.values() if not path.exists()]:
             raise InputError(f"{name}: {', '.join(missing)} missing. Run `snakemake` to its end first.")
         runs[name] = {part: sha256_of_file(path) for part, path in paths.items()}
-        if read_json(root / results)["model_sha256"] != runs[name]["model.safetensors"]:
+        if read_json(root / results).get("model_sha256") != runs[name]["model.safetensors"]:
             raise InputError(f"{results}: of another model than {paths['model.safetensors']}. Run `snakemake` first.")
     published = output / "manifest.json"
     if published.exists() and runs_of(read_json(published)) != runs:

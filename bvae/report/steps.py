@@ -61,7 +61,7 @@ def train(args: argparse.Namespace) -> None:
     from bvae.report.model_cards import write_card
     from bvae.runs import train_run
 
-    run, folder = of_study.find_run(_study(args.study), args.name)
+    run, _, folder = of_study.find_run(_study(args.study), args.name)
     dataset = load(_data(run.dataset))
     train_run(run, dataset, folder, device=args.device, progress=args.log is None)
     write_card(folder, dataset)
@@ -77,17 +77,16 @@ def evaluate(args: argparse.Namespace) -> None:
     from bvae.training import pick_device
 
     study = _study(args.study)
-    run, folder = of_study.find_run(study, args.name)
-    output, device = folder / of_study.results_name(study, run.recipe), pick_device(args.device)
-    dataset = load(_data(run.dataset))
+    run, recipe, results = of_study.find_run(study, args.name, results=True)
+    dataset, device = load(_data(run.dataset)), pick_device(args.device)
     if study["tuning"]:
-        write_json(output, validate_run(folder, dataset, device=device))
+        write_json(results, validate_run(results.parent, dataset, device=device))
         return
     references = [load_reference(of_study.reference_path(run.dataset, name)) for name in study["features"]]
-    importance, known = study["recipes"][run.recipe]["importance"], read_json(output) if output.exists() else None
-    row = evaluate_run(folder, dataset, references, importance=importance, device=device, known=known)
-    write_json(output, row)
-    write_card(folder, dataset, row)
+    importance, known = study["recipes"][recipe]["importance"], read_json(results) if results.exists() else None
+    row = evaluate_run(results.parent, dataset, references, importance=importance, device=device, known=known)
+    write_json(results, row)
+    write_card(results.parent, dataset, row)
 
 
 def reference(args: argparse.Namespace) -> None:
@@ -133,7 +132,7 @@ def untrained(args: argparse.Namespace) -> None:
     from bvae.system.files import write_json
     from bvae.training import pick_device
 
-    run, output = of_study.find_group(_study(args.study), args.name, "untrained")
+    run, _, output = of_study.find_group(_study(args.study), args.name, "untrained")
     write_json(output, evaluate_untrained(run, load(_data(run.dataset)), pick_device(args.device)))
 
 
@@ -144,7 +143,7 @@ def cost(args: argparse.Namespace) -> None:
     from bvae.system.files import write_json
     from bvae.training import pick_device
 
-    run, output = of_study.find_group(_study(args.study), args.name, "cost")
+    run, _, output = of_study.find_group(_study(args.study), args.name, "cost")
     write_json(output, measure_costs(run, load(_data(run.dataset)), pick_device(args.device)))
 
 

@@ -4,7 +4,7 @@ import hashlib
 import itertools
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import bvae
 from bvae.errors import InputError
@@ -162,51 +162,58 @@ def group_paths(study: dict, root: Path = Path()) -> list[dict]:
     return found
 
 
-def find_run(study: dict, name: str, root: Path = Path()) -> "tuple[Run, Path]":
-    """The run of a checked study that a name means, and its folder.
+class Meant(NamedTuple):
+    """What a name means in a study."""
 
-    The name is the run's own, its folder's below results/runs, or the end of either from a slash on. Raises InputError
-    when no run or several have it.
+    run: "Run"  # with the recipe's name and the settings that its folder has
+    recipe: str  # what the study itself calls that recipe, or the first of several that share the path
+    path: Path  # of what is made
+
+
+def find_run(study: dict, name: str, root: Path = Path(), *, results: bool = False) -> Meant:
+    """The run of a checked study that a name means, and its folder; or with `results` the file of its results.
+
+    The name is the run's own, the path, or the end of either from a slash on. Raises InputError when nothing or several
+    are called so.
     """
-    from bvae.runs import Run
-
-    runs, folders = {run_name(run): run for run in expand_runs(study)}, run_folders(study, root)
-    names = {run: [run, folder.removeprefix(f"{FOLDER.as_posix()}/")] for run, folder in folders.items()}
-    found = _meant(name, names, study)
-    folder = Path(folders[found])
-    identity = runs[found] | {"recipe": first_name(folder.parts[2])}
-    settings = training_settings(study["recipes"][runs[found]["recipe"]], identity["arm"])
-    return Run(settings=settings, **identity), folder
+    paths = (results_paths if results else run_folders)(study, root)
+    run, path = _meant(study, name, [(run, run_name(run), paths[run_name(run)]) for run in expand_runs(study)])
+    return _as_run(run, training_settings(study["recipes"][run["recipe"]], run["arm"]), path)
 
 
-def find_group(study: dict, name: str, kind: str, root: Path = Path()) -> "tuple[Run, Path]":
-    """What to measure for a (recipe, data set, latent dim) that a name means, and where that goes.
+def find_group(study: dict, name: str, kind: str, root: Path = Path()) -> Meant:
+    """What to measure for a (recipe, data set, latent dim) of a checked study that a name means, and its file.
 
-    `kind` is "untrained" or "cost". The name is the path without its first two folders and its suffix, with the
-    recipe's own name or that of its folder, or the end of either from a slash on. Raises InputError as `find_run` does.
+    `kind` is "untrained" or "cost". The name is <recipe>/<data set>-z<latent dim>, of the untrained encoder with its
+    -seed<seed>, the path, or the end of either from a slash on. Raises InputError as `find_run` does.
     """
-    from bvae.runs import Run
-
-    groups: dict[str, dict] = {}
-    names: dict[str, list[str]] = {}
-    for group in group_paths(study, root):
-        path = Path(group[kind])
-        groups[group[kind]] = group
-        names.setdefault(group[kind], []).extend([f"{group['recipe']}/{path.stem}", f"{path.parts[2]}/{path.stem}"])
-    found = _meant(name, names, study)
-    group, path = groups[found], Path(found)
-    settings = first_settings(study["recipes"][group["recipe"]])
-    seed = int(path.stem.rpartition("-seed")[2]) if kind == "untrained" else 0
-    return Run(first_name(path.parts[2]), settings, group["dataset"], "bvae", group["latent_dim"], seed), path
+    groups = group_paths(study, root)
+    things = [(group, f"{group['recipe']}/{Path(group[kind]).stem}", group[kind]) for group in groups]
+    group, path = _meant(study, name, things)
+    run = {key: group[key] for key in ("recipe", "dataset", "latent_dim")} | {"arm": "bvae"}
+    run["seed"] = int(Path(path).stem.rpartition("-seed")[2]) if kind == "untrained" else 0
+    return _as_run(run, first_settings(study["recipes"][run["recipe"]]), path)
 
 
-def _meant(name: str, names: dict[str, list[str]], study: dict) -> str:
-    """The key of `names` one of whose values is `name` or ends in it."""
-    found = [key for key, values in names.items() if any(f"/{value}".endswith(f"/{name}") for value in values)]
-    if len(found) == 1:
-        return found[0]
-    first = [names[key][0] for key in found or names]
-    listed = ", ".join(first[:3]) + (f" and {len(first) - 3} others" if len(first) > 3 else "")
+def _meant(study: dict, name: str, things: list[tuple[dict, str, str]]) -> tuple[dict, str]:
+    """Of `things`, each with its name and its path, the first that `name` means; all that it means share that path."""
+    found = [
+        (thing, called, path)
+        for thing, called, path in things
+        if any(f"/{known}".endswith(f"/{name}") for known in (called, path))
+    ]
+    if len({path for _, _, path in found}) == 1:
+        thing, _, path = found[0]
+        return thing, path
+    names = [called for _, called, _ in found or things]
+    shown = ", ".join(names[:3]) + (f" and {len(names) - 3} others" if len(names) > 3 else "")
     if found:
-        raise InputError(f"'{name}' is the end of {len(found)} names: {listed}. Give more of the one that you want.")
-    raise InputError(f"study '{study['study']}' has no '{name}'. It has {listed}.")
+        raise InputError(f"'{name}' is the end of {len(found)} names: {shown}. Give more of the one that you want.")
+    raise InputError(f"study '{study['study']}' has no '{name}'. It has {shown}.")
+
+
+def _as_run(run: dict, settings: dict, path: str) -> Meant:
+    from bvae.runs import Run
+
+    recipe = first_name(Path(path).parts[2])
+    return Meant(Run(settings=settings, **run | {"recipe": recipe}), run["recipe"], Path(path))

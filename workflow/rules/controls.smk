@@ -80,5 +80,4 @@ rule untrained:
         settings=settings_of,
         versions=versions(SHARED),
     shell:
-        "python -m bvae untrained {resources.study:q}"
-        " {wildcards.recipe}/{wildcards.dataset}-z{wildcards.latent_dim}-seed{wildcards.seed} --log {log:q}"
+        "python -m bvae untrained {resources.study:q} {output:q} --log {log:q}"

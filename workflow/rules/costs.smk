@@ -19,4 +19,4 @@ rule cost:
         version=bvae.TRAINING_VERSION,
         arms=list(ARMS),  # all are measured, side by side
     shell:
-        "python -m bvae cost {resources.study:q} {wildcards.recipe}/{wildcards.dataset}-z{wildcards.latent_dim} --log {log:q}"
+        "python -m bvae cost {resources.study:q} {output:q} --log {log:q}"

@@ -17,10 +17,10 @@ rule train:
         runtime=minutes(720),
     params:
         settings=settings_of,
+        folder=subpath(output[0], parent=True),
         version=bvae.TRAINING_VERSION,
     shell:
-        "python -m bvae train {resources.study:q} {wildcards.recipe}/{wildcards.dataset}/{wildcards.arm}-z{wildcards.latent_dim}-seed{wildcards.seed}"
-        " --log {log:q}"
+        "python -m bvae train {resources.study:q} {params.folder:q} --log {log:q}"
 
 
 rule validate:
@@ -42,8 +42,7 @@ rule validate:
     params:
         versions=versions(["reconstruction"]),
     shell:
-        "python -m bvae evaluate {resources.study:q} {wildcards.recipe}/{wildcards.dataset}/{wildcards.arm}-z{wildcards.latent_dim}-seed{wildcards.seed}"
-        " --log {log:q}"
+        "python -m bvae evaluate {resources.study:q} {output:q} --log {log:q}"
 
 
 rule evaluate:
@@ -72,5 +71,4 @@ rule evaluate:
         importance=importance_of,
         versions=versions(),
     shell:
-        "python -m bvae evaluate {resources.study:q} {wildcards.recipe}/{wildcards.dataset}/{wildcards.arm}-z{wildcards.latent_dim}-seed{wildcards.seed}"
-        " --log {log:q}"
+        "python -m bvae evaluate {resources.study:q} {output:q} --log {log:q}"
