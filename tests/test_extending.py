@@ -20,7 +20,7 @@ from bvae.arms import arm
 from bvae.data import load
 from bvae.errors import InputError
 from bvae.evaluation.evaluate import evaluate_run
-from bvae.evaluation.extractors import Extractor, extractor
+from bvae.evaluation.extractors import EXTRACTORS, extractor
 from bvae.evaluation.metrics import TASKS, Metric, Task, task
 from bvae.evaluation.trained import posterior_means
 from bvae.report.figures import figure
@@ -187,11 +187,11 @@ def test_two_of_one_name_are_refused():
     def size(trained):
         """Another one."""
 
-    with pytest.raises(InputError, match="there is a task size already"):
+    with pytest.raises(InputError, match="the name 'size' is taken"):
         task(title="Size", version=1, metrics=[])(size)
-    with pytest.raises(InputError, match="there is a metric elbo already"):
+    with pytest.raises(InputError, match="the name 'elbo' is taken by another metric"):
         task(title="Other", version=1, metrics=[Metric("elbo", "another")])(one_task)
-    with pytest.raises(InputError, match="there is a metric mine already"):
+    with pytest.raises(InputError, match="the name 'mine' is taken by another metric"):
         task(title="Other", version=1, metrics=[Metric("mine", "one"), Metric("mine", "two")])(one_task)
     for enter, kind in (
         (arm(label="", description="", colour="", dash="", marker=""), "bvae"),
@@ -199,7 +199,7 @@ def test_two_of_one_name_are_refused():
         (figure(caption=""), "samples"),
     ):
         one_task_of = FunctionType(one_task.__code__, globals(), kind)
-        with pytest.raises(InputError, match=f"there is an? \\w+ {kind} already"):
+        with pytest.raises(InputError, match=f"the name '{kind}' is taken"):
             enter(one_task_of)
-    with pytest.raises(InputError, match="there is an extractor inception already"):
-        extractor(type("Inception", (Extractor,), {}))
+    with pytest.raises(InputError, match="the name 'inception' is taken"):
+        extractor(type("Inception", (type(EXTRACTORS["inception"]),), {}))

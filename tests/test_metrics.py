@@ -10,9 +10,10 @@ import torch
 
 from bvae.errors import InputError
 from bvae.evaluation import protocol
-from bvae.evaluation.extractors import EXTRACTORS
+from bvae.evaluation.extractors import EXTRACTORS, Weights
 from bvae.evaluation.extractors._small_classifier import SmallClassifier
 from bvae.evaluation.extractors.classifier import features_for
+from bvae.evaluation.extractors.inception import fetch_weights
 from bvae.evaluation.measures import (
     active_units,
     frechet_distance,
@@ -331,11 +332,11 @@ def test_a_distance_that_means_nothing_says_why(extractor, dataset, reason):
 
 def test_inception_weights_that_are_missing_or_others_are_refused(tmp_path, monkeypatch):
     inception = EXTRACTORS["inception"]
-    monkeypatch.setattr(inception, "weights", str(tmp_path / "nowhere.pth"))
+    monkeypatch.setattr(inception, "weights", Weights(str(tmp_path / "nowhere.pth"), fetch_weights))
     with pytest.raises(InputError, match="nowhere.pth: no such file"):
         inception.load({}, {}, CPU)
     (tmp_path / "other.pth").write_bytes(b"other weights")
-    monkeypatch.setattr(inception, "weights", str(tmp_path / "other.pth"))
+    monkeypatch.setattr(inception, "weights", Weights(str(tmp_path / "other.pth"), fetch_weights))
     with pytest.raises(InputError, match=f"(?s)other.pth.*{protocol.INCEPTION_SHA256}"):
         inception.load({}, {}, CPU)
     with pytest.raises(InputError, match="other.pth"):  # a data set that fid fits does ask for the weights
@@ -354,7 +355,7 @@ def test_inception_sees_grey_images_as_three_equal_channels(monkeypatch, tmp_pat
     (tmp_path / "weights.pth").touch()
     monkeypatch.setattr(protocol, "INCEPTION_SHA256", "")
     monkeypatch.setattr("torch_fidelity.feature_extractor_inceptionv3.FeatureExtractorInceptionV3", Spy)
-    monkeypatch.setattr(EXTRACTORS["inception"], "weights", str(tmp_path / "weights.pth"))
+    monkeypatch.setattr(EXTRACTORS["inception"], "weights", Weights(str(tmp_path / "weights.pth"), fetch_weights))
     network = EXTRACTORS["inception"].load({}, {}, CPU)
     grey = make_dataset(10, 60).test_images
     assert torch.equal(extract(network, grey, CPU), grey.flatten(1).repeat(1, 3).double())

@@ -18,7 +18,8 @@ from bvae.arms import ARMS
 from bvae.data import load
 from bvae.data.fetch import fetch
 from bvae.evaluation import protocol
-from bvae.evaluation.extractors import EXTRACTORS
+from bvae.evaluation.extractors import EXTRACTORS, Weights
+from bvae.evaluation.extractors.inception import fetch_weights
 from bvae.evaluation.references import extract
 from bvae.study.runs import results_paths
 from helpers import fake_data
@@ -40,7 +41,7 @@ def test_inception_gives_2048_features_of_any_image(tmp_path, monkeypatch):
     weights = tmp_path / "weights.pth"
     random_inception_weights(weights)
     monkeypatch.setattr(protocol, "INCEPTION_SHA256", "")
-    monkeypatch.setattr(EXTRACTORS["inception"], "weights", str(weights))
+    monkeypatch.setattr(EXTRACTORS["inception"], "weights", Weights(str(weights), fetch_weights))
     network = EXTRACTORS["inception"].load({}, {}, torch.device("cpu"))
     images = torch.randint(0, 256, (2, 1, 28, 28), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
     grey, colour = (extract(network, shown, torch.device("cpu")) for shown in (images, images.expand(-1, 3, -1, -1)))

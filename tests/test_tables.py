@@ -9,7 +9,7 @@ import pytest
 
 import bvae
 from bvae.errors import InputError
-from bvae.evaluation.metrics import run_metrics, versions
+from bvae.evaluation.metrics import TASKS, run_metrics, versions
 from bvae.report.footnotes import on_runs
 from bvae.report.tables import collect_runs, provenance, table1, table2, table3, table_of_runs, write_tables
 from bvae.report.typeset import to_latex, to_markdown
@@ -27,7 +27,7 @@ def run_row(arm: str, seed: int, **changes) -> dict:
     row = PLACE | {"arm": arm, "seed": seed, "status": "finished", "device": "CPU", "precision": "float32"}
     row |= {"settings": SETTINGS, "importance": RECIPE["importance"], "versions": {}}
     row |= {"training_version": bvae.TRAINING_VERSION}
-    row |= {"tasks": {name: {"version": version} for name, version in versions().items()}}
+    row |= {"tasks": {name: {"version": version} for name, version in versions(TASKS).items()}}
     row |= {"dataset_sha256": "0" * 64, "likelihood": "bernoulli", "binary_pixels": False, "test_images": 1_234}
     row |= {"parameters": 52 if arm == "bvae" else 100, "model_mb": 0.1, "elbo": -100.0 - seed, "ssim": None}
     row |= {"reconstruction": 70.0, "probe_accuracy": 0.9 + seed / 100, "nll": 95.0, "nll_samples": 10, "nll_images": 5}
@@ -224,8 +224,11 @@ def test_arms_of_a_seed_that_were_not_trained_alike_are_named(change):
     [
         ({"settings": {"likelihood": {"name": "gaussian"}}}, "recorded settings differ"),
         ({"importance": {"samples": [1], "images": 5}}, "recorded settings differ"),
-        ({"tasks": {name: {"version": 0} for name in versions()}}, "another version of the code"),
-        ({"tasks": {"size": {"version": versions()["size"]}}}, "another version of the code"),  # before there were more
+        ({"tasks": {name: {"version": 0} for name in versions(TASKS)}}, "another version of the code"),
+        (
+            {"tasks": {"size": {"version": versions(TASKS)["size"]}}},
+            "another version of the code",
+        ),  # before there were more
         ({"dataset_sha256": "1" * 64}, "other data than the runs before"),
     ],
 )

@@ -10,11 +10,9 @@ Architectures import torch inside their functions: Snakemake and `--help` read t
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from importlib import import_module
-from pkgutil import iter_modules
 from typing import TYPE_CHECKING
 
-from bvae.errors import InputError
+from bvae.system.records import enter, import_files
 
 if TYPE_CHECKING:
     from torch import nn
@@ -49,17 +47,11 @@ def architecture(
 ) -> Callable:
     """Enter the decorated function in ARCHITECTURES: it builds the weights of a layout."""
 
-    def enter(build: Callable) -> Callable:
-        if build.__name__ in ARCHITECTURES:
-            raise InputError(
-                f"{build.__module__}: there is an architecture {build.__name__} already: choose another name"
-            )
-        ARCHITECTURES[build.__name__] = Architecture(build.__name__, needs, takes, feature_maps, build)
+    def decorate(build: Callable) -> Callable:
+        enter(ARCHITECTURES, Architecture(build.__name__, needs, takes, feature_maps, build), build.__module__)
         return build
 
-    return enter
+    return decorate
 
 
-for _found in sorted(iter_modules(__path__), key=lambda module: module.name):
-    if not _found.name.startswith("_"):
-        import_module(f"{__name__}.{_found.name}")
+import_files(__name__, __path__)

@@ -9,11 +9,9 @@ Arms import torch inside their functions: Snakemake and `--help` read this folde
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from importlib import import_module
-from pkgutil import iter_modules
 from typing import TYPE_CHECKING, Any
 
-from bvae.errors import InputError
+from bvae.system.records import enter, import_files
 
 if TYPE_CHECKING:
     from torch import nn
@@ -60,15 +58,13 @@ def arm(
 ) -> Callable:
     """Enter the decorated function in ARMS: it builds the model of a layout and a likelihood."""
 
-    def enter(build: Callable) -> Callable:
-        if build.__name__ in ARMS:
-            raise InputError(f"{build.__module__}: there is an arm {build.__name__} already: call it otherwise")
-        ARMS[build.__name__] = Arm(build.__name__, label, description, colour, dash, marker, aside, build, layout)
+    def decorate(build: Callable) -> Callable:
+        enter(
+            ARMS, Arm(build.__name__, label, description, colour, dash, marker, aside, build, layout), build.__module__
+        )
         return build
 
-    return enter
+    return decorate
 
 
-for _found in sorted(iter_modules(__path__), key=lambda module: module.name):
-    if not _found.name.startswith("_"):
-        import_module(f"{__name__}.{_found.name}")
+import_files(__name__, __path__)

@@ -11,12 +11,10 @@ from threadpoolctl import threadpool_limits
 from bvae.data import Dataset, to_batch
 from bvae.evaluation import protocol
 from bvae.evaluation.measures import linear_probe, majority_baseline, mean_image_log_likelihood, mse_per_pixel
-from bvae.evaluation.metrics import versions
+from bvae.evaluation.metrics import OF_CONTROLS, versions
 from bvae.evaluation.trained import classify, labels_of, posterior_means
 from bvae.runs import Run, build_model
 from bvae.system.seeds import derive_seed
-
-VERSIONS_OF = ("classification", "reconstruction")  # tasks whose measures controls share
 
 
 def _for_controls(dataset: Dataset) -> Dataset:
@@ -86,7 +84,7 @@ def _identity(dataset: Dataset) -> dict:
         "dataset": dataset.name,
         "dataset_sha256": dataset.sha256,
         "train_images": len(dataset.train_images),
-        "versions": versions(VERSIONS_OF),
+        "versions": versions(OF_CONTROLS),
     }
 
 

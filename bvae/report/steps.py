@@ -149,8 +149,8 @@ def cost(args: argparse.Namespace) -> None:
 
 def weights(args: argparse.Namespace) -> None:
     """Fetch the published weights of an extractor."""
-    extractor = EXTRACTORS[args.extractor]
-    extractor.fetch_weights(str(extractor.weights))
+    weights = EXTRACTORS[args.extractor].weights
+    weights.fetch(weights.path)
 
 
 def table(args: argparse.Namespace) -> None:

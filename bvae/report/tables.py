@@ -16,7 +16,7 @@ from bvae.arms import ARMS
 from bvae.errors import InputError
 from bvae.evaluation import protocol
 from bvae.evaluation.extractors import EXTRACTORS
-from bvae.evaluation.metrics import Metric, all_metrics, tasks_of, versions
+from bvae.evaluation.metrics import TASKS, Metric, all_metrics, tasks_of, versions
 from bvae.evaluation.metrics._cost import COSTS
 from bvae.evaluation.metrics.distances import DECODED, KINDS
 from bvae.report.footnotes import bounds, on_cost, on_empty, on_features, on_runs, on_table1, on_table2
@@ -280,7 +280,7 @@ def provenance(study: dict, rows: list[dict]) -> dict:
         "config_sha256": hashlib.sha256(json.dumps(study, sort_keys=True).encode()).hexdigest(),
         "data_sha256": {row["dataset"]: row["dataset_sha256"] for row in rows},
         "training_version": bvae.TRAINING_VERSION,
-        "evaluation_versions": versions(),
+        "evaluation_versions": versions(TASKS),
         "versions": {"bvae": bvae.__version__, "python": platform.python_version()}
         | {package: version(package) for package in PACKAGES},
         "trained_with": sorted({json.dumps(row["versions"], sort_keys=True) for row in rows}),

@@ -18,7 +18,7 @@ shell.prefix(
 import bvae
 from bvae.arms import ARMS
 from bvae.evaluation.extractors import EXTRACTORS
-from bvae.evaluation.metrics import versions
+from bvae.evaluation.metrics import OF_CONTROLS, TASKS, tasks_of, versions
 from bvae.report.figures import FIGURES as KINDS_OF_FIGURES
 from bvae.report.claims import check_pilots, load_claims
 from bvae.study.config import check_study, known_datasets
@@ -91,7 +91,7 @@ wildcard_constraints:
     seed=r"\d+",
     extractor="|".join(EXTRACTORS),
     weights="|".join(
-        Path(found.weights).name for found in EXTRACTORS.values() if found.weights
+        Path(found.weights.path).name for found in EXTRACTORS.values() if found.weights
     ),
     metrics="[0-9a-f]{8}",
 

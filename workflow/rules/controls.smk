@@ -1,7 +1,4 @@
 # Once a data set: the real side of the distances, and what a model must beat.
-SHARED = ["reconstruction", "classification"]  # tasks whose measures controls share
-
-
 rule reference:
     input:
         data=DATA,
@@ -37,7 +34,7 @@ rule controls:
         mem_mb=memory(6000, copies=8),
         runtime=minutes(240),
     params:
-        versions=versions(SHARED),
+        versions=versions(OF_CONTROLS),
     shell:
         "python -m bvae controls {wildcards.dataset} --log {log:q}"
 
@@ -56,7 +53,7 @@ rule pca:
         mem_mb=memory(6000, copies=8),
         runtime=minutes(240),
     params:
-        versions=versions(SHARED),
+        versions=versions(OF_CONTROLS),
     shell:
         "python -m bvae pca {wildcards.dataset}-pca{wildcards.latent_dim} --log {log:q}"
 
@@ -78,6 +75,6 @@ rule untrained:
         runtime=minutes(120),
     params:
         settings=settings_of,
-        versions=versions(SHARED),
+        versions=versions(OF_CONTROLS),
     shell:
         "python -m bvae untrained {resources.study:q} {output:q} --log {log:q}"

@@ -40,7 +40,7 @@ rule validate:
         mem_mb=memory(4000, copies=4),
         runtime=minutes(60),
     params:
-        versions=versions(["reconstruction"]),
+        versions=versions(tasks_of("finished", tuning=True)),
     shell:
         "python -m bvae evaluate {resources.study:q} {output:q} --log {log:q}"
 
@@ -69,6 +69,6 @@ rule evaluate:
         runtime=minutes(240),
     params:
         importance=importance_of,
-        versions=versions(),
+        versions=versions(TASKS),
     shell:
         "python -m bvae evaluate {resources.study:q} {output:q} --log {log:q}"

@@ -1,11 +1,11 @@
 # Published weights, for the extractors of the study that need some: `features: [classifier]` asks for none.
 WEIGHTS = {
-    name: EXTRACTORS[name].weights
+    name: EXTRACTORS[name].weights.path
     for name in STUDY["features"]
     if EXTRACTORS[name].weights
 }
 EXTRACTOR_OF = {
-    Path(found.weights).name: name
+    Path(found.weights.path).name: name
     for name, found in EXTRACTORS.items()
     if found.weights
 }

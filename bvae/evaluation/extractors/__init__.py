@@ -6,14 +6,13 @@ of a study, the names of metrics, tables, notes and rules read EXTRACTORS. A fil
 Extractors import torch inside their methods: Snakemake and `--help` read this folder and do without it.
 """
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from importlib import import_module
 from pathlib import Path
-from pkgutil import iter_modules
 from typing import TYPE_CHECKING, Any
 
-from bvae.errors import InputError
+from bvae.system.records import enter, import_files
 
 if TYPE_CHECKING:
     import torch
@@ -32,7 +31,15 @@ class Network:
     facts: Mapping[str, Any]  # likewise
 
 
-class Extractor:
+@dataclass(frozen=True)
+class Weights:
+    """A published file that an extractor needs."""
+
+    path: str  # from the working directory
+    fetch: Callable[[str | Path], None]  # to this place, checked, whole or not at all
+
+
+class Extractor(ABC):
     """What each extractor says of itself and does."""
 
     name: str  # in studies and in the names of files: that of its class, in small letters
@@ -44,27 +51,23 @@ class Extractor:
     version: int  # of its references: raise it by one when a change alters them
     order: int = 100  # of its columns
     called: Mapping[str, str] = {}  # metrics of `references.compare` with names of their own
-    weights: str | None = None  # a published file that it needs, from the working directory
+    weights: Weights | None = None
 
     def metric(self, kind: str) -> str:
         """What a metric of `references.compare` (fd, kid, precision, recall) over these features is called."""
         return self.called.get(kind, f"{kind}_{self.name}")
 
+    @abstractmethod
     def why_empty(self, dataset: "Dataset", images: int) -> str | None:
         """Why distances to so many test images mean nothing here; None where they do."""
-        raise NotImplementedError
 
+    @abstractmethod
     def make(self, dataset: "Dataset", images: int, device: "torch.device") -> Network:
         """The network for a data set of so many test images: trained on it, or read from its file."""
-        raise NotImplementedError
 
+    @abstractmethod
     def load(self, tensors: "Mapping[str, Tensor]", facts: Mapping[str, Any], device: "torch.device") -> Network:
         """The network that `make` made, of the tensors and facts that a reference keeps of it."""
-        raise NotImplementedError
-
-    def fetch_weights(self, output: str | Path) -> None:
-        """Fetch and check the file `weights`."""
-        raise NotImplementedError
 
 
 EXTRACTORS: dict[str, Extractor] = {}  # by name, in the order of their columns
@@ -73,13 +76,9 @@ EXTRACTORS: dict[str, Extractor] = {}  # by name, in the order of their columns
 def extractor(kind: type[Extractor]) -> type[Extractor]:
     """Enter the decorated class in EXTRACTORS."""
     kind.name = kind.__name__.lower()
-    if kind.name in EXTRACTORS:
-        raise InputError(f"{kind.__module__}: there is an extractor {kind.name} already: choose another name")
-    EXTRACTORS[kind.name] = kind()
+    enter(EXTRACTORS, kind(), kind.__module__)
     return kind
 
 
-for _found in sorted(iter_modules(__path__), key=lambda module: module.name):
-    if not _found.name.startswith("_"):
-        import_module(f"{__name__}.{_found.name}")
+import_files(__name__, __path__)
 EXTRACTORS = dict(sorted(EXTRACTORS.items(), key=lambda found: found[1].order))

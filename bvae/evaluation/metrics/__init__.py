@@ -8,17 +8,17 @@ Tasks import torch inside their functions: Snakemake and `--help` read this fold
 """
 
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from importlib import import_module
-from pkgutil import iter_modules
 from typing import TYPE_CHECKING, Any
 
 from bvae.errors import InputError
+from bvae.system.records import enter, import_files
 
 if TYPE_CHECKING:
     from bvae.evaluation.trained import Trained
 
+OF_CONTROLS = ("reconstruction", "classification")  # tasks whose measures the controls share
 ARROWS = {"lower": " ↓", "higher": " ↑", None: ""}
 
 
@@ -70,17 +70,15 @@ def task(
     Only this task is then computed anew. Tables have its columns after those of tasks of a lower `order`.
     """
 
-    def enter(compute: Callable) -> Callable:
+    def decorate(compute: Callable) -> Callable:
         name, text = compute.__name__, (compute.__doc__ or "").strip()
-        if name in TASKS:
-            raise InputError(f"{compute.__module__}: there is a task {name} already: choose another name")
         names = Counter((metric.any_features, metric.name) for metric in (*all_metrics(), *metrics))
         for _, taken in (found for found, count in names.items() if count > 1):
-            raise InputError(f"{compute.__module__}: there is a metric {taken} already: choose another name")
-        TASKS[name] = Task(name, title, text, version, metrics, uses, order, compute)
+            raise InputError(f"{compute.__module__}: the name '{taken}' is taken by another metric: choose another")
+        enter(TASKS, Task(name, title, text, version, metrics, uses, order, compute), compute.__module__)
         return compute
 
-    return enter
+    return decorate
 
 
 def all_metrics() -> list[Metric]:
@@ -100,12 +98,10 @@ def tasks_of(status: str, *, tuning: bool = False) -> list[str]:
     return ["size", "reconstruction"] if tuning else list(TASKS)
 
 
-def versions(tasks: Sequence[str] = ()) -> dict[str, int]:
-    """The version of some tasks, or of all."""
-    return {name: TASKS[name].version for name in tasks or TASKS}
+def versions(tasks: Iterable[str]) -> dict[str, int]:
+    """The versions of some tasks by their names."""
+    return {name: TASKS[name].version for name in tasks}
 
 
-for _found in sorted(iter_modules(__path__), key=lambda module: module.name):
-    if not _found.name.startswith("_"):
-        import_module(f"{__name__}.{_found.name}")
+import_files(__name__, __path__)
 TASKS = dict(sorted(TASKS.items(), key=lambda found: found[1].order))

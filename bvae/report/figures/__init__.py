@@ -8,14 +8,13 @@ Figures import torch and Matplotlib inside their functions: Snakemake and `--hel
 """
 
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
-from importlib import import_module
 from pathlib import Path
-from pkgutil import iter_modules
 from typing import TYPE_CHECKING
 
 from bvae.errors import InputError
+from bvae.system.records import enter, import_files
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -57,13 +56,11 @@ def figure(
 ) -> Callable:
     """Enter the decorated function in FIGURES: it draws a Subject."""
 
-    def enter(draw: Callable) -> Callable:
-        if draw.__name__ in FIGURES:
-            raise InputError(f"{draw.__module__}: there is a figure {draw.__name__} already: call it otherwise")
-        FIGURES[draw.__name__] = Figure(draw.__name__, caption, category, slow, network, arm, numbers, draw)
+    def decorate(draw: Callable) -> Callable:
+        enter(FIGURES, Figure(draw.__name__, caption, category, slow, network, arm, numbers, draw), draw.__module__)
         return draw
 
-    return enter
+    return decorate
 
 
 def draw(names: Iterable[str], study: dict, folder: Path) -> None:
@@ -77,7 +74,7 @@ def draw(names: Iterable[str], study: dict, folder: Path) -> None:
 
     from bvae.data import load
     from bvae.report.figures._page import find_subject, save_figure
-    from bvae.study.runs import group_paths
+    from bvae.study.runs import first_name, group_paths
     from bvae.system.files import write_text
 
     groups: dict[str, dict] = {}
@@ -103,14 +100,13 @@ def draw(names: Iterable[str], study: dict, folder: Path) -> None:
         subject = find_subject(study, group["recipe"], dataset, group["latent_dim"])
         torch.set_num_threads(study["recipes"][group["recipe"]]["threads"])
         for found in figures:
-            output = (
-                diagram.with_name(f"{found.name}-{diagram.name}") if found.network else folder / f"{found.name}-{of}"
-            )
-            save_figure(partial(found.draw, subject), output)
+            output, about = folder / f"{found.name}-{of}", subject
+            if found.network:  # for every study the same, so its recipe is that which names the folder
+                output = diagram.with_name(f"{found.name}-{diagram.name}")
+                about = replace(subject, recipe=first_name(diagram.parts[2]))
+            save_figure(partial(found.draw, about), output)
             if found.numbers:
-                write_text(f"{output}.csv", found.numbers(subject).to_csv(index=False, lineterminator="\n"))
+                write_text(f"{output}.csv", found.numbers(about).to_csv(index=False, lineterminator="\n"))
 
 
-for _found in sorted(iter_modules(__path__), key=lambda module: module.name):
-    if not _found.name.startswith("_"):
-        import_module(f"{__name__}.{_found.name}")
+import_files(__name__, __path__)
