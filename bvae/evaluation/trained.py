@@ -15,12 +15,10 @@ from bvae.evaluation.draws import fixed_draw
 from bvae.evaluation.measures import latent_trustworthiness, linear_probe, neighbour_accuracy
 from bvae.evaluation.references import Reference
 from bvae.networks import VAE
-from bvae.objective import log_importance_weights
 from bvae.runs import Run
 from bvae.system.batching import in_batches
 
 BATCH = 500  # images; fixed, so that a number does not depend on the machine's memory
-IMPORTANCE_IMAGES = 20  # encoded together, with BATCH / IMPORTANCE_IMAGES decodings each
 
 
 @dataclass(frozen=True)
@@ -35,9 +33,14 @@ class Trained:
     references: Sequence[Reference] = ()
 
     @cached_property
+    def test_posteriors(self) -> tuple[Tensor, Tensor]:
+        """Means and log-variances of the posteriors of the test images, (n, latent_dim) each."""
+        return posteriors(self.model, self.dataset.test_images, self.device)
+
+    @property
     def test_means(self) -> Tensor:
         """Posterior means of the test images, (n, latent_dim)."""
-        return posterior_means(self.model, self.dataset.test_images, self.device)
+        return self.test_posteriors[0]
 
     @cached_property
     def train_means(self) -> Tensor:
@@ -45,14 +48,21 @@ class Trained:
         return posterior_means(self.model, self.dataset.train_images, self.device)
 
 
-def posterior_means(model: VAE, images: Tensor, device: torch.device) -> Tensor:
-    """Posterior means (n, latent_dim) of uint8 images (n, c, h, w), on the CPU."""
+def posteriors(model: VAE, images: Tensor, device: torch.device) -> tuple[Tensor, Tensor]:
+    """Means and log-variances, (n, latent_dim) each, of the posteriors of uint8 images (n, c, h, w), on the CPU."""
 
-    def encode(batch: Tensor) -> Tensor:
-        return model.encode(to_batch(batch.to(device)))[0].cpu()
+    def encode(batch: Tensor) -> tuple[Tensor, Tensor]:
+        mean, log_variance = model.encode(to_batch(batch.to(device)))
+        return mean.cpu(), log_variance.cpu()
 
     with torch.inference_mode():
-        return torch.cat(in_batches(encode, images, size=BATCH))
+        means, log_variances = zip(*in_batches(encode, images, size=BATCH), strict=True)
+    return torch.cat(means), torch.cat(log_variances)
+
+
+def posterior_means(model: VAE, images: Tensor, device: torch.device) -> Tensor:
+    """Posterior means (n, latent_dim) of uint8 images (n, c, h, w), on the CPU."""
+    return posteriors(model, images, device)[0]
 
 
 def decode_images(model: VAE, z: Tensor, device: torch.device) -> Tensor:
@@ -63,11 +73,6 @@ def decode_images(model: VAE, z: Tensor, device: torch.device) -> Tensor:
 
     with torch.inference_mode():
         return torch.cat(in_batches(decode, z, size=BATCH))
-
-
-def log_weights(model: VAE, images: Tensor, noise: Tensor) -> Tensor:
-    """ln p(x, z) / q(z|x) in float64, on the CPU, as `log_importance_weights` gives it."""
-    return log_importance_weights(model, images, noise.to(images.device))[0].double().cpu()
 
 
 def labels_of(dataset: Dataset) -> tuple[NDArray, NDArray] | None:

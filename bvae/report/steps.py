@@ -149,8 +149,8 @@ def cost(args: argparse.Namespace) -> None:
 
 def weights(args: argparse.Namespace) -> None:
     """Fetch the published weights of an extractor."""
-    weights = EXTRACTORS[args.extractor].weights
-    weights.fetch(weights.path)
+    if weights := EXTRACTORS[args.extractor].weights:  # of others the parser takes no name
+        weights.fetch(weights.path)
 
 
 def table(args: argparse.Namespace) -> None:

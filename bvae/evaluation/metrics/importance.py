@@ -2,6 +2,8 @@
 
 from bvae.evaluation.metrics import Metric, task
 
+IMAGES = 20  # encoded together, with BATCH / IMAGES decodings each
+
 
 @task(
     title="Importance-weighted likelihood",
@@ -26,13 +28,14 @@ def importance(trained):
     An upper bound in expectation that falls with K; its effective sample size stands beside it.
     """
     import hashlib
-    from functools import partial
 
     import torch
 
     from bvae.data import to_batch
+    from bvae.evaluation.draws import fixed_draw
     from bvae.evaluation.measures import importance_sweep
-    from bvae.evaluation.trained import BATCH, IMPORTANCE_IMAGES, fixed_draw, log_weights
+    from bvae.evaluation.trained import BATCH
+    from bvae.objective import log_importance_weights
     from bvae.system.batching import in_batches
     from bvae.system.seeds import derive_seed
 
@@ -42,9 +45,13 @@ def importance(trained):
     samples = max(sweep["samples"])
     columns = []
     with torch.inference_mode():
-        for batch in images.split(IMPORTANCE_IMAGES):
-            weigh, rows = partial(log_weights, trained.model, to_batch(batch.to(trained.device))), []
-            for count in torch.ones(samples).split(BATCH // IMPORTANCE_IMAGES):
+        for batch in images.split(IMAGES):
+            shown, rows = to_batch(batch.to(trained.device)), []
+
+            def weigh(noise, shown=shown):
+                return log_importance_weights(trained.model, shown, noise.to(trained.device))[0].double().cpu()
+
+            for count in torch.ones(samples).split(BATCH // IMAGES):
                 noise = torch.randn(len(count), len(batch), run.latent_dim, generator=generator)
                 rows += in_batches(weigh, noise, size=len(noise))
             columns.append(torch.cat(rows))

@@ -31,7 +31,6 @@ def latents(trained):
 
     import torch
 
-    from bvae.data import to_batch
     from bvae.evaluation.measures import active_units
     from bvae.evaluation.trained import BATCH
     from bvae.objective import kl_divergence
@@ -39,11 +38,10 @@ def latents(trained):
 
     dataset, means = trained.dataset, trained.test_means
 
-    def divergence(batch):
-        return kl_divergence(*trained.model.encode(to_batch(batch.to(trained.device)))).double()
+    def divergence(*posteriors):
+        return kl_divergence(*(part.to(trained.device) for part in posteriors)).double()
 
-    with torch.inference_mode():
-        parts = [(kl.sum(1).cpu(), kl.sum(0).cpu()) for kl in in_batches(divergence, dataset.test_images, size=BATCH)]
+    parts = [(kl.sum(1).cpu(), kl.sum(0).cpu()) for kl in in_batches(divergence, *trained.test_posteriors, size=BATCH)]
     of_images, of_latents = (list(column) for column in zip(*parts, strict=True))
     kl = float(torch.cat(of_images).mean())
     return {

@@ -74,21 +74,22 @@ def reconstruction(trained):
     from bvae.system.batching import in_batches
     from bvae.system.seeds import derive_seed
 
-    model, run, dataset, means = trained.model, trained.run, trained.dataset, trained.test_means
+    model, run, dataset, device = trained.model, trained.run, trained.dataset, trained.device
+    means, log_variances = trained.test_posteriors
     generator = torch.Generator().manual_seed(derive_seed(run.dataset, run.seed, "evaluation noise"))
     noise = torch.randn(len(means), protocol.ELBO_SAMPLES, run.latent_dim, generator=generator)
     windowed = dataset.size >= protocol.SSIM_WINDOW
 
-    def measure(batch, z, draws):
-        images = to_batch(batch.to(trained.device))
-        mean, log_variance = model.encode(images)
+    def measure(*parts):
+        batch, mean, log_variance, draws = (part.to(device) for part in parts)
+        images = to_batch(batch)
         log_likelihoods = [
             model.likelihood.log_likelihood(model.decode(sample_posterior(mean, log_variance, draw)), images)
-            for draw in draws.to(trained.device).unbind(1)
+            for draw in draws.unbind(1)
         ]
-        shown = model.decode_mean(z.to(trained.device))  # from the posterior mean, no noise
+        shown = model.decode_mean(mean)  # from the posterior mean, no noise
         # the encoder run backward: what a BVAE is trained for, and a unidirectional network is not
-        backward = model.likelihood.mean(model.decoder(model.encoder_weights, z.to(trained.device)))
+        backward = model.likelihood.mean(model.decoder(model.encoder_weights, mean))
         found = {
             "log_likelihood": torch.stack(log_likelihoods, 1),  # (n, ELBO_SAMPLES)
             "kl": kl_divergence(mean, log_variance).double().sum(1),
@@ -99,7 +100,7 @@ def reconstruction(trained):
         return {name: column.double().cpu() for name, column in found.items()}
 
     with torch.inference_mode():
-        parts = in_batches(measure, dataset.test_images, means, noise, size=BATCH)
+        parts = in_batches(measure, dataset.test_images, means, log_variances, noise, size=BATCH)
     table = {name: torch.cat([part[name] for part in parts]) for name in parts[0]}
     draws = table.pop("log_likelihood")
     row = {name: float(column.mean()) for name, column in table.items()}
