@@ -79,9 +79,9 @@ def _results(metrics: dict) -> str:
     from bvae.report.typeset import to_markdown
 
     shown = {
-        column.header: cell(metrics, column, "")
+        column.heading: cell(metrics, column, "")
         for column in TABLE1
-        if column.header is not None and metrics.get(column.metric) is not None
+        if column.heading is not None and metrics.get(column.name) is not None
     }
     table = to_markdown(pd.DataFrame([shown]))
     return f"On the {metrics['test_images']:,} test images (definitions: `docs/metrics.md`), n = 1:\n\n{table}".rstrip()

@@ -7,7 +7,6 @@ import subprocess
 from collections.abc import Callable, Sequence
 from importlib.metadata import version
 from pathlib import Path
-from typing import NamedTuple
 
 import pandas as pd
 
@@ -32,24 +31,7 @@ CONTROL_NAMES = {
     "mean_image": "mean image",
     "real_images": "real images",
 }
-
-
-class Column(NamedTuple):
-    """A metric in a table: in the csv always, in print under its header (None: not there)."""
-
-    metric: str
-    header: str | None
-    decimals: int | None  # None: four significant digits
-    factor: float = 1
-
-
-def columns_of(metrics: Sequence[Metric]) -> tuple[Column, ...]:
-    """The columns of some metrics, in their order."""
-    return tuple(Column(metric.name, metric.column, metric.decimals, metric.factor) for metric in metrics)
-
-
-TABLE1, TABLE2 = (columns_of([metric for metric in all_metrics() if metric.table == number]) for number in (1, 2))
-TABLE3 = columns_of(COSTS)
+TABLE1, TABLE2 = ([metric for metric in all_metrics() if metric.table == number] for number in (1, 2))
 LISTS = (
     "empty",
     "tasks",
@@ -92,12 +74,12 @@ def _is_current(row: dict, tuning: bool) -> bool:
     return {name: found["version"] for name, found in row["tasks"].items()} == wanted
 
 
-def summarise(rows: list[dict], columns: Sequence[Column], by: Sequence[str]) -> pd.DataFrame:
+def summarise(rows: list[dict], columns: Sequence[Metric], by: Sequence[str]) -> pd.DataFrame:
     """One line for each value of `by`: n, diverged, and mean and `_sd` of each metric over the seeds.
 
     The spread is the standard deviation with n - 1, empty for one seed. A diverged run counts in `diverged`, not in n.
     """
-    names = [column.metric for column in columns if any(column.metric in row for row in rows)]
+    names = [column.name for column in columns if any(column.name in row for row in rows)]
     lines = []
     for key, group in pd.DataFrame(rows).groupby(list(by), sort=False):
         finished = group[group["status"] == "finished"]
@@ -111,12 +93,12 @@ def summarise(rows: list[dict], columns: Sequence[Column], by: Sequence[str]) ->
     return pd.DataFrame(lines)
 
 
-def printed(frame: pd.DataFrame, columns: Sequence[Column], marked: set[str]) -> tuple[pd.DataFrame, int]:
+def printed(frame: pd.DataFrame, columns: Sequence[Metric], marked: set[str]) -> tuple[pd.DataFrame, int]:
     """A table as text, and how many of its columns are words: rounded, mean ± standard deviation, a dash if empty.
 
     Recipe and latent dimension are columns where they differ. The data sets `marked` bear a dagger.
     """
-    shown = [column for column in columns if column.header is not None and column.metric in frame]
+    shown = [column for column in columns if column.heading is not None and column.name in frame]
     several = [name for name in (("recipe", "Recipe"), ("latent_dim", "Latents")) if frame[name[0]].nunique() > 1]
     lines = []
     for row in frame.to_dict("records"):
@@ -131,10 +113,10 @@ def printed(frame: pd.DataFrame, columns: Sequence[Column], marked: set[str]) ->
         for name in ("seed", "status"):
             line |= {name.title(): str(row[name])} if name in row else {}
         for column in shown:
-            line[str(column.header)] = cell(row, column, "" if control else "–")
+            line[str(column.heading)] = cell(row, column, "" if control else "–")
         lines.append(line)
     text = pd.DataFrame(lines)
-    return text, list(text).index(shown[0].header)
+    return text, list(text).index(shown[0].heading)
 
 
 def count_of_seeds(row: dict) -> str:
@@ -146,9 +128,9 @@ def count_of_seeds(row: dict) -> str:
     return f"{row['n']} ({row['diverged']} diverged)" if row["diverged"] else str(row["n"])
 
 
-def cell(row: dict, column: Column, nothing: str) -> str:
+def cell(row: dict, column: Metric, nothing: str) -> str:
     """A metric of a row, with its spread if the row has one, as it is printed; `nothing` where it is empty."""
-    value, spread = row[column.metric], row.get(f"{column.metric}_sd")
+    value, spread = row[column.name], row.get(f"{column.name}_sd")
     if pd.isna(value):
         return nothing
     form, form_of_spread = (".4g", ".2g") if column.decimals is None else (f",.{column.decimals}f",) * 2
@@ -162,7 +144,7 @@ def table1(study: dict, rows: list[dict], root: Path = Path()) -> Table:
     frame = _below(arms, controls, GROUP)
     text, words = printed(frame, TABLE1, bounds(rows))
     caption = _caption(study, "reconstruction, generation and classification by arm.")
-    notes = [on_runs(rows), *on_table1(rows), *on_empty(rows, [column.metric for column in TABLE1])]
+    notes = [on_runs(rows), *on_table1(rows), *on_empty(rows, [column.name for column in TABLE1])]
     return Table("table1", caption, frame, text, words, notes)
 
 
@@ -214,7 +196,7 @@ def table2(study: dict, rows: list[dict], root: Path = Path()) -> Table:
     by = [*GROUP, "features"]
     lines, floors = [], {}
     for extractor in asked or list(EXTRACTORS)[-1:]:
-        names = {kind: EXTRACTORS[extractor].metric(kind) for kind in KINDS}
+        names = {kind.name: EXTRACTORS[extractor].metric(kind.name) for kind in KINDS}
         for row in rows:
             place = {key: row[key] for key in GROUP} | {"features": extractor}
             line = place | {key: row[key] for key in ("arm", "status")}
@@ -227,7 +209,7 @@ def table2(study: dict, rows: list[dict], root: Path = Path()) -> Table:
     frame = _below(summarise(lines, TABLE2, [*by, "arm"]), pd.DataFrame(floors.values()), by)
     text, words = printed(frame, TABLE2, set())
     caption = _caption(study, "generation and interpolation by arm.")
-    empty = [f"{EXTRACTORS[name].metric(kind)}_samples" for kind in KINDS for name in asked]
+    empty = [f"{EXTRACTORS[name].metric(kind.name)}_samples" for kind in KINDS for name in asked]
     notes = [on_runs(rows), *on_table2(), *on_features(rows), *on_empty(rows, empty)]
     return Table("table2", caption, frame, text, words, notes)
 
@@ -248,7 +230,7 @@ def table3(study: dict, rows: list[dict], root: Path = Path()) -> Table:
                 flat = {key: value for key, value in found.items() if not isinstance(value, list)}
                 lines.append(group | {"arm": arm, "cut": 1 - found["parameters_total"] / whole} | flat)
     frame = pd.DataFrame(lines)
-    text, words = printed(frame, TABLE3, set())
+    text, words = printed(frame, COSTS, set())
     return Table("table3", _caption(study, "cost by arm."), frame, text, words, on_cost(sorted(devices)))
 
 
@@ -256,7 +238,7 @@ def table_of_runs(study: dict, rows: list[dict], root: Path = Path()) -> Table:
     """The appendix: one line a run."""
     flat = [{key: value for key, value in row.items() if key not in LISTS} for row in rows]
     text, words = printed(pd.DataFrame(flat), TABLE1[:1] + TABLE1[2:], bounds(rows))
-    notes = [on_runs(rows, seeds=""), *on_table1(rows), *on_empty(rows, [column.metric for column in TABLE1])]
+    notes = [on_runs(rows, seeds=""), *on_table1(rows), *on_empty(rows, [column.name for column in TABLE1])]
     return Table("runs", _caption(study, "every run."), pd.json_normalize(flat), text, words, notes)
 
 

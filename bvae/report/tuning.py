@@ -9,12 +9,13 @@ from matplotlib.figure import Figure
 from matplotlib.transforms import ScaledTranslation
 
 from bvae.arms import ARMS
+from bvae.evaluation.metrics import run_metrics
 from bvae.report.figures._page import DPI, save_figure
 from bvae.report.footnotes import on_runs
-from bvae.report.tables import GROUP, Column, collect_runs, provenance, summarise
+from bvae.report.tables import GROUP, collect_runs, provenance, summarise
 from bvae.report.typeset import Table, write_table
 
-ELBO = (Column("elbo", "ELBO ↑", 2),)
+ELBO = [run_metrics()["elbo"]]
 PANEL = (3.4, 2.5)  # inches
 
 

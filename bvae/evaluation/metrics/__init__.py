@@ -40,7 +40,7 @@ class Metric:
     any_features: bool = False  # a column of Table 2, where `fd_samples` stands for that of each extractor
 
     @property
-    def column(self) -> str | None:
+    def heading(self) -> str | None:
         """The header with its arrow."""
         return self.header and self.header + ARROWS[self.better]
 

@@ -1,33 +1,48 @@
 """How far what a model decodes is from the real images, over the features of each extractor."""
 
+from dataclasses import replace
+from itertools import product
+
 from bvae.evaluation import protocol
 from bvae.evaluation.extractors import EXTRACTORS
 from bvae.evaluation.metrics import Metric, task
 
 DECODED = ("samples", "mixture_samples", "reconstructions", "interpolations", "slerp_interpolations")
-KYNKAANNIEMI = "Kynkäänniemi et al., arXiv 1904.06991"
-KINDS = {  # of what `compare` returns: meaning, unit, better, source, header in Table 2, decimals
-    "fd": ("Fréchet distance of Gaussians, \\|m - m'\\|² + tr(C + C' - 2 (C C')^½)", "", "lower", None, None, 2),
-    "kid": (
+KINDS = (  # of what `references.compare` returns, for any decoded images and any features
+    Metric(
+        "fd",
+        "Fréchet distance of Gaussians, \\|m - m'\\|² + tr(C + C' - 2 (C C')^½)",
+        better="lower",
+        decimals=2,
+    ),
+    Metric(
+        "kid",
         f"unbiased squared MMD, kernel (x·y / d + 1)³, mean over {protocol.KID_SUBSETS} subsets of"
         f" {protocol.KID_SUBSET_SIZE:,}",
-        "",
-        "lower",
-        "Bińkowski et al., arXiv 1801.01401",
-        "KID",
-        None,
+        better="lower",
+        source="Bińkowski et al., arXiv 1801.01401",
+        header="KID",
     ),
-    "precision": (
+    Metric(
+        "precision",
         f"share of generated images within the {protocol.PRECISION_NEIGHBOURS}-nearest-neighbour balls of the real"
         " ones",
         "share",
         "higher",
-        KYNKAANNIEMI,
-        "Precision",
-        3,
+        "Kynkäänniemi et al., arXiv 1904.06991",
+        header="Precision",
+        decimals=3,
     ),
-    "recall": ("share of real images within those of the generated ones", "share", "higher", KYNKAANNIEMI, "Recall", 3),
-}
+    Metric(
+        "recall",
+        "share of real images within those of the generated ones",
+        "share",
+        "higher",
+        "Kynkäänniemi et al., arXiv 1904.06991",
+        header="Recall",
+        decimals=3,
+    ),
+)
 COLUMNS = {  # of Fréchet distances in Table 2
     "samples": "Samples",
     "mixture_samples": "Mixture samples",
@@ -39,35 +54,27 @@ COLUMNS = {  # of Fréchet distances in Table 2
 
 def of_extractors():
     """The metrics of a run: each kind, of what is decoded, over each extractor's features."""
-    for kind, (meaning, unit, better, source, _, decimals) in KINDS.items():
-        for extractor in EXTRACTORS.values():
-            for what in DECODED:
-                yield Metric(
-                    f"{extractor.metric(kind)}_{what}",
-                    f"{meaning}, over {extractor.features}",
-                    unit,
-                    better,
-                    source or extractor.source,
-                    header=extractor.header if (kind, what) == ("fd", "samples") else None,
-                    decimals=decimals,
-                    table=1 if kind == "fd" else None,
-                    optional=True,
-                    documented=f"{extractor.metric(kind)}_<what>",
-                )
+    for kind, extractor, what in product(KINDS, EXTRACTORS.values(), DECODED):
+        name, distance = extractor.metric(kind.name), kind.name == "fd"
+        yield replace(
+            kind,
+            name=f"{name}_{what}",
+            meaning=f"{kind.meaning}, over {extractor.features}",
+            source=kind.source or extractor.source,
+            header=extractor.header if distance and what == "samples" else None,
+            table=1 if distance else None,
+            documented=f"{name}_<what>",
+            optional=True,
+        )
 
 
 def of_table2():
     """The columns of Table 2, which has a line for the features of each extractor."""
-    for kind, (meaning, unit, better, _, header, decimals) in KINDS.items():
-        for what in COLUMNS if kind == "fd" else DECODED:
-            shown = COLUMNS[what] if kind == "fd" else header if what == "samples" else None
-            yield Metric(
-                *(f"{kind}_{what}", meaning, unit, better),
-                header=shown,
-                decimals=decimals,
-                table=2,
-                any_features=True,
-            )
+    for kind in KINDS:
+        distance = kind.name == "fd"
+        for what in COLUMNS if distance else DECODED:
+            header = COLUMNS[what] if distance else kind.header if what == "samples" else None
+            yield replace(kind, name=f"{kind.name}_{what}", header=header, table=2, any_features=True)
 
 
 @task(
