@@ -19,7 +19,8 @@ import argcomplete
 import bvae
 from bvae.errors import InputError
 from bvae.evaluation.extractors import EXTRACTORS
-from bvae.report import steps as of
+from bvae.report import steps
+from bvae.report.figures import FIGURES
 from bvae.system import devices
 from bvae.system.allocator import keep_freed_memory
 
@@ -64,18 +65,16 @@ EXAMPLES = {
 
 def build_parser() -> argparse.ArgumentParser:
     """The parser of all steps."""
-    from bvae.report.figures import FIGURES
-
     parser = argparse.ArgumentParser(prog="python -m bvae", description=bvae.__doc__.partition("\n")[0])
     parser.add_argument("--version", action="version", version=f"bvae {bvae.__version__}")
     parser.add_argument("--verbose", action="store_true", help="show a traceback for every error")
     common = argparse.ArgumentParser(add_help=False)
     common.add_argument("--log", type=Path, help="write the log here, and one short line of it on the terminal")
-    steps = parser.add_subparsers(dest="step", required=True, metavar="STEP")
+    commands = parser.add_subparsers(dest="step", required=True, metavar="STEP")
 
     def add(name: str, parents: list[argparse.ArgumentParser], help: str, more: str = "") -> argparse.ArgumentParser:
         *above, last = name.split()
-        return (looks if above else steps).add_parser(
+        return (looks if above else commands).add_parser(
             last,
             parents=parents,
             help=help,
@@ -102,14 +101,14 @@ def build_parser() -> argparse.ArgumentParser:
     images.add_argument("--test-fraction", type=float, help="of the images, where no folders train and test say")
     images.add_argument("--labels", type=Path, help="a CSV file of rows name,label, where folders are no classes")
     images.add_argument("--skip-corrupt", action="store_true", help="leave out images that cannot be decoded")
-    step.set_defaults(run=of.fetch)
+    step.set_defaults(run=steps.fetch)
 
-    step = steps.add_parser("data", help="look into a data set file")
+    step = commands.add_parser("data", help="look into a data set file")
     looks = step.add_subparsers(dest="look", required=True, metavar="LOOK")
     step = add("data describe", [common], "its counts, classes, pixels, source, licence and hash")
     step.add_argument("file", type=Path, help="resources/data/<name>.safetensors")
     step.add_argument("--picture", type=Path, help="draw its first images, a row a class, as a PNG")
-    step.set_defaults(run=of.describe)
+    step.set_defaults(run=steps.describe)
 
     device = argparse.ArgumentParser(add_help=False, parents=[common])
     device.add_argument("--device", default="auto", choices=("auto", "cpu", "cuda"))
@@ -123,43 +122,45 @@ def build_parser() -> argparse.ArgumentParser:
 
     part = "or the end of that which no other of the study has"
     of_run = f"the run, <recipe>/<data set>/<arm>-z<latent dim>-seed<seed>, {part}"
-    add_named("train", [study, device], "train one run", of_run, of.train)
-    add_named("evaluate", [study, device], "a trained run to its metrics, or of tuning its ELBO", of_run, of.evaluate)
+    add_named("train", [study, device], "train one run", of_run, steps.train)
+    add_named(
+        "evaluate", [study, device], "a trained run to its metrics, or of tuning its ELBO", of_run, steps.evaluate
+    )
     kinds = f"<data set>-<one of {', '.join(EXTRACTORS)}>"
-    add_named("reference", [device], "the real side of a Fréchet distance", kinds, of.reference)
-    add_named("controls", [common], "what a data set gives without an autoencoder", "the data set", of.controls)
-    add_named("pca", [common], "what principal components of the pixels give", "<data set>-pca<components>", of.pca)
+    add_named("reference", [device], "the real side of a Fréchet distance", kinds, steps.reference)
+    add_named("controls", [common], "what a data set gives without an autoencoder", "the data set", steps.controls)
+    add_named("pca", [common], "what principal components of the pixels give", "<data set>-pca<components>", steps.pca)
     of_seed = f"<recipe>/<data set>-z<latent dim>-seed<seed>, {part}"
-    add_named("untrained", [study, device], "the probe on an encoder before training", of_seed, of.untrained)
+    add_named("untrained", [study, device], "the probe on an encoder before training", of_seed, steps.untrained)
     of_group = f"<recipe>/<data set>-z<latent dim>, {part}"
-    add_named("cost", [study, device], "what each arm costs: parameters, memory, speed", of_group, of.cost)
+    add_named("cost", [study, device], "what each arm costs: parameters, memory, speed", of_group, steps.cost)
 
     step = add("weights", [common], "fetch the published weights of an extractor")
     step.add_argument("extractor", choices=[name for name, found in EXTRACTORS.items() if found.weights])
-    step.set_defaults(run=of.weights)
+    step.set_defaults(run=steps.weights)
 
     step = add("table", [study, common], "the tables of a study")
     step.add_argument("names", nargs="*", metavar="NAME", help="table1, table2, table3, runs; all without a name")
-    step.set_defaults(run=of.table)
+    step.set_defaults(run=steps.table)
 
     step = add("claims", [study, common], "the verdicts of a study")
     step.add_argument("--claims", type=Path, default=Path("config/claims.yaml"), help="the claims and their margins")
-    step.set_defaults(run=of.claims)
+    step.set_defaults(run=steps.claims)
 
     step = add("tuning", [study, common], "the table and picture of a study that tunes")
-    step.set_defaults(run=of.tuning)
+    step.set_defaults(run=steps.tuning)
 
     step = add("figure", [study, common], "figures of a study")
     what = f"a kind, of {', '.join(FIGURES)}; or one figure, <kind>-<recipe>-<data set>-z<latent dim>"
     step.add_argument("names", nargs="+", metavar="NAME", help=what)
-    step.set_defaults(run=of.figure)
+    step.set_defaults(run=steps.figure)
 
     step = add("publish", [study, common], "copy a finished study's results for citation")
-    step.set_defaults(run=of.publish)
+    step.set_defaults(run=steps.publish)
 
     for name, help, run in (
-        ("verify", "compare runs made here with those of a published study", of.verify),
-        ("crate", "describe a published study as an RO-Crate, for archives", of.crate),
+        ("verify", "compare runs made here with those of a published study", steps.verify),
+        ("crate", "describe a published study as an RO-Crate, for archives", steps.crate),
     ):
         step = add(name, [common], help)
         step.add_argument("published", type=Path, help="its folder, for example results/published/mnist-1")
@@ -168,18 +169,18 @@ def build_parser() -> argparse.ArgumentParser:
     step = add("runs", [common], "list the runs below results/runs that no study uses, or remove them")
     step.add_argument("--config", type=Path, default=Path("config"), help="the folder of the studies")
     step.add_argument("--remove", action="store_true", help="remove what is listed")
-    step.set_defaults(run=of.runs)
+    step.set_defaults(run=steps.runs)
 
     watch = argparse.ArgumentParser(add_help=False, parents=[study, common])
     watch.add_argument(
         "--watch", type=_seconds, nargs="?", const=10.0, metavar="SECONDS", help="again, every 10 seconds"
     )
     step = add("status", [watch], "how far a study is: its runs done, at work and to come")
-    step.set_defaults(run=of.status)
+    step.set_defaults(run=steps.status)
 
     step = add("tensorboard", [watch], "the training histories of a study as TensorBoard events")
     step.add_argument("--output", type=Path, required=True, help="folder, for example results/tensorboard/quick")
-    step.set_defaults(run=of.tensorboard)
+    step.set_defaults(run=steps.tensorboard)
     return parser
 
 

@@ -181,7 +181,7 @@ def failing_step(monkeypatch, tmp_path):
         def fail(args):
             raise error
 
-        monkeypatch.setattr(command_line.of, "verify", fail)
+        monkeypatch.setattr(command_line.steps, "verify", fail)
         return command_line.main(["verify", str(tmp_path), *arguments])
 
     return run

@@ -6,19 +6,19 @@ from pathlib import Path
 
 from bvae.errors import InputError
 from bvae.evaluation.extractors import EXTRACTORS
-from bvae.study import runs as of_study
+from bvae.study import runs as study_runs
 
 # Steps import what they need when they run: `--help` and a bad argument answer at once.
 
 
 def fetch(args: argparse.Namespace) -> None:
     """Make a data set file."""
-    from bvae.data.fetch import fetch as make
+    from bvae.data import fetch
     from bvae.data.sources import IMAGE_OPTIONS
 
     given = {key: getattr(args, key) for key in IMAGE_OPTIONS}
     options = {key: value for key, value in given.items() if value is not None and value is not False}
-    make(
+    fetch.fetch(
         args.source,
         name=args.name,
         output=args.output,
@@ -30,14 +30,12 @@ def fetch(args: argparse.Namespace) -> None:
 
 def describe(args: argparse.Namespace) -> None:
     """Print and draw what a data set file holds."""
-    from bvae.data import load
-    from bvae.data.describe import describe as words_on
-    from bvae.data.describe import draw_sheet
+    from bvae.data import describe, load
 
     dataset = load(args.file)
-    print(words_on(dataset))
+    print(describe.describe(dataset))
     if args.picture is not None:
-        draw_sheet(dataset, args.picture)
+        describe.draw_sheet(dataset, args.picture)
 
 
 def _data(name: str) -> Path:
@@ -61,7 +59,7 @@ def train(args: argparse.Namespace) -> None:
     from bvae.report.model_cards import write_card
     from bvae.runs import train_run
 
-    run, _, folder = of_study.find_run(_study(args.study), args.name)
+    run, _, folder = study_runs.find_run(_study(args.study), args.name)
     dataset = load(_data(run.dataset))
     train_run(run, dataset, folder, device=args.device, progress=args.log is None)
     write_card(folder, dataset)
@@ -77,12 +75,12 @@ def evaluate(args: argparse.Namespace) -> None:
     from bvae.training import pick_device
 
     study = _study(args.study)
-    run, recipe, results = of_study.find_run(study, args.name, results=True)
+    run, recipe, results = study_runs.find_run(study, args.name, results=True)
     dataset, device = load(_data(run.dataset)), pick_device(args.device)
     if study["tuning"]:
         write_json(results, validate_run(results.parent, dataset, device=device))
         return
-    references = [load_reference(of_study.reference_path(run.dataset, name)) for name in study["features"]]
+    references = [load_reference(study_runs.reference_path(run.dataset, name)) for name in study["features"]]
     importance, known = study["recipes"][recipe]["importance"], read_json(results) if results.exists() else None
     row = evaluate_run(results.parent, dataset, references, importance=importance, device=device, known=known)
     write_json(results, row)
@@ -99,7 +97,7 @@ def reference(args: argparse.Namespace) -> None:
     if not dataset or extractor not in EXTRACTORS:
         raise InputError(f"{args.name}: wanted <data set>-<one of {', '.join(EXTRACTORS)}>, as digits-classifier")
     reference = make_reference(load(_data(dataset)), extractor, pick_device(args.device))
-    save_reference(reference, of_study.reference_path(dataset, extractor))
+    save_reference(reference, study_runs.reference_path(dataset, extractor))
 
 
 def controls(args: argparse.Namespace) -> None:
@@ -132,7 +130,7 @@ def untrained(args: argparse.Namespace) -> None:
     from bvae.system.files import write_json
     from bvae.training import pick_device
 
-    run, _, output = of_study.find_group(_study(args.study), args.name, "untrained")
+    run, _, output = study_runs.find_group(_study(args.study), args.name, "untrained")
     write_json(output, evaluate_untrained(run, load(_data(run.dataset)), pick_device(args.device)))
 
 
@@ -143,7 +141,7 @@ def cost(args: argparse.Namespace) -> None:
     from bvae.system.files import write_json
     from bvae.training import pick_device
 
-    run, _, output = of_study.find_group(_study(args.study), args.name, "cost")
+    run, _, output = study_runs.find_group(_study(args.study), args.name, "cost")
     write_json(output, measure_costs(run, load(_data(run.dataset)), pick_device(args.device)))
 
 
@@ -158,7 +156,7 @@ def table(args: argparse.Namespace) -> None:
     from bvae.report.tables import write_tables
 
     study = _study(args.study)
-    write_tables(study, of_study.study_folder(study) / "tables", names=args.names)
+    write_tables(study, study_runs.study_folder(study) / "tables", names=args.names)
 
 
 def claims(args: argparse.Namespace) -> None:
@@ -166,7 +164,7 @@ def claims(args: argparse.Namespace) -> None:
     from bvae.report.claims import write_claims
 
     study = _study(args.study)
-    write_claims(study, args.claims, of_study.study_folder(study))
+    write_claims(study, args.claims, study_runs.study_folder(study))
 
 
 def tuning(args: argparse.Namespace) -> None:
@@ -174,7 +172,7 @@ def tuning(args: argparse.Namespace) -> None:
     from bvae.report.tuning import write_tuning
 
     study = _study(args.study)
-    write_tuning(study, of_study.study_folder(study))
+    write_tuning(study, study_runs.study_folder(study))
 
 
 def figure(args: argparse.Namespace) -> None:
@@ -182,7 +180,7 @@ def figure(args: argparse.Namespace) -> None:
     from bvae.report.figures import draw
 
     study = _study(args.study)
-    draw(args.names, study, of_study.study_folder(study) / "figures")
+    draw(args.names, study, study_runs.study_folder(study) / "figures")
 
 
 def publish(args: argparse.Namespace) -> None:
@@ -190,7 +188,7 @@ def publish(args: argparse.Namespace) -> None:
     from bvae.report import publication
 
     study = _study(args.study)
-    publication.publish(study, Path(of_study.publication(study)))
+    publication.publish(study, Path(study_runs.publication(study)))
 
 
 def verify(args: argparse.Namespace) -> None:

@@ -156,7 +156,6 @@ def results_of(runs):
 
 
 FIGURE = "{recipe}-{dataset}-z{latent_dim}"
-DIAGRAM = "results/networks/{recipe}/{kind}-{dataset}-z{latent_dim}"
 NETWORK_AND_STUDY = """
 
 Data set {{ snakemake.wildcards.dataset }}, recipe {{ snakemake.wildcards.recipe }},
@@ -187,20 +186,13 @@ def table_file(path):
     )
 
 
-def paths_of_figures(kinds):
-    """The files of some kinds of figures, with the wildcards of FIGURE, or of DIAGRAM for those of a network alone."""
-    return [
-        f"{path}.{suffix}"
-        for kind in map(KINDS_OF_FIGURES.__getitem__, kinds)
-        for path in [
-            (
-                DIAGRAM.replace("{kind}", kind.name)
-                if kind.network
-                else f"{STUDY_FOLDER}/figures/{kind.name}-{FIGURE}"
-            )
-        ]
-        for suffix in kind.suffixes
-    ]
+def paths_of_figure(kind):
+    """The files of a kind of figure, with the wildcards of FIGURE; those of a network alone have a folder of its own."""
+    kind = KINDS_OF_FIGURES[kind]
+    path = f"{STUDY_FOLDER}/figures/{kind.name}-{FIGURE}"
+    if kind.network:
+        path = f"results/networks/{{recipe}}/{kind.name}-{{dataset}}-z{{latent_dim}}"
+    return [f"{path}.{suffix}" for suffix in kind.suffixes]
 
 
 def labels_of(result):
@@ -216,16 +208,14 @@ def labels_of(result):
 def figures_of(kinds):
     """The output of a rule that draws some kinds of figures. The report shows the svg."""
     outputs = []
-    for path in paths_of_figures(kinds):
-        kind = KINDS_OF_FIGURES[Path(path).name.split("-")[0]]
-        if path.endswith(".svg"):
-            path = report(
-                path,
-                caption=caption_file(kind.caption + NETWORK_AND_STUDY),
-                category=kind.category,
-                labels=labels_of(kind.name),
-            )
-        outputs.append(path)
+    for kind in kinds:
+        svg, *others = paths_of_figure(kind)
+        said = {
+            "caption": caption_file(KINDS_OF_FIGURES[kind].caption + NETWORK_AND_STUDY),
+            "category": KINDS_OF_FIGURES[kind].category,
+            "labels": labels_of(kind),
+        }
+        outputs += [report(svg, **said), *others]
     return outputs
 
 

@@ -14,17 +14,13 @@ KINDS = [  # of figures
 ]
 DIAGRAMS = [kind for kind in KINDS if KINDS_OF_FIGURES[kind].network]
 FIGURES = [
-    path.format(
-        **group
-        | {
-            "recipe": (
-                Path(group["network"]).parts[2] if kind in DIAGRAMS else group["recipe"]
-            )
-        }
-    )
+    path.format(**group | {"recipe": recipe})
     for group in GROUPS
     for kind in KINDS
-    for path in paths_of_figures([kind])
+    for recipe in [
+        Path(group["network"]).parts[2] if kind in DIAGRAMS else group["recipe"]
+    ]
+    for path in paths_of_figure(kind)
 ]
 TUNING = [f"{STUDY_FOLDER}/tuning.{suffix}" for suffix in [*SUFFIXES, "svg", "png"]]
 RESULTS = TUNING if STUDY["tuning"] else [*TABLES, *CLAIMS, *FIGURES]

@@ -42,6 +42,7 @@ def tile(strip: Strip, size: int, gap: int) -> np.ndarray:
 
 
 def draw_strips(subject: Subject, title: str, caption: str, strips: Sequence[Strip]) -> Figure:
+    """A page with the strips below one another, each with its arm's label and colour."""
     size, gap = subject.dataset.size, subject.dataset.size // 12 + 1
     pictures = [tile(strip, size, gap) for strip in strips]
     inch = (WIDTH - LABELS - MARGIN) / pictures[0].shape[1]  # of one pixel

@@ -51,6 +51,7 @@ def seeds_of(subject: Subject) -> str:
 
 
 def trim(axes: Axes, grid: Literal["both", "x", "y"]) -> None:
+    """Remove the frame of axes at the top and on the right, and draw the grid of one axis or of both."""
     axes.spines[["top", "right"]].set_visible(False)
     axes.grid(axis=grid, color="0.9", linewidth=0.6)
     axes.set_axisbelow(True)
@@ -111,6 +112,7 @@ def half_interval(values: np.ndarray) -> float:
 
 
 def draw_panel(axes: Axes, panel: Panel, rows: Mapping[str, Sequence[dict]]) -> None:
+    """One task of `quality`: points for the seeds of each arm, their mean with its interval, or why there are none."""
     axes.set_title(panel.title, loc="left", fontsize=8, fontweight="bold", pad=4)
     every = [row for found in rows.values() for row in found]
     if all(row.get(panel.metric) is None for row in every):
