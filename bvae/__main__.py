@@ -5,13 +5,16 @@ Most steps take a study's file and the name of what to make, and put it where th
 """
 
 import argparse
+import contextlib
 import io
 import logging
 import math
 import os
+import re
+import shlex
 import signal
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import argcomplete
@@ -182,6 +185,36 @@ def build_parser() -> argparse.ArgumentParser:
     step.add_argument("--output", type=Path, required=True, help="folder, for example results/tensorboard/quick")
     step.set_defaults(run=steps.tensorboard)
     return parser
+
+
+def read_rule(command: str, params: Mapping[str, object], output: Path, place: str) -> dict[str, str]:
+    """What a data set file will say that it was made from, by the command of its rule in the file `place`.
+
+    That is `source`, and `sha256` if the command has it; nothing where no step `fetch` can be read from the command.
+    Raises InputError when the command gives the data set another name than its file.
+    """
+    command = re.sub(
+        r"\{params\.(\w+)(?::q)?\}", lambda found: shlex.quote(str(params.get(found[1], found[0]))), command
+    )
+    try:
+        words = shlex.split(command.replace("\\\n", " "), comments=True)
+        begin = next(i for i in range(1, len(words)) if words[i] == "fetch" and Path(words[i - 1]).name == "bvae")
+    except (ValueError, StopIteration):
+        return {}
+    ends = [i for i, word in enumerate(words) if i > begin and (word in ("&&", "||", ";", "|", "&") or word[0] in "<>")]
+    try:
+        with contextlib.redirect_stderr(io.StringIO()):
+            args = build_parser().parse_args(words[begin : min(ends, default=len(words))])
+    except SystemExit:  # what Snakemake fills in later is no number
+        return {}
+    if args.name != output.stem and "{" not in args.name:
+        raise InputError(
+            f"{place}: its rule makes {output} with `--name {args.name}`, wanted `--name {output.stem}`: a data set has"
+            " the name of its file. Correct the rule."
+        )
+    if "{" in args.source:
+        return {}
+    return {"source": steps.source_of_fetch(args)} | ({"sha256": args.sha256} if args.sha256 else {})
 
 
 def _seconds(text: str) -> float:

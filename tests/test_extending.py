@@ -103,7 +103,7 @@ def test_an_arm_a_metric_and_a_figure_are_one_file_each(quick_copy):
     study = edited_quick(quick_copy, with_added)
     seeds = yaml.safe_load((quick_copy / study).read_text())["blocks"][0]["seeds"]
     folder = Path("results/studies/quick")
-    wanted = ["tables/table1.csv", "claims.csv", "figures/parameters-mlp-quick-digits-z8.png"]
+    wanted = ["tables/table1.csv", "claims.csv", "figures/mlp-quick/digits-z8/parameters.png"]
     done = snakemake(quick_copy, *QUICK, "--configfile", study, "--", *(str(folder / path) for path in wanted))
     assert done.returncode == 0, done.stdout[-3000:]
     ran = planned_jobs(done.stdout)
@@ -118,13 +118,13 @@ def test_an_arm_a_metric_and_a_figure_are_one_file_each(quick_copy):
     costs = pd.read_csv(folder / "tables/table3.csv").set_index("arm")
     assert costs.loc["vae_gain", "parameters_total"] == table.loc["vae_gain", "parameters"]
     assert "Largest mean ↑" in (folder / "tables/table1.html").read_text()
-    with Image.open(folder / "figures/parameters-mlp-quick-digits-z8.png") as picture:
+    with Image.open(folder / "figures/mlp-quick/digits-z8/parameters.png") as picture:
         assert np.ptp(np.asarray(picture.convert("L"))) > 200
     verdict = pd.read_csv(folder / "claims.csv").set_index("claim").loc["gains-reach-further"]
     worse = table.loc["vae", "largest_mean"] - table.loc["vae_gain", "largest_mean"]  # a higher mean is better
     assert (verdict["n"], verdict["difference"]) == (len(seeds), pytest.approx(worse))
     assert verdict["verdict"] == "inconclusive"  # fewer than five seeds
-    legend = (folder / "figures/quality-mlp-quick-digits-z8.svg").read_text()
+    legend = (folder / "figures/mlp-quick/digits-z8/quality.svg").read_text()
     assert "#cc79a7" in legend.lower()
     old = next(path for path in before if path.parent.name == "vae-z8-seed0")
     now = json.loads(old.read_text())

@@ -28,7 +28,7 @@ from bvae.report.figures._pictures import Strip, embed, tile
 from bvae.report.figures._plots import axis_floor, spread
 from bvae.runs import Run, load_run, read_record, save_model, train_run
 from bvae.study.config import check_study
-from bvae.study.runs import expand_runs, results_paths, run_name
+from bvae.study.runs import expand_runs, group_paths, results_paths, run_name
 from bvae.system.files import write_json
 from helpers.small import make_dataset
 
@@ -144,15 +144,16 @@ def test_arms_and_classes_are_told_apart():
 
 @pytest.mark.parametrize("kind", FIGURES)
 def test_a_figure_is_the_same_bytes_every_time(study, kind):
-    name = "tiny-????????/{}-fake-z3.*" if FIGURES[kind].network else "{}-tiny-fake-z3.*"
-    folder = Path("results/networks") if FIGURES[kind].network else Path("drawn")
+    folder = Path("results/studies/test/figures/tiny/fake-z3")
+    if FIGURES[kind].network:
+        folder = Path(group_paths(study)[0]["network"])
     with matplotlib.rc_context():
-        draw([kind], study, Path("drawn"))
-        first = {path: path.read_bytes() for path in sorted(folder.glob(name.format(kind)))}
+        draw([kind], study)
+        first = {path: path.read_bytes() for path in sorted(folder.glob(f"{kind}.*"))}
         matplotlib.rcParams["font.size"] = 20  # a user's own settings change nothing
-        draw([kind], study, Path("drawn"))
+        draw([f"{folder.name}/{kind}"], study)
         assert matplotlib.rcParams["font.size"] == 20
-    assert {path: path.read_bytes() for path in folder.rglob("*.*")} == first
+    assert {path: path.read_bytes() for path in folder.iterdir()} == first
     assert sorted(path.suffix[1:] for path in first) == sorted(FIGURES[kind].suffixes)
     png, svg = (next(path for path in first if path.suffix == suffix) for suffix in (".png", ".svg"))
     with Image.open(png) as image:
@@ -405,9 +406,11 @@ def test_the_gains_of_a_linear_network_are_on_the_line_of_ppca(study, fake):
     np.testing.assert_allclose(
         figure.axes[0].get_lines()[0].get_xydata()[:3], [[1, 1.5], [4, 4.5], [16, 16.5]], rtol=1e-5
     )
-    draw(["latent_gains"], study, Path("drawn"))
+    draw(["latent_gains"], study)
     pd.testing.assert_frame_equal(
-        pd.read_csv("drawn/latent_gains-tiny-fake-z3.csv"), table.reset_index(drop=True), check_dtype=False
+        pd.read_csv("results/studies/test/figures/tiny/fake-z3/latent_gains.csv"),
+        table.reset_index(drop=True),
+        check_dtype=False,
     )
 
 
@@ -472,8 +475,8 @@ def test_diverged_runs_are_empty_and_labelled(study, fake):
         "BVAE (n = 0, 2 diverged)",
         "VAE (n = 0, 2 diverged)",
     ]
-    draw(FIGURES, study, Path("all"))
-    drawn = [*Path("all").iterdir(), *Path("results/networks").glob("*/*")]
+    draw(FIGURES, study)
+    drawn = [*Path("results/studies/test/figures/tiny/fake-z3").iterdir(), *Path("results/networks").glob("*/*/*.*g")]
     assert len(drawn) == sum(len(figure.suffixes) for figure in FIGURES.values())
 
 

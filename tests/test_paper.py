@@ -116,9 +116,8 @@ def test_the_whole_paper_study_is_executed(tmp_path):
     arms |= {"mnist": list(ARMS), "fashion_mnist": ["bvae", "vae"]}
     config = tiny(yaml.safe_load((ROOT / "config/paper.yaml").read_text()), arms)
     tables = [f"results/studies/paper/tables/table1.{suffix}" for suffix in ("csv", "tex", "html", "json")]
-    figures = [
-        f"results/studies/paper/figures/reconstructions-resnet-celeba64-celeba64-z128.{s}" for s in ("svg", "png")
-    ]
+    folder = "results/studies/paper/figures/resnet-celeba64/celeba64-z128"
+    figures = [f"{folder}/reconstructions.{suffix}" for suffix in ("svg", "png")]
     plan = paper_study(tmp_path, config, list(arms), [*tables, *figures])
     assert all((plan / name).stat().st_size for name in tables + figures)
     table = pd.read_csv(plan / tables[0])

@@ -38,7 +38,9 @@ def folder(tmp_path, monkeypatch):
     write_text(tmp_path / "watched.yaml", yaml.safe_dump(STUDY))
     write_json(tmp_path / RESULTS[0], {"status": "finished"})
     write_json(tmp_path / RESULTS[1], {"status": "diverged"})
-    write_text(tmp_path / RUNS[2] / "model.safetensors", "")
+    for run in RUNS[:3]:
+        write_text(tmp_path / run / "model.safetensors", "")
+    write_json(tmp_path / RESULTS[6], {"status": "finished"})  # its model was deleted: it is trained again
     write_text(tmp_path / RUNS[4] / "train.lock", "1\n")  # its process is no more
     write_text(tmp_path / f"logs/train{RUNS[4].removeprefix('results/runs')}.log", "12:00:00 error: no space left\n")
     return tmp_path
@@ -107,8 +109,9 @@ def test_runs_that_no_study_means_are_listed_and_removed(folder, capsys):
 def test_watching_ends_with_the_study(folder, monkeypatch, capsys):
     def finish(seconds: float) -> None:
         assert seconds == 5
-        for path in RESULTS:
+        for path, run in zip(RESULTS, RUNS, strict=True):
             write_json(folder / path, {"status": "finished"})
+            write_text(folder / run / "model.safetensors", "")
 
     monkeypatch.setattr(status.time, "sleep", finish)
     status.show("watched.yaml", 5)

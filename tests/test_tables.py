@@ -8,15 +8,16 @@ import pandas as pd
 import pytest
 
 import bvae
+from bvae.arms import ARMS
 from bvae.errors import InputError
-from bvae.evaluation.metrics import TASKS, run_metrics, versions
+from bvae.evaluation.metrics import OF_CONTROLS, TASKS, run_metrics, versions
 from bvae.report.footnotes import on_runs
-from bvae.report.tables import collect_runs, provenance, table1, table2, table3, table_of_runs, write_tables
+from bvae.report.tables import collect_runs, provenance, table1, table2, table_of_runs, write_tables
 from bvae.report.typeset import to_latex, to_markdown
 from bvae.study.runs import group_paths, results_paths, run_name
 from bvae.system.files import write_json
 
-SETTINGS = {"likelihood": {"name": "bernoulli"}, "training": {"epochs": 3, "learning_rate": 0.001}}
+SETTINGS = {"threads": 1, "likelihood": {"name": "bernoulli"}, "training": {"epochs": 3, "learning_rate": 0.001}}
 RECIPE = SETTINGS | {"importance": {"samples": [1, 10], "images": 5}}
 PLACE = {"recipe": "r", "dataset": "fake", "latent_dim": 4}
 GENERATED = ("samples", "mixture_samples", "reconstructions", "interpolations", "slerp_interpolations")
@@ -28,6 +29,7 @@ def run_row(arm: str, seed: int, **changes) -> dict:
     row |= {"settings": SETTINGS, "importance": RECIPE["importance"], "versions": {}}
     row |= {"training_version": bvae.TRAINING_VERSION}
     row |= {"tasks": {name: {"version": version} for name, version in versions(TASKS).items()}}
+    row["tasks"]["importance"]["importance"] = RECIPE["importance"]
     row |= {"dataset_sha256": "0" * 64, "likelihood": "bernoulli", "binary_pixels": False, "test_images": 1_234}
     row |= {"parameters": 52 if arm == "bvae" else 100, "model_mb": 0.1, "elbo": -100.0 - seed, "ssim": None}
     row |= {"reconstruction": 70.0, "probe_accuracy": 0.9 + seed / 100, "nll": 95.0, "nll_samples": 10, "nll_images": 5}
@@ -64,17 +66,18 @@ def written(tmp_path):
     def write(rows: list[dict]) -> dict:
         for row in rows:
             write_json(tmp_path / results_paths(study_of(rows), tmp_path)[run_name(row)], row)
-        controls = {"mean_image_log_likelihood_bernoulli": -200.0, "probe_accuracy_raw_pixels": 0.8}
-        write_json(tmp_path / "results/controls/fake.json", controls | {"majority_accuracy": 0.125})
-        write_json(tmp_path / "results/controls/fake-pca4.json", {"probe_accuracy": 0.7, "mse_per_pixel": 0.01})
         [group] = group_paths(study_of(rows))
-        write_json(tmp_path / group["untrained"], {"probe_accuracy": 0.6})
+        made_from = {"versions": versions(OF_CONTROLS), "dataset_sha256": "0" * 64, "settings": SETTINGS}
+        made_from |= {"training_version": bvae.TRAINING_VERSION, **{key: group[key] for key in ("latent_dim", "seed")}}
+        controls = made_from | {"mean_image_log_likelihood_bernoulli": -200.0, "probe_accuracy_raw_pixels": 0.8}
+        write_json(tmp_path / "results/controls/fake/controls.json", controls | {"majority_accuracy": 0.125})
+        write_json(tmp_path / group["pca"], made_from | {"probe_accuracy": 0.7, "mse_per_pixel": 0.01})
+        write_json(tmp_path / group["untrained"], made_from | {"probe_accuracy": 0.6})
         arm = {"head_share": 0.05, "model_mb": 0.1, "training_state_mb": 0.4, "peak_training_mb": 1.0}
         arm |= {"macs_encode": 2e6, "macs_decode": 1e6, "images_per_second_training_quartiles": [1.0, 2.0]}
         arm |= {f"images_per_second_{what}": 1_500.0 for what in ("training", "encoding", "decoding")}
-        arms = {"bvae": arm | {"parameters_total": 52}, "vae": arm | {"parameters_total": 100}}
-        cost = {"device": "CPU", "precision": "float32", "settings": {"threads": 1}, "arms": arms}
-        write_json(tmp_path / group["cost"], cost)
+        arms = {name: arm | {"parameters_total": 52 if "bvae" in name else 100} for name in ARMS}
+        write_json(tmp_path / group["cost"], made_from | {"device": "CPU", "precision": "float32", "arms": arms})
         return study_of(rows)
 
     return write
@@ -83,11 +86,28 @@ def written(tmp_path):
 ROWS = [run_row(arm, seed) for arm in ("bvae", "vae") for seed in (0, 1, 2)]
 
 
-def test_a_cost_without_an_arm_is_refused(written, tmp_path):
+@pytest.mark.parametrize(
+    ("part", "fact", "value"),
+    [
+        ("cost", "arms", {"bvae": {}}),
+        ("cost", "settings", SETTINGS | {"threads": 9}),
+        ("cost", "training_version", 0),
+        ("untrained", "settings", SETTINGS | {"threads": 9}),
+        ("untrained", "seed", 7),
+        ("pca", "latent_dim", 5),
+        ("controls", "versions", {}),
+    ],
+)
+def test_outdated_controls_and_costs_are_refused_by_name(written, tmp_path, part, fact, value):
+    """A table takes none that was made from anything else, claims take no cost."""
     study = written(ROWS)
-    study["blocks"][0]["arms"] = ["bvae", "vae", "bvae_gain"]
-    with pytest.raises(InputError, match=r"fake-z4.json: has no bvae_gain. Delete it and run `snakemake`"):
-        table3(study, ROWS, tmp_path)
+    path = tmp_path / group_paths(study)[0][part]
+    write_json(path, json.loads(path.read_text()) | {fact: value})
+    with pytest.raises(InputError, match=rf"{re.escape(str(path))} was made from {fact}"):
+        write_tables(study, tmp_path / "tables", tmp_path)
+    assert not (tmp_path / "tables").exists()
+    if part != "controls":
+        assert len(collect_runs(study, tmp_path, "claims")) == len(ROWS)
 
 
 def test_means_spreads_and_controls_by_hand(written, tmp_path):
@@ -137,8 +157,10 @@ def test_a_diverged_run_is_counted_and_hides_no_floor(written, tmp_path):
 def test_bounds_that_are_no_likelihoods_bear_a_dagger(written, tmp_path, changes, marked):
     rows = [row | changes for row in ROWS]
     study = written(rows)
-    controls = json.loads((tmp_path / "results/controls/fake.json").read_text())
-    write_json(tmp_path / "results/controls/fake.json", controls | {"mean_image_log_likelihood_gaussian": -300.0})
+    controls = json.loads((tmp_path / "results/controls/fake/controls.json").read_text())
+    write_json(
+        tmp_path / "results/controls/fake/controls.json", controls | {"mean_image_log_likelihood_gaussian": -300.0}
+    )
     table = table1(study, rows, tmp_path)
     assert (table.text.loc[0, "Data set"] == "fake †") == marked
     assert any(note.startswith("† Grey pixels under a Bernoulli") for note in table.notes) == marked
@@ -222,17 +244,18 @@ def test_arms_of_a_seed_that_were_not_trained_alike_are_named(change):
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"settings": {"likelihood": {"name": "gaussian"}}}, "recorded settings differ"),
-        ({"importance": {"samples": [1], "images": 5}}, "recorded settings differ"),
-        ({"tasks": {name: {"version": 0} for name in versions(TASKS)}}, "another version of the code"),
+        ({"settings": {"likelihood": {"name": "gaussian"}}}, "was made from settings"),
+        ({"importance": {"samples": [1], "images": 5}}, "was made from importance"),
+        ({"training_version": 0}, "was made from training_version 0"),
+        ({"tasks": {name: {"version": 0} for name in versions(TASKS)}}, "was made from task size"),
         (
             {"tasks": {"size": {"version": versions(TASKS)["size"]}}},
-            "another version of the code",
+            "was made from task reconstruction null",
         ),  # before there were more
         ({"dataset_sha256": "1" * 64}, "other data than the runs before"),
     ],
 )
 def test_stale_runs_are_refused_by_name(written, tmp_path, changes, message):
     study = written([*ROWS[:-1], ROWS[-1] | changes])
-    with pytest.raises(InputError, match=f"vae-z4-seed2/metrics-[0-9a-f]+.json: .*{message}"):
+    with pytest.raises(InputError, match=f"vae-z4-seed2/metrics-[0-9a-f]+.json .*{message}"):
         collect_runs(study, tmp_path)

@@ -12,9 +12,9 @@ from bvae.evaluation.evaluate import evaluate_run, validate_run
 from bvae.evaluation.metrics import tasks_of, versions
 from bvae.report.publication import newest, publish
 from bvae.report.tuning import compare, draw, write_tuning
-from bvae.runs import Run, train_run
+from bvae.runs import FORMAT, Run, train_run
 from bvae.study.runs import publication, results_paths, run_name
-from bvae.system.files import read_json, sha256_of_file, write_json, write_text
+from bvae.system.files import read_json, sha256_of_file, write_json, write_tensors, write_text
 from helpers.small import SETTINGS, SHORT_SWEEP
 
 CPU = torch.device("cpu")
@@ -87,7 +87,11 @@ def tuned(tmp_path) -> dict:
     study = {"study": "s", "version": 1, "title": "Rates", "tuning": True, "blocks": blocks, "recipes": recipes}
     for row in ROWS:
         path = tmp_path / results_paths(study, tmp_path)[run_name(row)]
-        write_text(path.with_name("model.safetensors"), str(path.parent))
+        names = ("recipe", "dataset", "arm", "latent_dim", "seed", "settings")
+        facts = {"run": {name: row[name] for name in names}}
+        facts |= {name: row[name] for name in ("training_version", "dataset_sha256", "status")}
+        write_tensors(path.with_name("model.safetensors"), {"bias": torch.zeros(1)}, form=FORMAT, facts=facts)
+        write_text(path.with_name("history.csv"), "epoch\n")
         write_json(path, row | {"model_sha256": sha256_of_file(path.with_name("model.safetensors"))})
     return study
 
@@ -122,6 +126,9 @@ def test_a_published_version_keeps_its_runs(tuned, tmp_path):
         publish(tuned, tmp_path / publication(tuned), tmp_path)
     assert {path: path.read_bytes() for path in (tmp_path / "results/published/s-1").iterdir()} == before
     tuned["version"] = 2
+    with pytest.raises(InputError, match=r"made_from/tuning.json was made from settings"):
+        publish(tuned, tmp_path / publication(tuned), tmp_path)
+    write_tuning(tuned, tmp_path / "results/studies/s", tmp_path)
     publish(tuned, tmp_path / publication(tuned), tmp_path)
     assert newest(tmp_path / "results/published") == {"s": tmp_path / "results/published/s-2"}
     assert {path: path.read_bytes() for path in (tmp_path / "results/published/s-1").iterdir()} == before
@@ -138,10 +145,10 @@ def test_runs_of_other_settings_are_refused(tuned, tmp_path):
     """Those of a changed study are not there; a file that was put there is compared with what it says of itself."""
     path = tmp_path / results_paths(tuned, tmp_path)["mlp-20/fake_validation/vae-z3-seed1"]
     write_json(path, read_json(path) | {"latent_dim": 4})
-    with pytest.raises(InputError, match="vae-z3-seed1/validation.json: its recorded settings differ"):
+    with pytest.raises(InputError, match="vae-z3-seed1/validation.json was made from latent_dim 4"):
         write_tuning(tuned, tmp_path / "out", tmp_path)
     tuned["recipes"]["mlp-20"]["training"]["epochs"] = 3
-    with pytest.raises(InputError, match=r"results/runs/mlp-20-\w+/fake_validation/bvae-z3-seed0/.* no such file"):
+    with pytest.raises(InputError, match=r"results/runs/mlp-20-\w+/fake_validation/bvae-z3-seed0/.* is missing"):
         write_tuning(tuned, tmp_path / "out", tmp_path)
 
 

@@ -41,8 +41,8 @@ def test_quick_makes_every_file(quick):
     expected += [f"{TABLES}/{name}.{suffix}" for name in tables for suffix in ("csv", "tex", "html", "json")]
     [networks] = (quick / "results/networks").iterdir()  # one folder: each network is drawn once
     for kind, figure in KINDS.items():
-        path = FIGURES / f"{kind}-mlp-quick-digits-z8"
-        path = f"results/networks/{networks.name}/{kind}-digits-z8" if figure.network else path
+        folder = f"results/networks/{networks.name}" if figure.network else FIGURES / "mlp-quick"
+        path = f"{folder}/digits-z8/{kind}"
         expected += [f"{path}.{suffix}" for suffix in figure.suffixes]
     expected += [f"results/studies/quick/claims.{suffix}" for suffix in ("csv", "tex", "html", "json", "md")]
     assert [name for name in expected if not (quick / name).is_file() or not (quick / name).stat().st_size] == []
@@ -413,6 +413,38 @@ def test_usable_as_a_module(plan, tmp_path):
     done = snakemake(tmp_path / "user", "--cores", "1", "--", data)
     assert done.returncode == 0, done.stdout[-3000:]
     assert (tmp_path / "user" / data).exists() and not (plan / data).exists()
+    snakefile = (tmp_path / "user/Snakefile").read_text()
+    for prefix in ('prefix: "bench"', 'replace_prefix: {"results/": "bench/results/"}'):
+        moved = snakefile.replace("    config: config\n", f"    config: config\n    {prefix}\n")
+        (tmp_path / "user/Snakefile").write_text(moved)
+        done = snakemake(tmp_path / "user", "-n", "--cores", "1")
+        assert done.returncode == 1 and "moves the results to bench/results/" in done.stdout
+        assert "Traceback" not in done.stdout
+
+
+def test_names_with_hyphens_are_told_apart(plan):
+    """Recipe `t` on data set `my-digits`, recipe `t-my` on `digits`, and a data set that is called like a control."""
+    rule = (
+        'rule {0}:\n    output:\n        "resources/data/{1}.safetensors",\n    log:\n        "{1}.log",\n    shell:\n'
+    )
+    rule += '        "python -m bvae fetch sklearn:digits --name {1} --output {{output:q}} --log {{log:q}}"\n'
+    for name in ("my-digits", "digits-pca8"):
+        path = plan / f"workflow/rules/datasets/{name}.smk"
+        path.write_text(rule.format(name.replace("-", "_"), name))
+    config = yaml.safe_load((plan / "config/quick.yaml").read_text())
+    recipe = config["recipes"]["mlp-quick"]
+    pairs = (("t", "my-digits"), ("t-my", "digits"), ("t", "digits-pca8"))
+    blocks = [{"recipes": [name], "datasets": [data], "latent_dims": [8], "seeds": [0]} for name, data in pairs]
+    (plan / "config/hyphens.yaml").write_text(
+        yaml.safe_dump({"study": "hyphens", "blocks": blocks, "recipes": {"t": recipe, "t-my": recipe}})
+    )
+    done = snakemake(plan, "-n", "--configfile", "config/hyphens.yaml")
+    assert done.returncode == 0, done.stdout[-3000:]
+    jobs = planned_jobs(done.stdout)
+    assert {jobs[rule] for rule in ("controls", "pca", "reference", "figures", "untrained")} == {3}
+    for name, data in pairs:
+        assert f"figures/{name}/{data}-z8/samples.svg" in done.stdout
+    assert "results/controls/digits-pca8/controls.json" in done.stdout
 
 
 def test_a_data_set_of_ones_own_by_the_steps_of_the_readme(plan):

@@ -134,8 +134,7 @@ def gains(*studies: str) -> str:
     lines = []
     for study in studies:
         for row in read(study, "tables/table1.csv").query("arm == 'bvae_gain'").to_dict("records"):
-            name = "latent_gains-{recipe}-{dataset}-z{latent_dim}".format_map(row)
-            table = read(study, f"figures/{name}.csv")
+            table = read(study, "figures/latent_gains-{recipe}-{dataset}-z{latent_dim}.csv".format_map(row))
             active, found = table[table["active"]], gain_lines(table)
             line = {"Data set": _name(row), "n": str(len(found)), "Active latents": f"{len(active) / len(found):.1f}"}
             line["Gains"] = f"{active['gain'].min():.3f} to {active['gain'].max():.2f}"

@@ -14,6 +14,7 @@ import torch
 from bvae.data import dataset as data
 from bvae.data.sources import SOURCES, TAKE_IMAGE_OPTIONS, Request, known
 from bvae.errors import InputError
+from bvae.system.options import as_flag, as_flags
 from bvae.system.seeds import derive_seed
 
 log = logging.getLogger(__name__)
@@ -43,17 +44,17 @@ def fetch(
         raise InputError(f"{name}: found the unknown source {source!r}, wanted one of {', '.join(SOURCES)}.")
     read = SOURCES[pattern]
     if options and read not in TAKE_IMAGE_OPTIONS:
-        flags = " and ".join(map(_flag, options))
+        flags = " and ".join(map(as_flag, options))
         raise InputError(
             f"{name}: found {flags}, which only folder:PATH and zip:NAME.zip take. {source}: leave it out."
         )
     try:
         output.parent.mkdir(parents=True, exist_ok=True)
         request = Request(source, name, output.parent, options)
-        given = [_flag(key) if value is True else f"{_flag(key)} {value}" for key, value in options.items()]
+        given = as_flags(options)
         arrays = read(request)
         if validation:
-            arrays, given = hold_out(arrays, validation, name=name), [*given, f"--validation {validation}"]
+            arrays, given = hold_out(arrays, validation, name=name), [*given, *as_flags({"validation": validation})]
         dataset = data.make(name=name, source=" ".join([source, *given]), **arrays)
         if expected_sha256 not in (None, dataset.sha256):
             raise InputError(
@@ -87,8 +88,3 @@ def hold_out(arrays: dict[str, Any], count: int, *, name: str) -> dict[str, Any]
     parts = {key: value[kept] for key, value in train.items()}
     parts |= {key.replace("train_", "test_"): value[held] for key, value in train.items()}
     return arrays | parts
-
-
-def _flag(option: str) -> str:
-    """An option as it is written on the command line."""
-    return f"--{option.replace('_', '-')}"

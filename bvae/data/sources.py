@@ -15,7 +15,6 @@ BINARIZED_SEED = 0  # published: the images of mnist_binarized are one fixed dra
 N_TRAIN_BINARIZED = 50_000  # as in the split of Larochelle and Murray (2011), which leaves 10,000 for validation
 FASHION_MNIST_FALLBACK = "https://github.com/zalandoresearch/fashion-mnist/raw/master/data/fashion/"
 OWN_LICENCE = "not stated in the files"
-IMAGE_OPTIONS = ("size", "mode", "crop", "test_fraction", "labels", "skip_corrupt")  # of readers.read_image_folder
 
 
 @dataclass(frozen=True)
@@ -25,7 +24,7 @@ class Request:
     source: str  # as in a rule file
     name: str  # of the data set
     scratch: Path  # an existing folder for temporary files
-    options: Mapping[str, Any]  # by the names of IMAGE_OPTIONS; only those that were given
+    options: Mapping[str, Any]  # by the names of IMAGE_OPTIONS (bvae/system/options.py); only those that were given
 
     @property
     def argument(self) -> str:

@@ -94,6 +94,6 @@ def evaluate_untrained(run: Run, dataset: Dataset, device: torch.device) -> dict
     model, _ = build_model(run, channels=dataset.channels, size=dataset.size)
     model = model.to(device).eval()
     means = posterior_means(model, dataset.test_images, device)
-    row = _identity(dataset) | {"recipe": run.recipe, "latent_dim": run.latent_dim, "seed": run.seed}
+    row = _identity(dataset) | {key: getattr(run, key) for key in ("recipe", "settings", "latent_dim", "seed")}
     train = posterior_means(model, dataset.train_images, device)
     return row | classify(dataset, train, means)

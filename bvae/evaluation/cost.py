@@ -11,6 +11,7 @@ import safetensors.torch
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
+import bvae
 from bvae.arms import ARMS
 from bvae.data import Dataset, to_batch
 from bvae.evaluation import protocol
@@ -68,6 +69,7 @@ def measure_costs(run: Run, dataset: Dataset, device: torch.device) -> dict:
         "precision": precision,
         "batch_size": batch_size,
         "versions": versions(),
+        "training_version": bvae.TRAINING_VERSION,
         "arms": arms,
     }
 

@@ -16,6 +16,7 @@ import pandas as pd
 from bvae.arms import ARMS
 from bvae.errors import InputError
 from bvae.evaluation.metrics import run_metrics
+from bvae.report.outdated import note_made_from
 from bvae.report.tables import GROUP, collect_runs, count_of_seeds, provenance
 from bvae.report.typeset import Table, to_markdown, write_table
 from bvae.study.config import suggest
@@ -347,7 +348,7 @@ def write_claims(study: dict, claims_path: Path, folder: Path, root: Path = Path
     """Write claims.{csv,tex,html,json,md} of a study into `folder`."""
     claims, pilots = load_claims(claims_path)
     check_pilots(pilots, study)
-    rows = collect_runs(study, root)
+    rows = collect_runs(study, root, "claims")
     controls = {group["dataset"]: read_json(root / group["controls"]) for group in group_paths(study)}
     frame = pd.DataFrame(judge_claims(claims, rows, controls, pilots))
     text = pd.DataFrame([_shown(row) for row in frame.to_dict("records")])
@@ -355,6 +356,7 @@ def write_claims(study: dict, claims_path: Path, folder: Path, root: Path = Path
     table = Table("claims", f"{title}: the claims of the paper, and what became of them.", frame, text, 5, [HEADING])
     write_table(table, folder, facts)
     write_text(folder / "claims.md", f"# Claims: {title}\n\n{HEADING}\n\n{to_markdown(text)}")
+    note_made_from(study, "claims", root, claims=str(claims_path))
 
 
 def _shown(row: dict) -> dict[str, str]:

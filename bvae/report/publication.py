@@ -4,8 +4,10 @@ import shutil
 from pathlib import Path
 
 from bvae.errors import InputError
+from bvae.report.figures import FIGURES, kinds_of
+from bvae.report.outdated import open_contents, outdated, results_of
 from bvae.report.tables import TABLES
-from bvae.study.runs import results_paths
+from bvae.study.runs import group_paths, results_paths, study_folder
 from bvae.system.files import read_json, sha256_of_file, write_json
 
 
@@ -13,22 +15,22 @@ def publish(study: dict, output: Path, root: Path = Path()) -> None:
     """Copy the finished study's tables, figures and claims to `output`, with `manifest.json` beside them.
 
     The manifest names the SHA-256 of every published file, and of the model and results of every run behind them.
-    Raises InputError when a table or a run is missing, and when `output` holds other runs than these: what was cited
-    stays. Tables and figures of the same runs are replaced.
+    Raises InputError when a file or a run is missing or outdated, and when `output` holds other runs than these: what
+    was cited stays. Tables and figures of the same runs are replaced.
     """
-    source = root / "results/studies" / study["study"]
-    files = sorted(path for part in ("tables", "figures", ".") for path in (source / part).glob("*.*"))
-    made = ["tuning.json"] if study["tuning"] else [*(f"tables/{name}.json" for name in TABLES), "claims.csv"]
-    if missing := [name for name in made if not (source / name).exists()]:
+    source, contents = root / study_folder(study), open_contents(root)
+    made = [result for result in results_of(study, contents) if result.path.startswith("results/")]
+    for path, reason in outdated(made, contents, known_only=True).items():
+        raise InputError(f"{root / path} {reason}. Run `snakemake` to its end first.")
+    names = files_of(study)
+    if missing := [name for name in names if not (source / name).exists()]:
         raise InputError(f"{source}: the study is not finished: no {missing[0]}. Run `snakemake` to its end first.")
-    table, runs = made[0], {}
+    runs = {}
     for name, results in results_paths(study, root).items():
         paths = _files(root / results)
         if missing := [str(path) for path in paths.values() if not path.exists()]:
             raise InputError(f"{name}: {', '.join(missing)} missing. Run `snakemake` to its end first.")
         runs[name] = {part: sha256_of_file(path) for part, path in paths.items()}
-        if read_json(root / results).get("model_sha256") != runs[name]["model.safetensors"]:
-            raise InputError(f"{results}: of another model than {paths['model.safetensors']}. Run `snakemake` first.")
     published = output / "manifest.json"
     if published.exists() and runs_of(read_json(published)) != runs:
         raise InputError(
@@ -37,18 +39,36 @@ def publish(study: dict, output: Path, root: Path = Path()) -> None:
         )
     for part in ("tables", "figures"):
         shutil.rmtree(output / part, ignore_errors=True)
-    for path in files:
-        target = output / path.relative_to(source)
+    for name in names:
+        target = output / name
         target.parent.mkdir(parents=True, exist_ok=True)
-        shutil.copyfile(path, target)
+        shutil.copyfile(source / name, target)
     manifest = {
         "study": study["study"],
         "version": study["version"],
-        "provenance": read_json(source / table)["provenance"],
-        "files": {str(path.relative_to(source)): sha256_of_file(path) for path in files},
+        "provenance": read_json(source / next(name for name in names if name.endswith(".json")))["provenance"],
+        "files": {name: sha256_of_file(source / name) for name in names},
         "runs": runs,
     }
     write_json(published, manifest)
+
+
+def files_of(study: dict) -> list[str]:
+    """The files of a checked study that are published, from its folder."""
+    formats = ("csv", "tex", "html", "json")
+    if study["tuning"]:
+        return [f"tuning.{suffix}" for suffix in (*formats, "svg", "png")]
+    kinds = kinds_of(study)
+    return [
+        *(f"tables/{name}.{suffix}" for name in TABLES for suffix in formats),
+        *(f"claims.{suffix}" for suffix in (*formats, "md")),
+        *(
+            f"{Path(group['figures']).relative_to(study_folder(study)).as_posix()}/{kind}.{suffix}"
+            for group in group_paths(study)
+            for kind in (*kinds["figures"], *kinds["slow_figures"])
+            for suffix in FIGURES[kind].suffixes
+        ),
+    ]
 
 
 def _files(results: Path) -> dict[str, Path]:

@@ -70,7 +70,7 @@ def write_crate(published: Path) -> None:
 def _describe(published: Path, name: str, digest: str) -> dict[str, str]:
     path = published / name
     media_type = TEXTS.get(path.suffix) or mimetypes.guess_type(name)[0] or "application/octet-stream"
-    kind = PARTS.get(path.parent.name) or ("hashes of files and runs" if path.stem == "manifest" else "verdicts")
+    kind = PARTS.get(Path(name).parts[0]) or ("hashes of files and runs" if path.stem == "manifest" else "verdicts")
     return {
         "name": name,
         "description": f"{kind}: {path.stem}",

@@ -7,6 +7,7 @@ from pathlib import Path
 from bvae.errors import InputError
 from bvae.evaluation.extractors import EXTRACTORS
 from bvae.study import runs as study_runs
+from bvae.system.options import IMAGE_OPTIONS, as_flags
 
 # Steps import what they need when they run: `--help` and a bad argument answer at once.
 
@@ -14,7 +15,6 @@ from bvae.study import runs as study_runs
 def fetch(args: argparse.Namespace) -> None:
     """Make a data set file."""
     from bvae.data import fetch
-    from bvae.data.sources import IMAGE_OPTIONS
 
     given = {key: getattr(args, key) for key in IMAGE_OPTIONS}
     options = {key: value for key, value in given.items() if value is not None and value is not False}
@@ -26,6 +26,12 @@ def fetch(args: argparse.Namespace) -> None:
         validation=args.validation,
         options=options,
     )
+
+
+def source_of_fetch(args: argparse.Namespace) -> str:
+    """What a data set file will say that it was made from, by the arguments of `fetch`."""
+    given = {key: getattr(args, key) for key in IMAGE_OPTIONS} | {"validation": args.validation or None}
+    return " ".join([args.source, *as_flags(given)])
 
 
 def describe(args: argparse.Namespace) -> None:
@@ -41,7 +47,7 @@ def describe(args: argparse.Namespace) -> None:
 def _data(name: str) -> Path:
     if not re.fullmatch(r"[a-z0-9][a-z0-9_-]{0,99}", name):
         raise InputError(f"{name[:100]}: no name of a data set. Wanted lower-case letters, digits, '_' and '-'.")
-    return Path(f"resources/data/{name}.safetensors")
+    return Path(study_runs.data_path(name))
 
 
 def _study(path: Path) -> dict:
@@ -80,7 +86,7 @@ def evaluate(args: argparse.Namespace) -> None:
     if study["tuning"]:
         write_json(results, validate_run(results.parent, dataset, device=device))
         return
-    references = [load_reference(study_runs.reference_path(run.dataset, name)) for name in study["features"]]
+    references = [load_reference(Path(study_runs.reference_path(run.dataset, name))) for name in study["features"]]
     importance, known = study["recipes"][recipe]["importance"], read_json(results) if results.exists() else None
     row = evaluate_run(results.parent, dataset, references, importance=importance, device=device, known=known)
     write_json(results, row)
@@ -97,7 +103,7 @@ def reference(args: argparse.Namespace) -> None:
     if not dataset or extractor not in EXTRACTORS:
         raise InputError(f"{args.name}: wanted <data set>-<one of {', '.join(EXTRACTORS)}>, as digits-classifier")
     reference = make_reference(load(_data(dataset)), extractor, pick_device(args.device))
-    save_reference(reference, study_runs.reference_path(dataset, extractor))
+    save_reference(reference, Path(study_runs.reference_path(dataset, extractor)))
 
 
 def controls(args: argparse.Namespace) -> None:
@@ -107,7 +113,7 @@ def controls(args: argparse.Namespace) -> None:
     from bvae.system.files import write_json
 
     dataset = load(_data(args.name))
-    write_json(f"results/controls/{args.name}.json", evaluate_controls(dataset))
+    write_json(study_runs.controls_path(args.name), evaluate_controls(dataset))
 
 
 def pca(args: argparse.Namespace) -> None:
@@ -120,7 +126,7 @@ def pca(args: argparse.Namespace) -> None:
     if found is None:
         raise InputError(f"{args.name}: wanted <data set>-pca<components>, as digits-pca8")
     dataset = load(_data(found[1]))
-    write_json(f"results/controls/{args.name}.json", evaluate_pca(dataset, int(found[2])))
+    write_json(study_runs.pca_path(found[1], int(found[2])), evaluate_pca(dataset, int(found[2])))
 
 
 def untrained(args: argparse.Namespace) -> None:
@@ -179,8 +185,7 @@ def figure(args: argparse.Namespace) -> None:
     """Figures of a study."""
     from bvae.report.figures import draw
 
-    study = _study(args.study)
-    draw(args.names, study, study_runs.study_folder(study) / "figures")
+    draw(args.names, _study(args.study))
 
 
 def publish(args: argparse.Namespace) -> None:

@@ -15,12 +15,13 @@ from bvae.arms import ARMS
 from bvae.errors import InputError
 from bvae.evaluation import protocol
 from bvae.evaluation.extractors import EXTRACTORS
-from bvae.evaluation.metrics import TASKS, Metric, all_metrics, tasks_of, versions
+from bvae.evaluation.metrics import TASKS, Metric, all_metrics, versions
 from bvae.evaluation.metrics._cost import COSTS
 from bvae.evaluation.metrics.distances import DECODED, KINDS
 from bvae.report.footnotes import bounds, on_cost, on_empty, on_features, on_runs, on_table1, on_table2
+from bvae.report.outdated import note_made_from, refuse_outdated
 from bvae.report.typeset import Table, write_table
-from bvae.study.runs import expand_runs, group_paths, results_paths, run_name, training_settings
+from bvae.study.runs import expand_runs, group_paths, results_paths, run_name
 from bvae.system.files import read_json
 
 CONTROL_NAMES = {
@@ -43,35 +44,23 @@ GROUP = ["dataset", "recipe", "latent_dim"]
 PACKAGES = ("torch", "torchvision", "torch-fidelity", "scikit-learn", "pandas", "numpy", "scipy")
 
 
-def collect_runs(study: dict, root: Path = Path()) -> list[dict]:
+def collect_runs(study: dict, root: Path = Path(), rule: str = "tuning") -> list[dict]:
     """Read the results of every run of a checked study, in the study's order: its metrics, or of tuning its ELBO.
 
-    Raises InputError that names every run whose recorded settings, data or version are not the study's.
+    Raises InputError for a run that is missing, or is not made from the study's settings, its model and the code of
+    today, or saw other data than the runs before it; and for such controls and costs, if the `rule` takes any.
     """
-    rows, stale = [], []
-    data_hashes: dict[str, str] = {}
+    refuse_outdated(study, root, rule)
     paths = results_paths(study, root)
+    rows: list[dict] = []
+    data_hashes: dict[str, str] = {}
     for run in expand_runs(study):
-        path, recipe = root / paths[run_name(run)], study["recipes"][run["recipe"]]
+        path = root / paths[run_name(run)]
         row = read_json(path) | {"recipe": run["recipe"]}  # equal settings may have been trained under another name
+        if data_hashes.setdefault(row["dataset"], row["dataset_sha256"]) != row["dataset_sha256"]:
+            raise InputError(f"{path}: saw other data than the runs before it. Delete its folder and run `snakemake`.")
         rows.append(row)
-        wanted = run | {"settings": training_settings(recipe, run["arm"])}
-        wanted |= {} if study["tuning"] else {"importance": recipe["importance"]}
-        if {key: row.get(key) for key in wanted} != wanted:
-            stale.append(f"{path}: its recorded settings differ from the study's")
-        elif row["training_version"] != bvae.TRAINING_VERSION or not _is_current(row, study["tuning"]):
-            stale.append(f"{path}: another version of the code made it")
-        elif data_hashes.setdefault(row["dataset"], row["dataset_sha256"]) != row["dataset_sha256"]:
-            stale.append(f"{path}: it saw other data than the runs before it")
-    if stale:
-        raise InputError("\n".join(["Stale results; delete these folders and run `snakemake` again:", *stale]))
     return rows
-
-
-def _is_current(row: dict, tuning: bool) -> bool:
-    """Whether the tasks of a run's results are those of the code of today, in their versions."""
-    wanted = versions(tasks_of(row["status"], tuning=tuning))
-    return {name: found["version"] for name, found in row["tasks"].items()} == wanted
 
 
 def summarise(rows: list[dict], columns: Sequence[Metric], by: Sequence[str]) -> pd.DataFrame:
@@ -223,8 +212,6 @@ def table3(study: dict, rows: list[dict], root: Path = Path()) -> Table:
         arms = {run["arm"] for run in expand_runs(study) if all(run[key] == group[key] for key in GROUP)}
         devices.add(f"{cost['device']}, threads: {cost['settings']['threads']}, training in {cost['precision']}")
         whole = cost["arms"]["vae"]["parameters_total"]
-        if missing := sorted(arms - cost["arms"].keys()):
-            raise InputError(f"{paths['cost']}: has no {', '.join(missing)}. Delete it and run `snakemake`.")
         for arm, found in cost["arms"].items():
             if arm in arms:
                 flat = {key: value for key, value in found.items() if not isinstance(value, list)}
@@ -293,10 +280,12 @@ def write_tables(study: dict, folder: Path, root: Path = Path(), names: Sequence
     """
     if unknown := [name for name in names if name not in TABLES]:
         raise InputError(f"{unknown[0]}: no such table. Wanted one of {', '.join(TABLES)}.")
-    rows = collect_runs(study, root)
+    rows = collect_runs(study, root, "table")
     facts = provenance(study, rows)
     for name in names or TABLES:
         write_table(TABLES[name](study, rows, root), folder, facts)
+    if not names:
+        note_made_from(study, "table", root)
 
 
 TABLES: dict[str, Callable[[dict, list[dict], Path], Table]] = {

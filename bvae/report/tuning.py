@@ -12,6 +12,7 @@ from bvae.arms import ARMS
 from bvae.evaluation.metrics import run_metrics
 from bvae.report.figures._page import DPI, save_figure
 from bvae.report.footnotes import on_runs
+from bvae.report.outdated import note_made_from
 from bvae.report.tables import GROUP, collect_runs, provenance, summarise
 from bvae.report.typeset import Table, write_table
 
@@ -32,6 +33,7 @@ def write_tuning(study: dict, folder: Path, root: Path = Path()) -> None:
     table = Table("tuning", f"{title}: ELBO by learning rate and arm.", frame, printed(frame), 3, notes)
     write_table(table, folder, provenance(study, rows))
     save_figure(partial(draw, frame), folder / "tuning")
+    note_made_from(study, "tuning", root)
 
 
 def compare(rows: list[dict]) -> pd.DataFrame:

@@ -126,40 +126,68 @@ def study_folder(study: dict) -> Path:
     return Path("results/studies") / study["study"]
 
 
-def reference_path(dataset: str, extractor: str) -> Path:
+def reference_path(dataset: str, extractor: str) -> str:
     """Where the real side of the distances of a data set is."""
-    return Path(f"results/references/{dataset}-{extractor}.safetensors")
+    return f"results/references/{dataset}-{extractor}.safetensors"
+
+
+def controls_path(dataset: str) -> str:
+    """Where it is what a data set gives without an autoencoder."""
+    return f"results/controls/{dataset}/controls.json"
+
+
+def pca_path(dataset: str, latent_dim: int) -> str:
+    """Where it is what so many principal components of a data set give."""
+    return f"results/controls/{dataset}/pca{latent_dim}.json"
+
+
+def data_path(dataset: str) -> str:
+    """Where a data set is."""
+    return f"resources/data/{dataset}.safetensors"
 
 
 def group_paths(study: dict, root: Path = Path()) -> list[dict]:
-    """For each (recipe, data set, latent dim) of a study: the paths of its controls, of its cost and of its diagrams.
+    """For each (recipe, data set, latent dim) of a study: the paths of its controls and of its cost, and two folders.
 
-    As with runs, a folder of equal settings that is there is used, whatever its recipe was called.
+    `seed` is the least, that of the untrained encoder; `network` is the folder of the network's diagrams, `figures`
+    that of the study's figures. As with runs, a folder of equal settings that is there is used, whatever its recipe was
+    called.
     """
     groups: dict[tuple, list[int]] = {}
     for run in expand_runs(study):
         groups.setdefault((run["recipe"], run["dataset"], run["latent_dim"]), []).append(run["seed"])
-    known = {part: _known(root / "results" / part) for part in ("controls", "costs", "networks")}
+    known = {part: _known(root / "results" / part) for part in ("untrained", "costs", "networks")}
     found = []
     for (recipe, dataset, latent_dim), seeds in groups.items():
         of_run, of_network = map(
             settings_key, (split(study["recipes"][recipe]) for split in (first_settings, network_settings))
         )
-        keys = {"controls": of_run, "costs": of_run, "networks": of_network}
-        controls, costs, networks = (known[part].setdefault(key, f"{recipe}-{key}") for part, key in keys.items())
+        keys = {"untrained": of_run, "costs": of_run, "networks": of_network}
+        untrained, costs, networks = (known[part].setdefault(key, f"{recipe}-{key}") for part, key in keys.items())
         found.append(
             {
                 "recipe": recipe,
                 "dataset": dataset,
                 "latent_dim": latent_dim,
-                "untrained": f"results/controls/{controls}/{dataset}-z{latent_dim}-seed{min(seeds)}.json",
-                "pca": f"results/controls/{dataset}-pca{latent_dim}.json",
-                "controls": f"results/controls/{dataset}.json",
+                "seed": min(seeds),
+                "untrained": f"results/untrained/{untrained}/{dataset}-z{latent_dim}-seed{min(seeds)}.json",
+                "pca": pca_path(dataset, latent_dim),
+                "controls": controls_path(dataset),
                 "cost": f"results/costs/{costs}/{dataset}-z{latent_dim}.json",
                 "network": f"results/networks/{networks}/{dataset}-z{latent_dim}",
+                "figures": f"{study_folder(study).as_posix()}/figures/{recipe}/{dataset}-z{latent_dim}",
             }
         )
     return found
+
+
+def made_from_path(study: dict, rule: str, group: dict | None = None) -> str:
+    """The file that says what a rule made tables, claims or figures from; of figures, `group` is of `group_paths`."""
+    if rule == "diagrams" and group is not None:
+        return f"{group['network']}/made_from.json"
+    folder = study_folder(study).as_posix()
+    place = "" if group is None else f"{group['recipe']}/{group['dataset']}-z{group['latent_dim']}/"
+    return f"{folder}/made_from/{place}{rule}.json"
 
 
 class Meant(NamedTuple):

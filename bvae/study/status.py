@@ -42,10 +42,10 @@ def _status(run: dict, results_path: str, root: Path) -> RunStatus:
     epochs = read_lines(folder / "epochs.jsonl")
     if is_held(folder / "train.lock"):
         return RunStatus(name, "training", _progress(epochs[-1]) if epochs else "in its first epoch")
-    if results.exists():
-        return RunStatus(name, "done" if read_json(results)["status"] == "finished" else "diverged")
     if (folder / "model.safetensors").exists():
-        return RunStatus(name, "trained")
+        if not results.exists():
+            return RunStatus(name, "trained")
+        return RunStatus(name, "done" if read_json(results)["status"] == "finished" else "diverged")
     log = root / f"logs/train{name.removeprefix('results/runs')}.log"
     said = log.read_text(encoding="utf-8", errors="replace").splitlines() if log.exists() else []
     if said or epochs or (folder / "resume.pt").exists():

@@ -15,27 +15,34 @@ shell.prefix(
     f'export PYTHONPATH={shlex.quote(str(ROOT))}"${{{{PYTHONPATH:+:$PYTHONPATH}}}}"; '
 )
 
-import bvae
 from bvae.arms import ARMS
 from bvae.evaluation.extractors import EXTRACTORS
-from bvae.evaluation.metrics import OF_CONTROLS, TASKS, tasks_of, versions
-from bvae.report.figures import FIGURES as KINDS_OF_FIGURES
+from bvae.__main__ import read_rule
+from bvae.report.figures import FIGURES as KINDS_OF_FIGURES, kinds_of
 from bvae.report.claims import check_pilots, load_claims
+from bvae.report.outdated import (
+    open_contents,
+    outdated,
+    refuse_own_data,
+    tell_outdated,
+    results_of as results_of_study,
+)
 from bvae.study.config import check_study, known_datasets
 from bvae.study.runs import (
     expand_runs,
-    first_settings,
+    data_path,
     group_paths,
-    network_settings,
+    made_from_path,
     publication,
     results_name,
     results_paths,
     run_name,
-    training_settings,
 )
 from bvae.errors import InputError
 from bvae.system.files import read_yaml, write_json, write_text
 from bvae.system.locks import clear_stale_locks
+from bvae.system.options import as_flags
+from bvae.system.stamps import set_stamps, stamp_of
 
 DATASETS = known_datasets(ROOT / "workflow")
 PUBLISHED = read_yaml(ROOT / "workflow/datasets.yaml")
@@ -47,6 +54,14 @@ IN_CHARGE = workflow.is_main_process and Path(
     workflow.main_snakefile
 ).resolve().is_relative_to(ROOT)
 
+if (
+    moved := str(workflow.modifier.path_modifier.replace_prefix("results/"))
+) != "results/":
+    raise WorkflowError(
+        f"a module's prefix moves the results to {moved}, but the steps of this workflow write to results/ of the"
+        " working directory. Remove the prefix, and give Snakemake the folder that you want as --directory."
+    )
+
 try:
     if IN_CHARGE:
         SNAKEMAKE_LOCK = clear_stale_locks(Path(".snakemake"))
@@ -55,9 +70,7 @@ try:
 except InputError as error:
     raise WorkflowError(str(error)) from None
 
-# Jobs read the checked study from a file. Its name has a hash of it, so that no other Snakemake changes it meanwhile,
-# and so that as a parameter it says when the study has changed. Rules that studies share have it as a resource, which
-# no job is run again for.
+# Jobs read the checked study from a file. Its name has a hash of it, so that no other Snakemake changes it meanwhile.
 STUDY_HASH = hashlib.sha256(json.dumps(STUDY, sort_keys=True).encode()).hexdigest()[:12]
 STUDY_FILE = f".snakemake/studies/{STUDY['study']}-{STUDY_HASH}.json"
 if not Path(STUDY_FILE).exists():
@@ -67,10 +80,6 @@ RUNS = expand_runs(STUDY)
 RESULTS_OF = results_paths(STUDY)  # by the name of each run
 STUDY_FOLDER = f"results/studies/{STUDY['study']}"
 RUN = "results/runs/{recipe}/{dataset}/{arm}-z{latent_dim}-seed{seed}"
-IMPORTANCE_OF = {
-    results_name(STUDY, name): recipe["importance"]
-    for name, recipe in STUDY["recipes"].items()
-}
 GROUPS = group_paths(STUDY)
 # The recipe of each folder of runs and controls, whose names have the key of its settings; figures have its plain name.
 RECIPE_OF = {name: name for name in STUDY["recipes"]}
@@ -80,7 +89,8 @@ RECIPE_OF |= {
     for group in GROUPS
     for part in ("untrained", "cost", "network")
 }
-DATA = "resources/data/{dataset}.safetensors"
+DATA = data_path("{dataset}")
+CLAIMS_FILE = os.path.relpath(ROOT / "config/claims.yaml")
 
 
 wildcard_constraints:
@@ -104,34 +114,19 @@ def recipe_of(wildcards):
     return STUDY["recipes"][RECIPE_OF[wildcards.recipe]]
 
 
-def settings_of(wildcards):
-    """What training depends on, as JSON: a parameter, so that a changed setting retrains its runs and no others."""
-    # untrained encoders and costs have no arm, and do not depend on its learning rate
-    recipe, arm = recipe_of(wildcards), wildcards.get("arm")
-    settings = training_settings(recipe, arm) if arm else first_settings(recipe)
-    return json.dumps(settings, sort_keys=True)
-
-
 def fetch_options(wildcards):
-    """What `python -m bvae fetch` is told of a published data set: a parameter, so that a changed line makes it again."""
+    """What `python -m bvae fetch` is told of a published data set."""
     entry = PUBLISHED[wildcards.dataset]
-    checks = {key: entry[key] for key in ("sha256", "validation") if key in entry}
+    checks = {key: entry[key] for key in ("validation", "sha256") if key in entry}
     return [
         entry["source"],
-        *(word for key, value in checks.items() for word in (f"--{key}", str(value))),
+        *(word for flag in as_flags(checks) for word in flag.split()),
     ]
 
 
-def network_of(wildcards):
-    """What a network's diagrams depend on, as JSON."""
-    return json.dumps(network_settings(recipe_of(wildcards)), sort_keys=True)
-
-
-def importance_of(wildcards):
-    """What the metrics of this key depend on; recipes of equal settings may differ in it."""
-    return json.dumps(
-        IMPORTANCE_OF[f"metrics-{wildcards.metrics}.json"], sort_keys=True
-    )
+def stamp(result):
+    """An input of the rule that makes a result: a file that is newer than the result if that is outdated."""
+    return lambda wildcards: stamp_of(result.format(**dict(wildcards.items())))
 
 
 def threads_of(wildcards):
@@ -155,7 +150,7 @@ def results_of(runs):
     return [RESULTS_OF[run_name(run)] for run in runs]
 
 
-FIGURE = "{recipe}-{dataset}-z{latent_dim}"
+FIGURE = "{recipe}/{dataset}-z{latent_dim}"
 NETWORK_AND_STUDY = """
 
 Data set {{ snakemake.wildcards.dataset }}, recipe {{ snakemake.wildcards.recipe }},
@@ -189,10 +184,8 @@ def table_file(path):
 def paths_of_figure(kind):
     """The files of a kind of figure, with the wildcards of FIGURE; those of a network alone have a folder of its own."""
     kind = KINDS_OF_FIGURES[kind]
-    path = f"{STUDY_FOLDER}/figures/{kind.name}-{FIGURE}"
-    if kind.network:
-        path = f"results/networks/{{recipe}}/{kind.name}-{{dataset}}-z{{latent_dim}}"
-    return [f"{path}.{suffix}" for suffix in kind.suffixes]
+    folder = "results/networks" if kind.network else f"{STUDY_FOLDER}/figures"
+    return [f"{folder}/{FIGURE}/{kind.name}.{suffix}" for suffix in kind.suffixes]
 
 
 def labels_of(result):
@@ -221,4 +214,11 @@ def figures_of(kinds):
 
 def names_of_figures(kinds):
     """What `python -m bvae figure` is asked for."""
-    return [f"{kind}-{FIGURE}" for kind in kinds]
+    return [paths_of_figure(kind)[0].removesuffix(".svg") for kind in kinds]
+
+
+def made_from_figures(rule):
+    """The file that says what a rule made figures from."""
+    group = {key: f"{{{key}}}" for key in ("recipe", "dataset", "latent_dim")}
+    network = {"network": f"results/networks/{FIGURE}"}
+    return made_from_path(STUDY, rule, group | network)

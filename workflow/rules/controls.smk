@@ -2,6 +2,7 @@
 rule reference:
     input:
         data=DATA,
+        stamp=stamp("results/references/{dataset}-{extractor}.safetensors"),
         weights=lambda wildcards: WEIGHTS.get(wildcards.extractor, []),
     output:
         "results/references/{dataset}-{extractor}.safetensors",
@@ -14,8 +15,6 @@ rule reference:
         gpu=1,
         mem_mb=memory(4000, copies=4),
         runtime=minutes(120),
-    params:
-        version=lambda wildcards: EXTRACTORS[wildcards.extractor].version,
     shell:
         "python -m bvae reference {wildcards.dataset}-{wildcards.extractor} --log {log:q}"
 
@@ -23,18 +22,17 @@ rule reference:
 rule controls:
     input:
         DATA,
+        stamp=stamp("results/controls/{dataset}/controls.json"),
     output:
-        "results/controls/{dataset}.json",
+        "results/controls/{dataset}/controls.json",
     log:
-        "logs/controls/{dataset}.log",
+        "logs/controls/{dataset}/controls.log",
     conda:
         ENVIRONMENT
     threads: 1
     resources:
         mem_mb=memory(6000, copies=8),
         runtime=minutes(240),
-    params:
-        versions=versions(OF_CONTROLS),
     shell:
         "python -m bvae controls {wildcards.dataset} --log {log:q}"
 
@@ -42,18 +40,17 @@ rule controls:
 rule pca:
     input:
         DATA,
+        stamp=stamp("results/controls/{dataset}/pca{latent_dim}.json"),
     output:
-        "results/controls/{dataset}-pca{latent_dim}.json",
+        "results/controls/{dataset}/pca{latent_dim}.json",
     log:
-        "logs/controls/{dataset}-pca{latent_dim}.log",
+        "logs/controls/{dataset}/pca{latent_dim}.log",
     conda:
         ENVIRONMENT
     threads: 1
     resources:
         mem_mb=memory(6000, copies=8),
         runtime=minutes(240),
-    params:
-        versions=versions(OF_CONTROLS),
     shell:
         "python -m bvae pca {wildcards.dataset}-pca{wildcards.latent_dim} --log {log:q}"
 
@@ -61,10 +58,13 @@ rule pca:
 rule untrained:
     input:
         DATA,
+        stamp=stamp(
+            "results/untrained/{recipe}/{dataset}-z{latent_dim}-seed{seed}.json"
+        ),
     output:
-        "results/controls/{recipe}/{dataset}-z{latent_dim}-seed{seed}.json",
+        "results/untrained/{recipe}/{dataset}-z{latent_dim}-seed{seed}.json",
     log:
-        "logs/controls/{recipe}/{dataset}-z{latent_dim}-seed{seed}.log",
+        "logs/untrained/{recipe}/{dataset}-z{latent_dim}-seed{seed}.log",
     conda:
         ENVIRONMENT
     threads: threads_of
@@ -73,8 +73,5 @@ rule untrained:
         gpu=1,
         mem_mb=memory(4000, copies=4),
         runtime=minutes(120),
-    params:
-        settings=settings_of,
-        versions=versions(OF_CONTROLS),
     shell:
         "python -m bvae untrained {resources.study:q} {output:q} --log {log:q}"

@@ -2,6 +2,7 @@
 rule cost:
     input:
         DATA,
+        stamp=stamp("results/costs/{recipe}/{dataset}-z{latent_dim}.json"),
     output:
         "results/costs/{recipe}/{dataset}-z{latent_dim}.json",
     log:
@@ -14,9 +15,5 @@ rule cost:
         gpu=1,
         mem_mb=memory(4000, copies=4),
         runtime=minutes(60),
-    params:
-        settings=settings_of,
-        version=bvae.TRAINING_VERSION,
-        arms=list(ARMS),  # all are measured, side by side
     shell:
         "python -m bvae cost {resources.study:q} {output:q} --log {log:q}"

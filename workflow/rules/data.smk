@@ -1,5 +1,7 @@
 # The published data sets of datasets.yaml. Those of your own are in datasets/.
 rule data:
+    input:
+        stamp=stamp(DATA),
     output:
         DATA,
     log:

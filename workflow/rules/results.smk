@@ -7,19 +7,19 @@ TABLES = [
     for suffix in SUFFIXES
 ]
 CLAIMS = [f"{STUDY_FOLDER}/claims.{suffix}" for suffix in [*SUFFIXES, "md"]]
-KINDS = [  # of figures
-    kind
-    for kind, figure in KINDS_OF_FIGURES.items()
-    if figure.arm is None or any(run["arm"] == figure.arm for run in RUNS)
-]
-DIAGRAMS = [kind for kind in KINDS if KINDS_OF_FIGURES[kind].network]
+KINDS = kinds_of(STUDY)  # of figures, by the rule that draws them
 FIGURES = [
     path.format(**group | {"recipe": recipe})
     for group in GROUPS
-    for kind in KINDS
+    for rule_of_kinds, kinds in KINDS.items()
     for recipe in [
-        Path(group["network"]).parts[2] if kind in DIAGRAMS else group["recipe"]
+        (
+            Path(group["network"]).parts[2]
+            if rule_of_kinds == "diagrams"
+            else group["recipe"]
+        )
     ]
+    for kind in kinds
     for path in paths_of_figure(kind)
 ]
 TUNING = [f"{STUDY_FOLDER}/tuning.{suffix}" for suffix in [*SUFFIXES, "svg", "png"]]
@@ -41,8 +41,10 @@ rule table:
             for group in GROUPS
             for control in ("untrained", "pca", "controls", "cost")
         ],
+        stamp=stamp(made_from_path(STUDY, "table")),
     output:
         [table_file(path) for path in TABLES],
+        made_from_path(STUDY, "table"),
     log:
         f"{STUDY_LOGS}/tables.log",
     conda:
@@ -57,9 +59,11 @@ rule claims:
     input:
         results_of(RUNS),
         [group["controls"] for group in GROUPS],
-        claims=os.path.relpath(ROOT / "config/claims.yaml"),  # results that move with it are not made again
+        claims=CLAIMS_FILE,
+        stamp=stamp(made_from_path(STUDY, "claims")),
     output:
         [table_file(path) for path in CLAIMS],
+        made_from_path(STUDY, "claims"),
     log:
         f"{STUDY_LOGS}/claims.log",
     conda:
@@ -71,48 +75,57 @@ rule claims:
 
 
 # Many kinds in one job, because they are drawn sooner than torch is imported; the slow ones beside it.
-SLOW = [kind for kind in KINDS if KINDS_OF_FIGURES[kind].slow]
-QUICKLY_DRAWN = [kind for kind in KINDS if kind not in [*SLOW, *DIAGRAMS]]
+def runs_of_figures(wildcards):
+    place = (wildcards.recipe, wildcards.dataset, int(wildcards.latent_dim))
+    return results_of(
+        run
+        for run in RUNS
+        if (run["recipe"], run["dataset"], run["latent_dim"]) == place
+    )
 
 
 rule figures:
     input:
         data=DATA,
-        runs=lambda wildcards: results_of(
-            run
-            for run in RUNS
-            if (run["recipe"], run["dataset"], str(run["latent_dim"]))
-            == (wildcards.recipe, wildcards.dataset, wildcards.latent_dim)
-        ),
+        runs=runs_of_figures,
+        stamp=stamp(made_from_figures("figures")),
     output:
-        figures_of(QUICKLY_DRAWN),
+        figures_of(KINDS["figures"]),
+        made_from_figures("figures"),
     log:
-        f"{STUDY_LOGS}/figures-{FIGURE}.log",
+        f"{STUDY_LOGS}/figures/{FIGURE}.log",
     conda:
         ENVIRONMENT
     params:
         study=STUDY_FILE,
-        names=names_of_figures(QUICKLY_DRAWN),
+        names=names_of_figures(KINDS["figures"]),
     shell:
         "python -m bvae figure {params.study:q} {params.names} --log {log:q}"
 
 
 use rule figures as slow_figures with:
+    input:
+        data=DATA,
+        runs=runs_of_figures,
+        stamp=stamp(made_from_figures("slow_figures")),
     output:
-        figures_of(SLOW),
+        figures_of(KINDS["slow_figures"]),
+        made_from_figures("slow_figures"),
     log:
-        f"{STUDY_LOGS}/slow_figures-{FIGURE}.log",
+        f"{STUDY_LOGS}/slow_figures/{FIGURE}.log",
     params:
         study=STUDY_FILE,
-        names=names_of_figures(SLOW),
+        names=names_of_figures(KINDS["slow_figures"]),
 
 
 # Once a network on a data set, whatever studies train it.
 rule diagrams:
     input:
         DATA,
+        stamp=stamp(made_from_figures("diagrams")),
     output:
-        figures_of(DIAGRAMS),
+        figures_of(KINDS["diagrams"]),
+        made_from_figures("diagrams"),
     log:
         "logs/networks/{recipe}/{dataset}-z{latent_dim}.log",
     conda:
@@ -120,8 +133,7 @@ rule diagrams:
     resources:
         study=STUDY_FILE,
     params:
-        network=network_of,
-        names=names_of_figures(DIAGRAMS),
+        names=names_of_figures(KINDS["diagrams"]),
     shell:
         "python -m bvae figure {resources.study:q} {params.names} --log {log:q}"
 
@@ -129,8 +141,10 @@ rule diagrams:
 rule tuning:
     input:
         results_of(RUNS),
+        stamp=stamp(made_from_path(STUDY, "tuning")),
     output:
         [table_file(path) for path in TUNING],
+        made_from_path(STUDY, "tuning"),
     log:
         f"{STUDY_LOGS}/tuning.log",
     conda:

@@ -2,6 +2,7 @@
 rule train:
     input:
         DATA,
+        stamp=stamp(f"{RUN}/model.safetensors"),
     output:
         f"{RUN}/model.safetensors",
         f"{RUN}/history.csv",
@@ -16,9 +17,7 @@ rule train:
         mem_mb=memory(4000, copies=4),
         runtime=minutes(720),
     params:
-        settings=settings_of,
         folder=subpath(output[0], parent=True),
-        version=bvae.TRAINING_VERSION,
     shell:
         "python -m bvae train {resources.study:q} {params.folder:q} --log {log:q}"
 
@@ -27,6 +26,7 @@ rule validate:
     input:
         data=DATA,
         model=f"{RUN}/model.safetensors",
+        stamp=stamp(f"{RUN}/validation.json"),
     output:
         f"{RUN}/validation.json",
     log:
@@ -39,8 +39,6 @@ rule validate:
         gpu=1,
         mem_mb=memory(4000, copies=4),
         runtime=minutes(60),
-    params:
-        versions=versions(tasks_of("finished", tuning=True)),
     shell:
         "python -m bvae evaluate {resources.study:q} {output:q} --log {log:q}"
 
@@ -49,6 +47,7 @@ rule evaluate:
     input:
         data=DATA,
         model=f"{RUN}/model.safetensors",
+        stamp=stamp(f"{RUN}/metrics-{{metrics}}.json"),
         references=expand(
             "results/references/{{dataset}}-{extractor}.safetensors",
             extractor=STUDY["features"],
@@ -67,8 +66,5 @@ rule evaluate:
         gpu=1,
         mem_mb=memory(4000, copies=4),
         runtime=minutes(240),
-    params:
-        importance=importance_of,
-        versions=versions(TASKS),
     shell:
         "python -m bvae evaluate {resources.study:q} {output:q} --log {log:q}"

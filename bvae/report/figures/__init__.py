@@ -63,50 +63,64 @@ def figure(
     return decorate
 
 
-def draw(names: Iterable[str], study: dict, folder: Path) -> None:
-    """Draw some figures of a checked study into a folder: an SVG and a PNG each, the same bytes every time.
+def kinds_of(study: dict) -> dict[str, list[str]]:
+    """The kinds of figures that a checked study has, by the rule that draws them."""
+    arms = {arm for block in study["blocks"] for arm in block["arms"]}
+    kinds: dict[str, list[str]] = {"figures": [], "slow_figures": [], "diagrams": []}
+    for found in FIGURES.values():
+        if found.arm is None or found.arm in arms:
+            kinds["diagrams" if found.network else "slow_figures" if found.slow else "figures"].append(found.name)
+    return kinds
 
-    A name is a kind, one of FIGURES, for each recipe, data set and latent dimension of the study; or a file's without
-    suffix, <kind>-<recipe>-<data set>-z<latent dim>. Kinds with numbers have a csv as well. Raises InputError for a
+
+def draw(names: Iterable[str], study: dict, root: Path = Path()) -> None:
+    """Draw some figures of a checked study where the workflow has them: an SVG and a PNG each, always the same bytes.
+
+    A name is a kind, one of FIGURES, for each recipe, data set and latent dimension of the study; or a figure's path
+    without suffix, or the end of that from a slash on. Kinds with numbers have a csv as well. Raises InputError for a
     name that means no figure of the study.
     """
     import torch
 
     from bvae.data import load
     from bvae.report.figures._page import find_subject, save_figure
-    from bvae.study.runs import first_name, group_paths
+    from bvae.report.outdated import note_made_from
+    from bvae.study.runs import data_path, first_name, group_paths
     from bvae.system.files import write_text
 
-    groups: dict[str, dict] = {}
-    called: dict[str, str] = {}  # the names of groups, by those with the folder of their network's diagrams
-    for group in group_paths(study):
-        of = f"{group['dataset']}-z{group['latent_dim']}"
-        groups[f"{group['recipe']}-{of}"] = group
-        called[f"{Path(group['network']).parts[2]}-{of}"] = f"{group['recipe']}-{of}"
-    asked: dict[str, list[Figure]] = {}
+    groups = group_paths(study)
+    places = [(found, group, _place(found, group)) for group in groups for found in FIGURES.values()]
+    asked: dict[str, tuple[Figure, dict]] = {}
     for name in names:
-        kind, dash, of = name.partition("-")
-        of = called.get(of, of)
-        if kind not in FIGURES or (dash and of not in groups):
+        meant = {path: (found, group) for found, group, path in places if f"/{path}".endswith(f"/{name}")}
+        if not meant:
             raise InputError(
                 f"{name}: no figure of study '{study['study']}'. Wanted a kind, of {', '.join(FIGURES)}; or with it"
-                f" what it is of, <kind>-{next(iter(groups))}"
+                f" what it is of, as {places[0][2].partition('/figures/')[2] or places[0][2]}"
             )
-        for each in [of] if of else groups:
-            asked.setdefault(each, []).append(FIGURES[kind])
-    for of, figures in asked.items():
-        group, diagram = groups[of], Path(groups[of]["network"])
-        dataset = load(Path(f"resources/data/{group['dataset']}.safetensors"))
+        asked |= meant
+    for group in groups:
+        wanted = {path: found for path, (found, of) in asked.items() if of is group}
+        if not wanted:
+            continue
+        dataset = load(root / data_path(group["dataset"]))
         subject = find_subject(study, group["recipe"], dataset, group["latent_dim"])
         torch.set_num_threads(study["recipes"][group["recipe"]]["threads"])
-        for found in figures:
-            output, about = folder / f"{found.name}-{of}", subject
+        for path, found in wanted.items():
+            about = subject
             if found.network:  # for every study the same, so its recipe is that which names the folder
-                output = diagram.with_name(f"{found.name}-{diagram.name}")
-                about = replace(subject, recipe=first_name(diagram.parts[2]))
-            save_figure(partial(found.draw, about), output)
+                about = replace(subject, recipe=first_name(Path(path).parts[2]))
+            save_figure(partial(found.draw, about), root / path)
             if found.numbers:
-                write_text(f"{output}.csv", found.numbers(about).to_csv(index=False, lineterminator="\n"))
+                write_text(root / f"{path}.csv", found.numbers(about).to_csv(index=False, lineterminator="\n"))
+        for rule, kinds in kinds_of(study).items():
+            if {_place(FIGURES[kind], group) for kind in kinds} <= wanted.keys():
+                note_made_from(study, rule, root, group=group)
+
+
+def _place(found: Figure, group: dict) -> str:
+    """The path of a figure without suffix."""
+    return f"{group['network' if found.network else 'figures']}/{found.name}"
 
 
 import_files(__name__, __path__)

@@ -1,0 +1,338 @@
+"""What a finished study would make again after a change: exactly what depends on it, whatever Snakemake remembers."""
+
+import hashlib
+import json
+import os
+import re
+import shutil
+import time
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import yaml
+
+from bvae.__main__ import read_rule
+from bvae.data import load, save
+from bvae.data.dataset import arrays_sha256
+from bvae.errors import InputError
+from bvae.report import outdated as module
+from bvae.report.outdated import open_contents, outdated, refuse_own_data, results_of
+from bvae.system.contents import Contents, read_facts
+from bvae.system.files import read_yaml, write_json
+from bvae.system.options import as_flags
+from bvae.system.stamps import OLD, set_stamps, stamp_of
+from helpers.checkouts import QUICK, ROOT, snakemake
+from helpers.studies import check, planned_jobs
+
+DATA = "resources/data/digits.safetensors"
+EVERY = {"table": 1, "claims": 1, "figures": 1, "slow_figures": 1}  # what is made of the runs
+OF_IMAGES = {"controls": 1, "pca": 1, "reference": 1, "untrained": 1, "cost": 1, "diagrams": 1}
+PATTERNS = {  # of the file that says what a rule's result was made from
+    "data": r"resources/data/[^/]+",
+    "reference": r"results/references/.+",
+    "controls": r"results/controls/[^/]+/controls\.json",
+    "pca": r"results/controls/[^/]+/pca\d+\.json",
+    "untrained": r"results/untrained/.+",
+    "cost": r"results/costs/.+",
+    "train": r".+/model\.safetensors",
+    "evaluate": r".+/metrics-\w+\.json",
+    "diagrams": r"results/networks/.+/made_from\.json",
+    **{rule: rf"results/studies/.+/made_from/(.+/)?{rule}\.json" for rule in EVERY},
+}
+
+
+def edited(change: Callable[[dict], object]) -> dict:
+    config = read_yaml(ROOT / "config/quick.yaml")
+    change(config)
+    return check(config)
+
+
+def found_in(checkout: Path, study: dict) -> dict[str, int]:
+    """How many results of each rule are outdated or missing, before anything that depends on them is looked at."""
+    contents = Contents(checkout)
+    paths = outdated(results_of(study, contents, str(checkout / "config/claims.yaml")), contents)
+    rules = [next(rule for rule, pattern in PATTERNS.items() if re.fullmatch(pattern, path)) for path in paths]
+    return dict(Counter(rules))
+
+
+def training(**values) -> Callable:
+    return lambda config: config["recipes"]["mlp-quick"]["training"].update(values)
+
+
+def recipe(**values) -> Callable:
+    return lambda config: config["recipes"]["mlp-quick"].update(values)
+
+
+def block(**values) -> Callable:
+    return lambda config: config["blocks"][0].update(values)
+
+
+RUNS = {"train": 12, "evaluate": 12, **EVERY}
+OF_SETTINGS = RUNS | {"untrained": 1, "cost": 1}
+OF_NETWORK = OF_SETTINGS | {"diagrams": 1}
+STUDIES = {  # a change of the quick study, and what it makes again
+    "nothing": (lambda config: None, {}),
+    "title": (lambda config: config.update(title="Another"), {"table": 1, "claims": 1}),
+    "figure_seed": (lambda config: config.update(figure_seed=2), EVERY),
+    "epochs": (training(epochs=7), OF_SETTINGS),
+    "batch_size": (training(batch_size=32), OF_SETTINGS),
+    "weight_decay": (training(weight_decay=0.01), OF_SETTINGS),
+    "precision": (recipe(precision="bfloat16"), OF_SETTINGS),
+    "threads": (recipe(threads=1), OF_SETTINGS),
+    "network": (recipe(network={"architecture": "mlp", "hidden": [24]}), OF_NETWORK),
+    "objective": (recipe(objective={"beta": 2.0}), OF_NETWORK),
+    "likelihood": (recipe(likelihood={"name": "gaussian"}), OF_NETWORK),
+    "importance": (recipe(importance={"samples": [1, 10]}), {"evaluate": 12, **EVERY}),
+    "features": (lambda config: config.update(features=["classifier", "inception"]), {"reference": 1, "evaluate": 12}),
+    "one seed more": (block(seeds=[0, 1, 2, 3]), {"train": 4, "evaluate": 4, **EVERY}),
+    "one seed less": (block(seeds=[0, 1]), EVERY),
+    "the first seed less": (block(seeds=[1, 2]), {"untrained": 1, **EVERY}),
+    "one arm less": (block(arms=["bvae", "vae", "vae_narrow"]), EVERY),
+    "another latent dimension": (block(latent_dims=[9]), RUNS | OF_IMAGES | {"controls": 0, "reference": 0}),
+}
+
+
+@pytest.mark.parametrize("name", STUDIES)
+def test_a_change_of_the_study_makes_exactly_what_depends_on_it(quick, name):
+    change, expected = STUDIES[name]
+    if name == "features":
+        expected = expected | EVERY
+    assert found_in(quick, edited(change)) == {rule: count for rule, count in expected.items() if count}
+
+
+CODE = {  # a change of the code, and what it makes again before what depends on that
+    "TRAINING_VERSION": RUNS | {"untrained": 1, "cost": 1, "diagrams": 1},
+    "task": {"evaluate": 12, "controls": 1, "pca": 1, "untrained": 1},
+    "extractor": {"reference": 1},
+    "arm": {"cost": 1},
+}
+
+
+@pytest.mark.parametrize("name", CODE)
+def test_a_change_of_a_version_makes_exactly_what_depends_on_it(quick, name, monkeypatch):
+    monkeypatch.setattr(module, "code_hash", lambda patterns, same=module.code_hash: same(patterns))
+    if name == "TRAINING_VERSION":
+        monkeypatch.setattr("bvae.TRAINING_VERSION", 99)
+    elif name == "task":
+        monkeypatch.setitem(module.TASKS, "classification", replace(module.TASKS["classification"], version=99))
+    elif name == "extractor":
+        monkeypatch.setattr(module.EXTRACTORS["classifier"], "version", 99)
+    else:
+        monkeypatch.setitem(module.ARMS, "fifth", module.ARMS["vae"])
+    assert found_in(quick, edited(lambda config: None)) == CODE[name]
+
+
+def test_code_that_makes_figures_or_tables_is_part_of_what_they_are_made_from(tmp_path, monkeypatch):
+    package = tmp_path / "bvae"
+    shutil.copytree(ROOT / "bvae", package, ignore=shutil.ignore_patterns("__pycache__"))
+    monkeypatch.setattr(module, "__file__", str(package / "report/outdated.py"))
+    kinds = (module.OF_DIAGRAMS, module.OF_TABLES, module.OF_FIGURES)
+    changed = {}
+    for path in ("report/figures/_plots.py", "report/claims.py", "arms/vae.py", "training.py"):
+        before = [module.code_hash(kind) for kind in kinds]
+        with (package / path).open("a") as file:
+            file.write("# a word\n")
+        changed[path] = [old != new for old, new in zip(before, map(module.code_hash, kinds), strict=True)]
+    assert changed == {
+        "report/figures/_plots.py": [True, False, True],
+        "report/claims.py": [False, True, True],
+        "arms/vae.py": [True, True, True],
+        "training.py": [False, False, False],  # its version says what alters numbers
+    }
+
+
+def replace_by_older(path: Path, content: bytes) -> None:
+    """Replace a file by one that says it is older than every result."""
+    path.write_bytes(content)
+    os.utime(path, (1_500_000_000,) * 2)
+
+
+def with_other_images(path: Path) -> None:
+    """Replace a data set by one of other training images and an older time stamp."""
+    dataset = load(path)
+    dataset = replace(dataset, train_images=255 - dataset.train_images)
+    save(replace(dataset, sha256=arrays_sha256(dataset.tensors())), path)
+    replace_by_older(path, path.read_bytes())
+
+
+def test_files_that_change_or_go_are_noticed(quick_copy):
+    """One at a time; the sound study lies between two changes. Time stamps say that nothing is newer."""
+    study = edited(lambda config: None)
+    everything = RUNS | OF_IMAGES
+
+    def swapped(path: Path) -> None:
+        replace_by_older(
+            path, next(p for p in path.parent.parent.glob("*/model.safetensors") if p != path).read_bytes()
+        )
+
+    changes = [  # a pattern of files, what is done to the first of them, what is made again before what depends on it
+        (DATA, with_other_images, everything),
+        (DATA, Path.unlink, {"data": 1} | everything),
+        ("config/claims.yaml", lambda path: replace_by_older(path, path.read_bytes() + b"\n"), {"claims": 1}),
+        ("results/runs/*/*/*/model.safetensors", Path.unlink, {"train": 1, "evaluate": 1}),
+        ("results/runs/*/*/*/model.safetensors", swapped, {"train": 1, "evaluate": 1}),
+        ("results/runs/*/*/*/model.safetensors", lambda path: path.write_bytes(b"x" * 99), {"train": 1, "evaluate": 1}),
+        ("results/runs/*/*/*/history.csv", Path.unlink, {"train": 1}),
+        ("results/runs/*/*/*/metrics-*.json", Path.unlink, {"evaluate": 1, **EVERY}),
+        ("results/runs/*/*/*/metrics-*.json", lambda path: path.write_text("{"), {"evaluate": 1, **EVERY}),
+        ("results/references/*", Path.unlink, {"reference": 1, "evaluate": 12}),
+        ("results/controls/*/controls.json", Path.unlink, {"controls": 1, "table": 1, "claims": 1}),
+        ("results/controls/*/pca8.json", Path.unlink, {"pca": 1, "table": 1}),
+        ("results/untrained/*/*", Path.unlink, {"untrained": 1, "table": 1}),
+        ("results/costs/*/*", Path.unlink, {"cost": 1, "table": 1}),
+        ("results/networks/*/*/made_from.json", Path.unlink, {"diagrams": 1}),
+        ("results/studies/*/made_from/table.json", Path.unlink, {"table": 1}),
+    ]
+    for pattern, change, expected in changes:
+        path = sorted(quick_copy.glob(pattern))[0]
+        kept = path.read_bytes()
+        change(path)
+        assert found_in(quick_copy, study) == expected, (pattern, change)
+        path.write_bytes(kept)
+        assert found_in(quick_copy, study) == {}
+
+
+def test_without_records_of_snakemake_and_with_any_triggers_the_plan_is_the_same(quick_copy):
+    """Results that were copied without .snakemake, a site's own triggers, and an older file of claims."""
+
+    def plan(*more: str) -> dict[str, int]:
+        done = snakemake(quick_copy, "-n", *QUICK, *more)
+        assert done.returncode == 0, done.stdout[-3000:]
+        return {rule: n for rule, n in planned_jobs(done.stdout).items() if rule not in ("default", "total")}
+
+    shutil.rmtree(quick_copy / ".snakemake")
+    assert plan() == {}
+    claims = quick_copy / "config/claims.yaml"
+    replace_by_older(claims, claims.read_bytes().replace(b"absolute: 1", b"absolute: 2", 1))
+    metrics = sorted(quick_copy.glob("results/runs/*/*/*/metrics-*.json"))
+    metrics[0].with_name("model.safetensors").unlink()
+    expected = {"train": 1, "evaluate": 1, **EVERY}
+    assert plan("--rerun-triggers", "mtime") == expected
+    assert plan("--rerun-triggers", "code", "input", "mtime", "params", "software-env") == expected
+    (quick_copy / "results/studies/quick/figures/mlp-quick/digits-z8/samples.svg").unlink()
+    assert plan("--", str(metrics[1].relative_to(quick_copy))) == {}
+
+
+def test_what_was_made_again_is_current(quick_copy):
+    """Another title, with the triggers that Snakemake has by itself: the second start has nothing to do."""
+    study = yaml.safe_load((quick_copy / "config/quick.yaml").read_text())
+    (quick_copy / "config/quick.yaml").write_text(yaml.safe_dump(study | {"title": "Another"}))
+    default = ("--workflow-profile", "none", "--cores", "2", "--configfile", "config/quick.yaml", "--")
+    targets = ("results/studies/quick/claims.csv", "results/studies/quick/tables/table1.csv")
+    done = snakemake(quick_copy, *default, *targets)
+    assert done.returncode == 0, done.stdout[-3000:]
+    assert "Another" in (quick_copy / "results/studies/quick/claims.md").read_text()
+    assert "Nothing to be done" in snakemake(quick_copy, *default, *targets).stdout
+    assert "Nothing to be done" in snakemake(quick_copy, *QUICK).stdout
+
+
+# --- data sets of one's own ------------------------------------------------------------------------------------------
+
+COMMAND = "python -m bvae fetch {params.source:q} --name wrens --size 16 \\\n --output {output:q} --log {log:q}"
+
+
+def test_a_rule_says_what_its_data_set_is_made_from():
+    output, params = Path("resources/data/wrens.safetensors"), {"source": "folder:my wrens", "size": 8}
+    assert read_rule(COMMAND, params, output, "wrens.smk") == {"source": "folder:my wrens --size 16"}
+    other = "bvae fetch npz:a.npz --name {wildcards.name} --sha256 12ab --output x > log && echo fetch"
+    assert read_rule(other, {}, output, "wrens.smk") == {"source": "npz:a.npz", "sha256": "12ab"}
+    assert read_rule("python -m bvae fetch {input} --name wrens --output x", {}, output, "wrens.smk") == {}
+    for unread in ("make wrens", "python -m bvae fetch {params.size} --size {params.width}", "echo 'bvae fetch", "# a"):
+        assert read_rule(unread, params, output, "wrens.smk") == {}
+    with pytest.raises(InputError, match=r"wrens\.smk.*--name wrens.*--name robins"):
+        read_rule(COMMAND, params, Path("resources/data/robins.safetensors"), "wrens.smk")
+
+
+def test_options_are_flags_in_their_order():
+    assert as_flags({"size": 64, "mode": None, "labels": "a b.csv", "skip_corrupt": True}) == [
+        "--size 64",
+        "--labels a b.csv",
+        "--skip-corrupt",
+    ]
+
+
+def test_a_data_set_whose_rule_has_other_options_is_refused_with_a_remedy_that_works(plan):
+    rules, data = plan / "workflow/rules/datasets", "resources/data/wrens.safetensors"
+    rule = (
+        'rule wrens:\n    output:\n        "{}",\n    log:\n        "logs/wrens.log",\n    shell:\n        "python -m'
+    )
+    rule += ' bvae fetch sklearn:digits --name {} {} --output {{output:q}} --log {{log:q}}"\n'
+    study = yaml.safe_load((plan / "config/quick.yaml").read_text())
+    study["blocks"][0]["datasets"] = ["wrens"]
+    (plan / "config/wrens.yaml").write_text(yaml.safe_dump(study))
+    target = ("--configfile", "config/wrens.yaml", "--", data)
+
+    (rules / "wrens.smk").write_text(rule.format(data, "robins", ""))
+    refused = snakemake(plan, *target)
+    assert refused.returncode == 1 and "--name robins" in refused.stdout and "Traceback" not in refused.stdout
+    (rules / "wrens.smk").write_text(rule.format(data, "wrens", ""))
+    assert snakemake(plan, *target).returncode == 0
+    (rules / "wrens.smk").write_text(rule.format(data, "wrens", "--validation 100"))
+    refused = snakemake(plan, *target)
+    assert refused.returncode == 1 and f"{data} was made from source sklearn:digits" in refused.stdout
+    assert len(load(plan / data).test_images) == 360
+    (plan / data).unlink()
+    assert snakemake(plan, *target).returncode == 0
+    assert len(load(plan / data).test_images) == 100
+
+
+def test_only_data_sets_of_ones_own_are_refused():
+    refuse_own_data({"a": "was made from source x, which is now y", "b": "is missing"}, ["b", "c"])
+    with pytest.raises(InputError, match="a was made from source x"):
+        refuse_own_data({"a": "was made from source x, which is now y"}, ["a"])
+
+
+# --- contents and stamps ---------------------------------------------------------------------------------------------
+
+
+def test_a_hash_is_kept_and_a_file_that_was_replaced_is_hashed_again(tmp_path, monkeypatch):
+    """Replaced by one of the same size and the same time stamp, and even within a tick of the file system's clock."""
+    digests = [hashlib.sha256(content).hexdigest() for content in (b"first", b"other")]
+    path, kept = tmp_path / "a.bin", tmp_path / "kept.json"
+    path.write_bytes(b"first")
+    first = Contents(tmp_path, kept)
+    assert (first.sha256("a.bin"), first.sha256("none.bin")) == (digests[0], None)
+    first.keep()
+    assert json.loads(kept.read_text()) == {}
+    stamp = path.stat()
+    with monkeypatch.context() as patch:
+        patch.setattr("time.time_ns", lambda: stamp.st_ctime_ns + 3 * 10**9)
+        first.keep()
+        patch.setattr("bvae.system.contents.sha256_of_file", pytest.fail)
+        assert Contents(tmp_path, kept).sha256("a.bin") == digests[0]
+    time.sleep(0.1)
+    path.write_bytes(b"other")
+    os.utime(path, ns=(stamp.st_atime_ns, stamp.st_mtime_ns))
+    assert (
+        Contents(tmp_path, kept).sha256("a.bin") == "d9298a10d1b0735837dc4bd85dac641b0f3cef27a47e5d53a54f2f3f5b2fcffa"
+    )
+    kept.write_text("{")
+    assert Contents(tmp_path, kept).sha256("a.bin") != first.sha256("a.bin")
+
+
+def test_facts_are_those_of_the_file_and_damage_is_named(tmp_path, fake):
+    save(fake, tmp_path / "a.safetensors")
+    assert read_facts(tmp_path / "a.safetensors")["sha256"] == fake.sha256
+    whole = (tmp_path / "a.safetensors").read_bytes()
+    for damaged in (b"", b"\xff" * 8, whole[:40], b"\x02" + b"\0" * 7 + b"{}", whole.replace(b'"bvae"', b'"eavb"')):
+        (tmp_path / "a.safetensors").write_bytes(damaged)
+        with pytest.raises(InputError, match=r"a\.safetensors: damaged"):
+            read_facts(tmp_path / "a.safetensors")
+
+
+def test_a_stamp_is_newer_than_what_is_outdated_and_older_than_the_rest(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for name in ("a", "b"):
+        write_json(name, {})
+    os.utime("b", (4e9, 4e9))  # by a clock that is ahead
+    set_stamps(["a", "b", "c"], {"b": "is old", "c": "is missing"})
+    times = {name: os.stat(stamp_of(name)).st_mtime for name in "abc"}
+    assert times["a"] == OLD and times["b"] > 4e9 and times["c"] > os.stat("a").st_mtime - 1
+    first = Path(stamp_of("b")).read_text()
+    set_stamps(["a", "b", "c"], {"b": "is old"})
+    assert Path(stamp_of("b")).read_text() != first  # Snakemake compares checksums with the last it knew
+    assert os.stat(stamp_of("c")).st_mtime == OLD
+    assert open_contents(tmp_path).kept == tmp_path / ".snakemake/hashes.json"
