@@ -23,14 +23,14 @@ install_extra = python -m pip install --disable-pip-version-check -q -c requirem
   $$(python -c 'import tomllib; print(*tomllib.load(open("pyproject.toml", "rb"))["project"]["optional-dependencies"]["$(1)"])')
 
 quick: .venv/installed.lock ## the whole benchmark on scikit-learn's digits
-	python -m snakemake --workflow-profile profiles/quick -q progress rules host reason
+	python -m snakemake --workflow-profile profiles/quick -q progress host reason
 
 mnist: .venv/installed.lock ## the study of real MNIST that a CPU finishes
-	python -m snakemake --configfile config/mnist.yaml -q progress rules host reason
+	python -m snakemake --configfile config/mnist.yaml -q progress host reason
 
 STUDY ?= quick
 report: .venv/installed.lock ## a study as one page: make report STUDY=mnist makes results/studies/mnist/report.html
-	python -m snakemake --configfile config/$(STUDY).yaml -q progress rules host reason
+	python -m snakemake --configfile config/$(STUDY).yaml -q progress host reason
 	python -m snakemake --configfile config/$(STUDY).yaml --report results/studies/$(STUDY)/report.html
 
 test: .venv/installed.lock ## the tests but the slow ones, on all cores

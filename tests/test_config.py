@@ -6,11 +6,12 @@ import re
 
 import jsonschema
 import pytest
+import yaml
 
 from bvae.arms import ARMS
 from bvae.errors import InputError
 from bvae.networks import ACTIVATIONS
-from bvae.study.config import ConfigError
+from bvae.study.config import ConfigError, check_files, check_interpreter, check_study, known_datasets
 from bvae.study.runs import expand_runs, results_paths, run_folders, run_name, training_settings
 from bvae.system.files import read_yaml
 from bvae.training import OBJECTIVES
@@ -24,8 +25,11 @@ def faults(config: object) -> list[str]:
     first, *lines = str(refusal.value).splitlines()
     count = "1 fault" if len(lines) == 1 else f"{len(lines)} faults"
     assert first == f"The configuration has {count}:"
-    assert all(line.startswith("  - ") for line in lines)
+    assert all(line.startswith("  - ") and len(line) <= 304 for line in lines)
     return [line.removeprefix("  - ") for line in lines]
+
+
+PLAIN = sound()["recipes"]["plain"]
 
 
 def change(path: str, value: object) -> dict:
@@ -105,6 +109,16 @@ FAULTS = {
     ),
     "negative": (f"{TRAINING}.learning_rate", -0.1, f"{TRAINING}.learning_rate: -0.1"),
     "seed too large": ("blocks.0.seeds", [2**32], "blocks[0].seeds[0]: 4294967296"),
+    "a name with a line break": ("study", "small\n", "study: 'small\\n' is not a name"),
+    "a name that is too long for a file": ("study", "s" * 65, f"study: '{'s' * 65}' is not a name"),
+    "a title of two lines": ("title", "one\ntwo", "title: 'one\\ntwo' has a line break"),
+    "a title that is a number": ("title", 3, "title: expected string, got 3"),
+    "a long title": ("title", "t" * 201, "has 201 characters, wanted at most 200"),
+    "a seed for figures that no run has": (
+        "figure_seed",
+        5,
+        "figure_seed: 5, but plain/digits/bvae-z8 has the seeds 0. Wanted one that all have: 0",
+    ),
     "width in an mlp": (f"{NETWORK}.width", 8, f"{NETWORK}: 'width' means nothing in architecture mlp; remove it"),
     "blocks in a conv": (
         NETWORK,
@@ -175,6 +189,67 @@ def test_every_fault_is_named_at_once():
     assert len(found) == len(wanted)
     for text in wanted:
         assert sum(text in fault for fault in found) == 1, text
+
+
+def test_two_missing_keys_are_two_faults():
+    config = sound()
+    del config["blocks"], config["study"]
+    assert sorted(faults(config)) == ["top level: 'blocks' is missing", "top level: 'study' is missing"]
+
+
+@pytest.mark.parametrize(
+    ("path", "value"),
+    [
+        ("blocks.0.recipes", ["lost"]),
+        ("blocks.0.datasets", ["x" * 10_000]),
+        ("recipes", {f"recipe-{i:03}-{'r' * 50}": PLAIN for i in range(300)}),
+        ("k" * 10_000, 1),
+        ("title", "t" * 10_000),
+        ("blocks.0.seeds", [0] * 10_000),
+    ],
+    ids=["one of 300 recipes", "name", "300 recipes without a block", "key", "text", "list"],
+)
+def test_a_message_stays_short(path, value):
+    config = change(path, value) if path != "blocks.0.recipes" else sound()
+    if path == "blocks.0.recipes":
+        config["recipes"] |= {f"{i:03}": PLAIN for i in range(300)}
+        config["blocks"][0]["recipes"] = [*config["recipes"], "something-else"]
+    with pytest.raises(ConfigError) as refusal:
+        check(config)
+    assert len(str(refusal.value)) < 22 * 304
+    assert max(map(len, str(refusal.value).splitlines())) <= 304
+
+
+def test_of_many_faults_the_first_are_shown_and_all_are_counted():
+    config = sound() | {f"key{i}": i for i in range(55)}
+    with pytest.raises(ConfigError) as refusal:
+        check(config)
+    first, *lines, last = str(refusal.value).splitlines()
+    assert (first, len(lines), last) == ("The configuration has 55 faults:", 20, "  and 35 more")
+
+
+@pytest.mark.parametrize(
+    ("seeds", "wanted", "shown"),
+    [
+        (
+            {"bvae": [0, 1, 2], "vae": [0, 1]},
+            2,
+            "plain/digits/vae-z8 has the seeds 0, 1. Wanted one that all have: 0, 1",
+        ),
+        ({"bvae": [3], "vae": [4]}, 3, "plain/digits/vae-z8 has the seeds 4. Wanted blocks with a seed in common"),
+    ],
+)
+def test_figures_show_the_seed_that_was_asked_for_of_every_arm(seeds, wanted, shown):
+    config = sound()
+    [block] = config["blocks"]
+    config["blocks"] = [block | {"arms": [arm], "seeds": of_arm} for arm, of_arm in seeds.items()]
+    [fault] = faults(config | {"figure_seed": wanted})
+    assert shown in fault
+
+
+def test_a_study_of_tuning_shows_no_seed():
+    [fault] = faults(sound() | {"tuning": True, "figure_seed": 0})
+    assert fault.startswith("figure_seed: means nothing in a study of tuning")
 
 
 def test_misfits_of_several_recipes_are_named_at_once():
@@ -401,6 +476,116 @@ def test_a_study_file_that_cannot_be_read_is_refused(tmp_path, content, message)
         path.write_text(content)
     with pytest.raises(InputError, match=message):
         check(read_yaml(path))
+
+
+@pytest.mark.parametrize(
+    ("content", "shown"),
+    [
+        ("study: s\ntitle: a\nversion: 1\ntitle: b\n", ["line 4: the key 'title' stands in line 2 too"]),
+        (
+            "recipes:\n  m: {training: {epochs: 1, warmup: 0.1, epochs: 2}}\n",
+            ["line 2: the key 'epochs' stands in line 2"],
+        ),
+        ("blocks:\n  - seeds: [0]\n    'seeds': [1]\n", ["line 3: the key 'seeds' stands in line 2 too"]),
+        (
+            "epochs: 0o17\nhidden: [017, -0b11]\n",
+            ["line 2: YAML takes '017' for 15", "line 2: YAML takes '-0b11' for -3"],
+        ),
+        (
+            "epochs: 2:10\nimages: 60_000\n",
+            ["line 1: YAML takes '2:10' for 130", "line 2: YAML takes '60_000' for 60000"],
+        ),
+        ("learning_rate: 1_0.5\n", ["line 1: YAML takes '1_0.5' for 10.5"]),
+        ("study: no\ntuning: on\n", ["line 1: YAML takes 'no' for False", "line 2: YAML takes 'on' for True"]),
+        ("study: 2026-02-03\n", ["line 1: YAML takes '2026-02-03' for datetime.date(2026, 2, 3)"]),
+        ("study: 2026-02-31\n", ["line 1: YAML takes '2026-02-31' for timestamp"]),
+        ("epochs: !!int '0x1F'\n", ["line 1: YAML takes '0x1F' for 31"]),
+    ],
+)
+def test_a_line_of_a_file_that_is_not_what_it_seems_is_named(tmp_path, content, shown):
+    path = tmp_path / "mine.yaml"
+    path.write_text(content)
+    with pytest.raises(InputError) as refusal:
+        read_yaml(path)
+    first, *lines = str(refusal.value).splitlines()
+    assert first == f"{path} has {len(shown)} fault{'s' * (len(shown) > 1)}:"
+    assert all(line.startswith(f"  - {start}") for line, start in zip(lines, shown, strict=True))
+
+
+def test_a_file_is_read_as_it_seems(tmp_path):
+    """Quoted text, an alias, a merged key that repeats one of its own, and JSON with tabs, where 1e-3 is a number."""
+    path = tmp_path / "mine"
+    path.write_text("a: &a {x: 1, y: -2.5e-3}\nb: {<<: *a, x: '010'}\nc: [*a, True, ~, 0, 0.5, 1., 'yes']\n")
+    a = {"x": 1, "y": -0.0025}
+    assert read_yaml(path) == {"a": a, "b": a | {"x": "010"}, "c": [a, True, None, 0, 0.5, 1.0, "yes"]}
+    path.write_text('{"a":\n\t1e-3}')
+    assert read_yaml(path) == {"a": 0.001}
+    path.write_text('{"a": {"b": 1, "b": 1}}')
+    with pytest.raises(InputError, match="'b' is given twice"):
+        read_yaml(path)
+
+
+@pytest.mark.parametrize("content", ["x: *" + "y" * 10_000, "x: !" + "y" * 10_000 + " 1", "[" * 5_000])
+def test_what_is_said_of_a_file_that_is_no_yaml_is_short(tmp_path, content):
+    path = tmp_path / "mine.yaml"
+    path.write_text(content)
+    with pytest.raises(InputError, match="mine.yaml: not a YAML file") as refusal:
+        read_yaml(path)
+    assert len(str(refusal.value)) < 600
+
+
+def test_several_files_are_one_study_that_one_of_them_names(tmp_path):
+    """Snakemake merges all files of --configfile, and adds the paper's study where none has the key 'study'."""
+    names = {"one": "study: one\n", "other": "study: other\n", "more": "version: 2\n", "paper": "study: paper\n"}
+    one, other, more, paper = (tmp_path / f"{name}.yaml" for name in names)
+    for path in (one, other, more, paper):
+        path.write_text(names[path.stem])
+    check_files([one], [one])
+    check_files([one, more], [one, more])
+    check_files([paper], [])
+    with pytest.raises(InputError, match="more.yaml: 'study' is missing: found version"):
+        check_files([more, paper], [more])
+    with pytest.raises(InputError, match="one.yaml, .*other.yaml: 2 studies"):
+        check_files([one, other], [one, other])
+
+
+@pytest.mark.parametrize("name", ["my{set}", "my:set", "My_set", "a set", "-set", "s" * 65, "set\n"])
+def test_a_data_set_whose_name_cannot_be_part_of_a_path_is_refused(tmp_path, name):
+    (tmp_path / "rules/datasets").mkdir(parents=True)
+    (tmp_path / "datasets.yaml").write_text("digits: {source: 'sklearn:digits'}\n")
+    own = tmp_path / "rules/datasets/own.smk"
+    own.touch()
+    assert known_datasets(tmp_path) == ["digits", "own"]
+    spoilt = own.rename(own.with_name(f"{name}.smk"))
+    with pytest.raises(InputError, match="cannot be the name of a data set"):
+        known_datasets(tmp_path)
+    spoilt.unlink()
+    (tmp_path / "datasets.yaml").write_text(yaml.safe_dump({name: {"source": "sklearn:digits"}}))
+    with pytest.raises(InputError, match="cannot be the name of a data set"):
+        known_datasets(tmp_path)
+    with pytest.raises(ConfigError, match=r"blocks\[0\].datasets\[0\]: .* is not a name"):
+        check_study(change("blocks.0.datasets", [name]), datasets=None)
+
+
+def test_a_data_set_is_made_by_one_rule_as_its_entry_says(tmp_path):
+    """Neither a file of one's own for a published name, nor a misspelt checksum, which would check nothing."""
+    (tmp_path / "rules/datasets").mkdir(parents=True)
+    table, own = tmp_path / "datasets.yaml", tmp_path / "rules/datasets/digits.smk"
+    table.write_text("digits: {source: 'sklearn:digits', sha265: '0'}\n")
+    with pytest.raises(InputError, match="digits has an unknown key 'sha265'. Did you mean 'sha256'?"):
+        known_datasets(tmp_path)
+    table.write_text("digits: {source: 'sklearn:digits'}\n")
+    own.touch()
+    with pytest.raises(InputError, match="digits.smk: 'digits' is a published data set"):
+        known_datasets(tmp_path)
+
+
+@pytest.mark.parametrize("path", ["/home/a user/.venv/bin/python", "/opt/py(3)/bin/python", "/data/$x/bin/python"])
+def test_jobs_of_a_cluster_need_a_python_whose_path_needs_no_quotes(path):
+    check_interpreter("/opt/python-3.11_x/bin/python3.11")
+    with pytest.raises(InputError, match="does not quote its path") as refusal:
+        check_interpreter(path)
+    assert str(refusal.value).startswith(path)
 
 
 def test_only_the_arms_that_blocks_run_need_a_rate():

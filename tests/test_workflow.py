@@ -3,6 +3,8 @@
 import hashlib
 import json
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -20,7 +22,7 @@ from bvae.report.publication import verify
 from bvae.report.tables import write_tables
 from bvae.system.files import read_tensors, read_yaml
 from helpers import browser
-from helpers.checkouts import QUICK, ROOT, run_in, snakemake
+from helpers.checkouts import QUICK, ROOT, environment, run_in, snakemake
 from helpers.own_data import bring_birds
 from helpers.studies import edited_quick, planned_jobs, quick_metrics, quick_run
 
@@ -479,3 +481,110 @@ def test_a_study_that_tunes_plans_training_and_its_elbo_alone(plan):
     runs = 4 * sum(len(b["recipes"]) * len(b["latent_dims"]) * len(b["seeds"]) for b in config["blocks"])
     assert jobs.pop("total") == 2 * runs + 3
     assert jobs == {"data": 1, "train": runs, "validate": runs, "tuning": 1, "publish": 1}
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        (
+            "study: mine\nversion: 2\nversion: 3\n",
+            "mine.yaml has 1 fault:\n  - line 3: the key 'version' stands in line 2",
+        ),
+        ("study: mine\nversion: 012\n", "mine.yaml has 1 fault:\n  - line 2: YAML takes '012' for 10."),
+        ("title: mine\n", "mine.yaml: 'study' is missing: found title."),
+    ],
+)
+@pytest.mark.parametrize("module", [False, True], ids=["alone", "module"])
+def test_snakemake_refuses_a_config_file_that_is_not_what_it_seems(plan, tmp_path, content, said, module):
+    """Snakemake's own reader drops the first of two keys, and adds the paper's study to a file without one."""
+    folder = plan
+    if module:
+        folder, said = tmp_path / "user", said.replace("mine.yaml: 'study'", "top level: 'study'").split(": found")[0]
+        folder.mkdir()
+        (folder / "Snakefile").write_text(
+            f'configfile: "mine.yaml"\n\n\nmodule bvae:\n    snakefile: "{plan}/workflow/Snakefile"\n'
+            "    config: config\n\n\nuse rule * from bvae as bvae_*\n"
+        )
+    (folder / "mine.yaml").write_text(content)
+    done = snakemake(folder, "-n", "--cores", "1", *([] if module else ["--configfile", "mine.yaml"]))
+    assert done.returncode == 1
+    assert said in done.stdout
+    assert "Traceback" not in done.stdout
+
+
+def test_two_studies_are_not_mixed_and_a_file_beside_one_changes_it(plan):
+    (plan / "more.yaml").write_text("title: another title\n")
+    done = snakemake(plan, "-n", "--configfile", "config/quick.yaml", "config/mnist.yaml")
+    assert done.returncode == 1 and "config/mnist.yaml: 2 studies" in done.stdout
+    done = snakemake(plan, "-n", "--configfile", "config/quick.yaml", "more.yaml")
+    assert done.returncode == 0 and planned_jobs(done.stdout)["train"] == 12
+
+
+def quiet_options() -> list[list[str]]:
+    """What each command of the Makefile that makes a study leaves out of its output."""
+    lines = (ROOT / "Makefile").read_text(encoding="utf-8").splitlines()
+    return [line.partition(" -q ")[2].split() for line in lines if "-m snakemake" in line and " -q progress" in line]
+
+
+def test_the_error_of_a_job_is_shown_by_the_commands_of_the_makefile(plan):
+    """Snakemake that is quiet about rules is quiet about their errors."""
+    rule = 'rule:\n    output:\n        "resources/data/lost.safetensors",\n    log:\n        "logs/lost.log",\n'
+    rule += '    shell:\n        "echo $((6 * 7)) pictures are torn > {log:q}; exit 1"\n'
+    (plan / "workflow/rules/datasets/lost.smk").write_text(rule)
+    assert len(quiet_options()) >= 3
+    for options in map(list, {tuple(options) for options in quiet_options()}):
+        done = snakemake(plan, *QUICK, "-q", *options, "--", "resources/data/lost.safetensors")
+        assert done.returncode == 1
+        assert "logs/lost.log" in done.stdout
+        assert "\n42 pictures are torn\n" in done.stdout
+
+
+AWAY = """
+from snakemake_interface_executor_plugins.executors.remote import RemoteExecutor
+from snakemake_interface_executor_plugins.settings import CommonSettings
+
+common_settings = CommonSettings(
+    non_local_exec=True,
+    implies_no_shared_fs=False,
+    job_deploy_sources=False,
+    pass_default_storage_provider_args=True,
+    pass_default_resources_args=True,
+    pass_envvar_declarations_to_cmd=True,
+    auto_deploy_default_storage_provider=False,
+)
+
+
+class Executor(RemoteExecutor):
+    def run_job(self, job):
+        raise SystemExit("a job was submitted")
+
+    async def check_active_jobs(self, active_jobs):
+        yield
+
+    def cancel_jobs(self, active_jobs):
+        pass
+"""
+
+
+def test_a_python_that_no_job_of_a_cluster_could_start_is_refused_before_the_first_job(plan, tmp_path):
+    """Its path has a space, and an executor that is no local one writes it into a command without quotes."""
+    (tmp_path / "snakemake_executor_plugin_away").mkdir()
+    (tmp_path / "snakemake_executor_plugin_away/__init__.py").write_text(AWAY)
+    (tmp_path / "my tools").mkdir()
+    (tmp_path / "my tools/.venv").symlink_to(sys.prefix, target_is_directory=True)
+    python = tmp_path / "my tools/.venv/bin/python"
+    for executor, status, said in (
+        ("away", 1, f"{python}: jobs of a cluster cannot start"),
+        ("local", 0, "1 of 1 steps"),
+    ):
+        command = [python, "-m", "snakemake", *QUICK, "--executor", executor, "--jobs", "1", "--"]
+        done = subprocess.run(
+            [*command, "resources/data/digits.safetensors"],
+            cwd=plan,
+            env=environment(PYTHONPATH=str(tmp_path)),
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+        assert (done.returncode, said in done.stdout) == (status, True), done.stdout[-3000:]
+        assert "a job was submitted" not in done.stdout and "Traceback" not in done.stdout

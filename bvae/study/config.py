@@ -1,8 +1,10 @@
 """Studies: what a file of config/ may say, and the runs that it means."""
 
 import difflib
+import re
+import shlex
 import sys
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Sequence
 from copy import deepcopy
 from functools import cache
 from pathlib import Path
@@ -14,7 +16,8 @@ from bvae.architectures import ARCHITECTURES
 from bvae.arms import ARMS
 from bvae.errors import InputError
 from bvae.evaluation.extractors import EXTRACTORS
-from bvae.system.files import read_yaml
+from bvae.study.runs import expand_runs, run_name
+from bvae.system.files import listed, read_yaml
 
 # JSON Schema takes 8.0 for an integer, and .nan and .inf for numbers.
 VALIDATOR = jsonschema.validators.extend(
@@ -31,6 +34,8 @@ VALIDATOR = jsonschema.validators.extend(
 
 
 OF_SOME_ARCHITECTURES = sorted({key for found in ARCHITECTURES.values() for key in (*found.needs, *found.takes)})
+OF_PUBLISHED = {"about", "licence", "source", "sha256", "validation"}  # what an entry of datasets.yaml may say
+NAME = "use lower-case letters, digits, '_' and '-', at most 64, a letter or digit first"
 
 
 class ConfigError(InputError):
@@ -49,10 +54,63 @@ def load_schema() -> dict:
     return schema
 
 
+def is_name(name: object) -> bool:
+    """Whether a name can be part of a path, in a shell, in Snakemake and in LaTeX."""
+    return isinstance(name, str) and re.search(load_schema()["properties"]["study"]["pattern"], name) is not None
+
+
 def known_datasets(workflow: Path) -> list[str] | None:
-    """The data sets of a workflow folder: the published ones and the user's own; None where there is no such folder."""
-    table, own = workflow / "datasets.yaml", workflow / "rules/datasets"
-    return sorted({*read_yaml(table), *(path.stem for path in own.glob("*.smk"))}) if table.exists() else None
+    """The data sets of a workflow folder: the published ones and the user's own; None where there is no such folder.
+
+    Raises InputError for a name that cannot be part of a path, and for a file whose data set is a published one.
+    """
+    table, own = workflow / "datasets.yaml", sorted((workflow / "rules/datasets").glob("*.smk"))
+    if not table.exists():
+        return None
+    published = read_yaml(table)
+    for name, entry in published.items():
+        for key in entry.keys() - OF_PUBLISHED:
+            raise InputError(f"{table}: {name} has an unknown key {_shown(key)}. {suggest(key, OF_PUBLISHED)}")
+    for path in own:
+        if path.stem in published:
+            raise InputError(
+                f"{path}: '{path.stem}' is a published data set, of {table.name}. Give the file another name."
+            )
+    for where, name in [*((path, path.stem) for path in own), *((table, name) for name in published)]:
+        if not is_name(name):
+            raise InputError(f"{_plain(str(where))}: {_shown(name)} cannot be the name of a data set: {NAME}.")
+    return sorted({*published, *(path.stem for path in own)})
+
+
+def check_files(files: Sequence[Path], given: Sequence[Path]) -> None:
+    """Raise InputError for config files in which a line is not what it seems, or that are not one study.
+
+    `files` are all that Snakemake merges, `given` those of --configfile: to one without a study it adds the paper's.
+    """
+    studies = [path for path in given if "study" in (read_yaml(path) or ())]
+    names = ", ".join(map(str, given))
+    if len(studies) > 1:
+        raise InputError(
+            f"{names}: {len(studies)} studies, which Snakemake would mix. Give one; files beside it have no 'study'."
+        )
+    if given and len(files) > len(given):
+        found = [_plain(key) for path in given for key in read_yaml(path) or ()]
+        raise InputError(
+            f"{names}: 'study' is missing: found {_some(found)}. Add a line `study: <name>`; {NAME}. Results are in"
+            " results/studies/<name>/."
+        )
+    for path in files:
+        read_yaml(path)
+
+
+def check_interpreter(path: str) -> None:
+    """Raise InputError where jobs of a cluster cannot start: Snakemake does not quote the path of Python in them."""
+    if shlex.quote(path) != path:
+        raise InputError(
+            f"{path}: jobs of a cluster cannot start this Python, because Snakemake does not quote its path, which has"
+            " a space or another special character. Use a Python, or a .venv, in a folder without any; the folder in"
+            " which snakemake runs may have them."
+        )
 
 
 def check_study(config: Any, *, datasets: Collection[str] | None) -> dict:
@@ -65,10 +123,9 @@ def check_study(config: Any, *, datasets: Collection[str] | None) -> dict:
     faults += list(_unknown_names(config, datasets))
     if not faults:
         config = _with_defaults(deepcopy(config), schema)
-        faults += list(_misfits(config))
+        faults += [*_misfits(config), *_figures_without_runs(config)]
     if faults:
-        count = "1 fault" if len(faults) == 1 else f"{len(faults)} faults"
-        raise ConfigError("\n".join([f"The configuration has {count}:", *(f"  - {fault}" for fault in faults)]))
+        raise ConfigError(listed("The configuration has", faults))
     return config
 
 
@@ -80,7 +137,11 @@ def suggest(name: object, known: Collection[str]) -> str:
     """
     names = sorted(map(str, known))
     near = difflib.get_close_matches(str(name), names, n=1)
-    return f"Did you mean {_shown(near[0])}?" if near else f"Known: {', '.join(map(_plain, names))}."
+    return f"Did you mean {_shown(near[0])}?" if near else f"Known: {_some(names)}."
+
+
+def _some(names: Sequence[str]) -> str:
+    return ", ".join(map(_plain, names[:12])) + (f" and {len(names) - 12} others" if len(names) > 12 else "")
 
 
 def _plain(value: object) -> str:
@@ -108,9 +169,7 @@ def _explain(error: jsonschema.ValidationError) -> Iterator[str]:
                 if key not in known:
                     yield f"{place}: unknown key {_shown(key)}. {suggest(key, known)}"
         case "required":
-            for key in error.validator_value:
-                if key not in value:
-                    yield f"{place}: '{key}' is missing"
+            yield f"{place}: {error.message.removesuffix(' is a required property')} is missing"
         case "enum":
             yield f"{place}: {_shown(value)} is not known. {suggest(value, error.validator_value)}"
         case "type":
@@ -120,7 +179,11 @@ def _explain(error: jsonschema.ValidationError) -> Iterator[str]:
                 hint = " (YAML reads 1e-3 as text: write 1.0e-3 or 0.001)"
             yield f"{place}: expected {' or '.join(kinds)}, got {_shown(value)}{hint}"
         case "pattern":
-            yield f"{place}: {_shown(value)} is not a name: use lower-case letters, digits, '_' and '-'"
+            yield f"{place}: {_shown(value)} is not a name: {NAME}"
+        case "not":
+            yield f"{place}: {_shown(value)} has a line break or a control character, wanted one line of text"
+        case "maxLength":
+            yield f"{place}: {_shown(value)} has {len(value)} characters, wanted at most {error.validator_value}"
         case "uniqueItems":
             yield f"{place}: an entry stands twice in {_shown(value)}"
         case "minItems" | "minProperties":
@@ -143,7 +206,11 @@ def _unknown_names(config: object, datasets: Collection[str] | None) -> Iterator
         for key, known in (("datasets", datasets), ("recipes", recipes if isinstance(recipes, dict) else ())):
             names = block.get(key)
             for position, name in enumerate(names if isinstance(names, list) else []):
-                if isinstance(name, str) and known is not None and name not in known:
+                if not isinstance(name, str):
+                    continue
+                if known is None and not is_name(name):
+                    yield f"blocks[{index}].{key}[{position}]: {_shown(name)} is not a name: {NAME}"
+                elif known is not None and name not in known:
                     where = (
                         "workflow/datasets.yaml or rules/datasets/" if key == "datasets" else "'recipes' of this study"
                     )
@@ -189,6 +256,28 @@ def _misfits(config: dict) -> Iterator[str]:
     used = {recipe for block in config["blocks"] for recipe in block["recipes"]}
     for name in config["recipes"].keys() - used:
         yield f"recipes.{name}: no block uses it; remove it, or name it in a block"
+
+
+def _figures_without_runs(config: dict) -> Iterator[str]:
+    """A `figure_seed` that figures could not show."""
+    if (wanted := config.get("figure_seed")) is None:
+        return
+    if config["tuning"]:
+        yield "figure_seed: means nothing in a study of tuning, which has no such figures; remove it"
+        return
+    seeds: dict[str, set[int]] = {}
+    for run in expand_runs(config):
+        seeds.setdefault(run_name(run).rpartition("-seed")[0], set()).add(run["seed"])
+    common = set.intersection(*seeds.values())
+    remedy = f"one that all have: {_numbers(common)}" if common else "blocks with a seed in common"
+    for name, found in seeds.items():
+        if wanted not in found:
+            yield f"figure_seed: {wanted}, but {name} has the seeds {_numbers(found)}. Wanted {remedy}"
+            return
+
+
+def _numbers(found: Collection[int]) -> str:
+    return _some([str(number) for number in sorted(found)])
 
 
 def _with_defaults(value: Any, schema: dict) -> Any:

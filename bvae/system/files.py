@@ -7,8 +7,9 @@ import json
 import math
 import os
 import platform
+import re
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -116,18 +117,98 @@ def read_json(path: str | Path) -> Any:
         ) from None
 
 
+# What text YAML 1.1 may take for a number or a truth value. It also takes 010, 0x10, 1_000, 1:30, yes and 2024-01-01.
+PLAIN = {
+    "int": r"[-+]?(0|[1-9][0-9]*)",
+    "float": r"[-+]?([0-9]+\.[0-9]*|\.[0-9]+)([eE][-+][0-9]+)?|[-+]?\.(inf|Inf|INF)|\.(nan|NaN|NAN)",
+    "bool": "true|True|TRUE|false|False|FALSE",
+    "timestamp": "(?!)",
+}
+REMEDY = {
+    "int": "Write it in decimal digits only, or in quotes if it is text.",
+    "float": "Write it in decimal digits only, or in quotes if it is text.",
+    "bool": "Write true or false, or put it in quotes if it is text.",
+    "timestamp": "Put it in quotes if it is text.",
+}
+
+
 def read_yaml(path: str | Path) -> Any:
-    """Read a YAML file; a missing or damaged one raises InputError that names it."""
+    """Read a YAML or JSON file; InputError names a missing or damaged one, and every line that is not what it seems.
+
+    That is a key that is given twice, of which the first would be ignored, and text that YAML takes for another number
+    or kind of value than its reader does.
+    """
     import yaml
 
     try:
-        return yaml.safe_load(Path(path).read_text(encoding="utf-8"))
+        text = Path(path).read_text(encoding="utf-8")
+        with contextlib.suppress(json.JSONDecodeError):  # Snakemake, too, takes a file for JSON first
+            return json.loads(text, object_pairs_hook=_each_once)
+        loader = yaml.SafeLoader(text)
+        node = loader.get_single_node()
+        faults = [f"line {line}: {fault}" for line, _, fault in sorted(_traps(loader, node))]
+        value = None if faults or node is None else loader.construct_document(node)
     except FileNotFoundError:
         raise InputError(f"{path}: no such file. The studies and the claims are the files of config/.") from None
     except OSError as error:
         raise InputError(f"{path}: cannot be read ({error.strerror}). Wanted a YAML file.") from None
-    except (ValueError, yaml.YAMLError) as error:  # ValueError: a date that is none, an endless number
-        raise InputError(f"{path}: not a YAML file: {error}") from None
+    except RecursionError:
+        raise InputError(f"{path}: not a YAML file: nested too deeply") from None
+    except (ValueError, yaml.YAMLError) as error:  # ValueError: bytes that are no UTF-8, an endless number
+        raise InputError(f"{path}: not a YAML file: {str(error)[:280]}") from None
+    if faults:
+        raise InputError(listed(f"{path} has", faults))
+    return value
+
+
+def _each_once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    keys = [key for key, _ in pairs]
+    for key in keys:
+        if keys.count(key) > 1:
+            raise ValueError(f"the key {key[:60]!r} is given twice; keep one")
+    return dict(pairs)
+
+
+def _traps(loader: Any, root: Any) -> Iterator[tuple[int, int, str]]:
+    """The line and the column of each place in a composed document that is not what it seems, and what it is."""
+    import yaml
+
+    seen, waiting = set(), [root] if root else []
+    while waiting:
+        node = waiting.pop()
+        if id(node) in seen:  # an alias leads to a node again
+            continue
+        seen.add(id(node))
+        if isinstance(node, yaml.MappingNode):
+            waiting += [part for pair in node.value for part in pair]
+            lines: dict[str, int] = {}
+            for key, _ in node.value:
+                name, line = str(key.value), key.start_mark.line + 1
+                if name in lines:
+                    fault = f"the key {name[:60]!r} stands in line {lines[name]} too. Keep one."
+                    yield line, key.start_mark.column, fault
+                lines.setdefault(name, line)
+        elif isinstance(node, yaml.SequenceNode):
+            waiting += node.value
+        elif (kind := node.tag.rpartition(":")[2]) in PLAIN and not re.fullmatch(PLAIN[kind], node.value):
+            try:
+                value = repr(loader.construct_object(node))
+            except (ValueError, yaml.YAMLError):
+                value = kind
+            fault = f"YAML takes {node.value[:60]!r} for {value[:60]}. {REMEDY[kind]}"
+            yield node.start_mark.line + 1, node.start_mark.column, fault
+
+
+def listed(head: str, faults: Sequence[str]) -> str:
+    """A message of a line for each of some faults, each once; of many, and of a long one, the beginning.
+
+    >>> listed("mine.yaml has", ["line 3: too long", "line 3: too long"])
+    'mine.yaml has 1 fault:\\n  - line 3: too long'
+    """
+    each = [repr(fault)[1:-1] if "\n" in fault else fault for fault in dict.fromkeys(faults)]
+    lines = [f"  - {fault if len(fault) <= 300 else f'{fault[:297]}...'}" for fault in each]
+    rest = [f"  and {len(lines) - 20} more"] if len(lines) > 20 else []
+    return "\n".join([f"{head} {len(lines)} fault{'s' * (len(lines) > 1)}:", *lines[:20], *rest])
 
 
 def sha256_of_file(path: str | Path) -> str:

@@ -27,7 +27,12 @@ from bvae.report.outdated import (
     tell_outdated,
     results_of as results_of_study,
 )
-from bvae.study.config import check_study, known_datasets
+from bvae.study.config import (
+    check_files,
+    check_interpreter,
+    check_study,
+    known_datasets,
+)
 from bvae.study.runs import (
     expand_runs,
     data_path,
@@ -44,8 +49,6 @@ from bvae.system.locks import clear_stale_locks
 from bvae.system.options import as_flags
 from bvae.system.stamps import set_stamps, stamp_of
 
-DATASETS = known_datasets(ROOT / "workflow")
-PUBLISHED = read_yaml(ROOT / "workflow/datasets.yaml")
 # Of every rule, for --software-deployment-method conda.
 ENVIRONMENT = str(ROOT / "environment.yml")
 
@@ -65,10 +68,24 @@ if (
 try:
     if IN_CHARGE:
         SNAKEMAKE_LOCK = clear_stale_locks(Path(".snakemake"))
+    if workflow.is_main_process:
+        given = workflow.overwrite_configfiles if IN_CHARGE else []
+        check_files(workflow.configfiles, given)
+    DATASETS = known_datasets(ROOT / "workflow")
+    PUBLISHED = read_yaml(ROOT / "workflow/datasets.yaml")
     STUDY = check_study(config, datasets=DATASETS)
     check_pilots(load_claims(ROOT / "config/claims.yaml")[1], STUDY)
 except InputError as error:
     raise WorkflowError(str(error)) from None
+
+
+onstart:
+    if workflow.non_local_exec:
+        try:
+            check_interpreter(sys.executable)
+        except InputError as error:
+            raise WorkflowError(str(error)) from None
+
 
 # Jobs read the checked study from a file. Its name has a hash of it, so that no other Snakemake changes it meanwhile.
 STUDY_HASH = hashlib.sha256(json.dumps(STUDY, sort_keys=True).encode()).hexdigest()[:12]
