@@ -4,14 +4,15 @@ import math
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 import yaml
 from scipy import stats
 
+import bvae
 from bvae.errors import InputError
 from bvae.report.claims import (
     _shown,
-    check_pilots,
     holm,
     judge_claims,
     judge_cut,
@@ -20,6 +21,12 @@ from bvae.report.claims import (
     load_claims,
     paired_difference,
 )
+from bvae.report.pilots import check_pilots, pilot_key, pilots_of
+from bvae.study.config import check_study
+from bvae.study.runs import expand_runs
+from bvae.system.files import read_yaml
+from helpers.checkouts import ROOT
+from helpers.studies import STUDIES, check
 
 CLAIMS = Path(__file__).parents[1] / "config/claims.yaml"
 CONTROLS = {"fake": {"mean_image_mse_per_pixel": 0.07}}
@@ -250,8 +257,24 @@ def test_a_fault_of_the_claims_file_is_named(tmp_path, change, message):
         load_claims(path)
 
 
+RECIPE = {"network": {"architecture": "mlp", "hidden": [16]}}
+RECIPE["training"] = {"epochs": 3, "batch_size": 8, "learning_rate": 0.01}
+
+
+def study_of(recipes: dict[str, dict], **block) -> dict:
+    """A checked study of one block, which runs all of some recipes."""
+    block = {"datasets": ["fake"], "recipes": [*recipes], "latent_dims": [8], "seeds": [0, 1]} | block
+    return check_study({"study": "s", "blocks": [block], "recipes": recipes}, datasets=None)
+
+
 PILOT = {"metric": "fd_classifier_samples", "dataset": "fake", "recipe": "r", "latent_dim": 8}
-PILOT |= {"sd": 20.0, "seeds": [100, 101, 102, 103, 104]}
+PILOT |= {"settings": pilot_key(study_of({"r": RECIPE})["recipes"]["r"]), "sd": 20.0}
+PILOT |= {"seeds": [100, 101, 102, 103, 104]}
+
+
+def changed(**changes) -> dict:
+    """The pilot's recipe with some settings of training changed."""
+    return RECIPE | {"training": RECIPE["training"] | changes}
 
 
 def test_a_pilot_widens_its_margin_and_no_other():
@@ -271,16 +294,88 @@ def test_a_pilot_widens_its_margin_and_no_other():
         assert found["verdict"] == verdict
 
 
-def test_a_study_may_not_run_the_seeds_of_a_pilot():
-    def study(recipe: str, seeds: list[int], arms: tuple[str, ...] = ("bvae", "vae")) -> dict:
-        block = {"datasets": ["fake"], "recipes": [recipe], "latent_dims": [8], "arms": arms, "seeds": seeds}
-        return {"study": "s", "blocks": [block]}
+RATES = {"bvae": 0.5, "bvae_gain": 0.5, "vae": 0.01, "vae_narrow": 0.5}
 
-    check_pilots([PILOT], study("r", [0, 1]))
-    check_pilots([PILOT], study("r", [100, 101, 102], arms=["vae"]))  # the pilot itself
-    check_pilots([PILOT], study("another", [100]))
-    with pytest.raises(InputError, match="used seed 102, which study 's' runs too"):
-        check_pilots([PILOT], study("r", [0, 102]))
+
+@pytest.mark.parametrize(
+    ("recipe", "block", "lent"),
+    [
+        (RECIPE, {}, True),
+        (changed(learning_rate=RATES), {}, True),  # the pilot's VAE at the pilot's rate; other arms have their own
+        (RECIPE | {"objective": {"beta": 1.0}, "importance": {"samples": [3]}}, {}, True),
+        (changed(epochs=4), {}, False),
+        (changed(learning_rate=RATES | {"vae": 0.5}), {}, False),
+        (RECIPE | {"network": {"architecture": "mlp", "hidden": [17]}}, {}, False),
+        (RECIPE | {"likelihood": {"name": "gaussian"}}, {}, False),
+        (RECIPE, {"datasets": ["other"]}, False),
+        (RECIPE, {"latent_dims": [9]}, False),
+        (changed(learning_rate={"bvae": 0.01}), {"arms": ["bvae"]}, False),  # no VAE at all
+    ],
+)
+@pytest.mark.parametrize("name", ["r", "mine"])
+def test_a_pilot_lends_its_margin_to_equal_settings_whatever_the_recipe_is_called(name, recipe, block, lent):
+    study = study_of({name: recipe}, **block)
+    assert pilots_of([PILOT], study) == ([PILOT | {"recipe": name}] if lent else [])
+    seen = study_of({name: recipe}, **block | {"seeds": [7, 102]})
+    if not lent:
+        return check_pilots([PILOT], seen)
+    with pytest.raises(InputError, match=f"{name}, z8 used seed 102, which study 's' runs too"):
+        check_pilots([PILOT], seen)
+
+
+def test_only_the_recipe_of_the_pilots_settings_gets_its_margin():
+    """The case of two recipes of one study, of which the other has the pilot's name."""
+    study = study_of({"mine": RECIPE, "r": changed(epochs=4)}, datasets=["fake"])
+    rows = [row | {"recipe": recipe} for recipe in ("mine", "r") for row in fake_rows(6, shift=0.0, backward=0.2)]
+    found = judge_claims(load_claims(CLAIMS)[0], rows, CONTROLS, pilots_of([PILOT], study), bootstrap=False)
+    margins = {row["recipe"]: row["margin"] for row in found if row["claim"] == "generation-matches"}
+    assert margins == {"mine": 40.0, "r": pytest.approx(0.05 * 150, rel=0.01)}
+
+
+def test_a_pilot_is_the_same_in_another_version_of_the_code(monkeypatch):
+    monkeypatch.setattr(bvae, "TRAINING_VERSION", bvae.TRAINING_VERSION + 1)
+    assert pilot_key(study_of({"r": RECIPE})["recipes"]["r"]) == PILOT["settings"]
+
+
+def test_a_study_may_not_run_the_seeds_of_a_pilot():
+    check_pilots([PILOT], study_of({"r": RECIPE}))
+    check_pilots([PILOT], study_of({"r": RECIPE}, arms=["vae"], seeds=[100, 101, 102]))
+    with pytest.raises(InputError, match="used seed 102"):
+        check_pilots([PILOT], study_of({"r": RECIPE}, arms=["vae", "bvae"], seeds=[0, 102]))
+
+
+def test_the_shipped_pilots_are_of_the_shipped_configs_and_judge_the_studies_that_they_judged():
+    """By settings the studies of config/ get the pilots that they get by name, and so their published margins."""
+    pilots, place = load_claims(CLAIMS)[1], ("dataset", "recipe", "latent_dim")
+    judged = 0
+    for path in STUDIES:
+        study = check(read_yaml(path))
+        runs = [[run[key] for key in place] for run in expand_runs(study)]
+        mine = pilots_of(pilots, study)
+        assert mine == [pilot for pilot in pilots if [pilot[key] for key in place] in runs], path
+        if (ROOT / f"results/published/{path.stem}-1/claims.csv").exists():
+            claims = pd.read_csv(ROOT / f"results/published/{path.stem}-1/claims.csv")
+            for row in claims[claims["claim"].isin(["generation-matches", "interpolation-matches"])].to_dict("records"):
+                widths = [2 * pilot["sd"] for pilot in mine if pilot["metric"] == row["metric"]]
+                if not math.isnan(row.get("margin", math.nan)):
+                    assert row["margin"] == pytest.approx(max([0.05 * row["mean_2"], *widths]), rel=1e-9)
+                    judged += bool(widths)
+    assert judged >= 8
+
+
+def test_a_key_that_the_claims_file_has_not_is_named(tmp_path):
+    """A misspelt `pilots` would leave every margin as narrow as if there were none."""
+    path = tmp_path / "claims.yaml"
+    path.write_text(CLAIMS.read_text().replace("pilots:", "pilot:", 1))
+    with pytest.raises(InputError, match="unknown key 'pilot'. Did you mean 'pilots'?"):
+        load_claims(path)
+
+
+def test_a_pilot_that_stands_in_one_line_twice_is_refused(tmp_path):
+    path = tmp_path / "claims.yaml"
+    path.write_text(CLAIMS.read_text().replace("sd: 9.18", "sd: 9.18, sd: 91.8", 1))
+    with pytest.raises(InputError, match="the key 'sd' stands in line"):
+        load_claims(path)
 
 
 @pytest.mark.parametrize(
@@ -290,6 +385,12 @@ def test_a_study_may_not_run_the_seeds_of_a_pilot():
         ({"sd": 0}, "sd is 0, wanted a positive number"),
         ({"seeds": [1, 2, 2, 2, 2]}, "wanted a list of at least 5"),
         ({"seed": 1}, "found the keys"),
+        ({"sd": math.inf}, "sd is inf, wanted a positive number"),
+        ({"sd": True}, "sd is True, wanted a positive number"),
+        ({"seeds": [0, 1, 2, 3, "4"]}, "wanted a list of at least 5"),
+        ({"latent_dim": "8"}, "latent_dim is '8', wanted an integer"),
+        ({"settings": 12345678}, "settings are 12345678, wanted the 8 hex digits"),
+        ({"dataset": ["fake"]}, r"dataset is \['fake'\], wanted its name"),
     ],
 )
 def test_a_fault_of_a_pilot_is_named(tmp_path, change, message):

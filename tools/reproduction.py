@@ -19,11 +19,13 @@ from bvae.evaluation.metrics import run_metrics
 from bvae.report.claims import MINIMUM_SEEDS, judge_claims, load_claims, paired_difference
 from bvae.report.figures._page import DPI, save_figure
 from bvae.report.figures._plots import gain_lines
+from bvae.report.pilots import pilots_of
 from bvae.report.publication import newest
 from bvae.report.tables import GROUP, count_of_seeds
 from bvae.report.tuning import printed
 from bvae.report.typeset import to_markdown
-from bvae.system.files import write_text
+from bvae.study.config import check_study
+from bvae.system.files import read_yaml, write_text
 
 ROOT = Path(__file__).resolve().parents[1]
 PUBLISHED = ROOT / "results/published"
@@ -150,12 +152,13 @@ def seeds(*studies: str) -> str:
     compared = [claim for claim in every if claim["test"] in ("matches", "outperforms") and "vae" in claim["arms"]]
     lines = []
     for study in studies:
+        mine = pilots_of(pilots, check_study(read_yaml(ROOT / f"config/{study}.yaml"), datasets=None))
         runs, final = read(study, "tables/runs.csv"), read(study, "claims.csv").set_index("claim")["verdict"]
         controls: dict[str, dict] = {dataset: {} for dataset in runs["dataset"]}
         found: dict[str, list[str]] = {claim["id"]: [] for claim in compared}
         for chosen in combinations(sorted(runs["seed"].unique()), MINIMUM_SEEDS):
             rows = runs[runs["seed"].isin(chosen)].to_dict("records")
-            for entry in judge_claims(compared, rows, controls, pilots, bootstrap=False):
+            for entry in judge_claims(compared, rows, controls, mine, bootstrap=False):
                 found[entry["claim"]].append(entry["verdict"])
         for claim in compared:
             line = {"Claim": claim["text"], "Data set": _name(runs.iloc[0]), "All seeds": f"**{final[claim['id']]}**"}

@@ -17,13 +17,13 @@ from bvae.arms import ARMS
 from bvae.errors import InputError
 from bvae.evaluation.metrics import run_metrics
 from bvae.report.outdated import note_made_from
+from bvae.report.pilots import MINIMUM_SEEDS, check_pilots, faults_of_pilot, pilots_of
 from bvae.report.tables import GROUP, collect_runs, count_of_seeds, provenance
 from bvae.report.typeset import Table, to_markdown, write_table
 from bvae.study.config import suggest
-from bvae.study.runs import expand_runs, group_paths
-from bvae.system.files import read_json, read_yaml, write_text
+from bvae.study.runs import group_paths
+from bvae.system.files import listed, read_json, read_yaml, write_text
 
-MINIMUM_SEEDS = 5  # below, a sign-flip test cannot reach p < 0.05 two-sided even when every seed agrees
 LEVEL = 0.05
 HEADING = (
     "Under our disclosed settings: the paper's hyperparameters are not available, so a claim that is not reproduced"
@@ -154,42 +154,12 @@ def load_claims(path: str | Path) -> tuple[list[dict], list[dict]]:
         f"{claim.get('id', f'claims[{i}]')}: {fault}" for i, claim in enumerate(claims) for fault in _faults(claim)
     ]
     ids = [claim.get("id") for claim in claims]
+    faults += [f"unknown key '{key}'. {suggest(key, lists)}" for key in known.keys() - lists.keys()]
     faults += [f"{name}: stands twice" for name in sorted({str(name) for name in ids if ids.count(name) > 1})]
-    faults += [f"pilots[{i}]: {fault}" for i, pilot in enumerate(pilots) for fault in _faults_of_pilot(pilot)]
+    faults += [f"pilots[{i}]: {fault}" for i, pilot in enumerate(pilots) for fault in faults_of_pilot(pilot)]
     if faults:
-        raise InputError("\n".join([f"{path} has {len(faults)} fault(s):", *(f"  - {fault}" for fault in faults)]))
+        raise InputError(listed(f"{path} has", faults))
     return claims, pilots
-
-
-def check_pilots(pilots: list[dict], study: dict) -> None:
-    """Raise InputError when a run of a checked study has a seed that a margin came from.
-
-    A pilot itself is no fault: where only the matched VAE runs, nothing is judged.
-    """
-    for pilot in pilots:
-        runs = [run for run in expand_runs(study) if all(run[key] == pilot[key] for key in GROUP)]
-        if {run["arm"] for run in runs} <= {"vae"}:
-            continue
-        for run in runs:
-            if run["seed"] in pilot["seeds"]:
-                raise InputError(
-                    f"config/claims.yaml: the pilot of {pilot['metric']} on {pilot['dataset']}, {pilot['recipe']}, z"
-                    f"{pilot['latent_dim']} used seed {run['seed']}, which study '{study['study']}' runs too. A margin"
-                    " must not come from runs that it judges: give the study other seeds."
-                )
-
-
-def _faults_of_pilot(pilot: dict) -> Iterator[str]:
-    wanted = {"metric", *GROUP, "sd", "seeds"}
-    if pilot.keys() != wanted:
-        yield f"found the keys {sorted(pilot)}, wanted {sorted(wanted)}"
-        return
-    if pilot["metric"] not in run_metrics():
-        yield f"metric '{pilot['metric']}' is not known. {suggest(pilot['metric'], run_metrics())}"
-    if not isinstance(pilot["sd"], int | float) or not pilot["sd"] > 0:
-        yield f"sd is {pilot['sd']}, wanted a positive number in the metric's unit"
-    if not isinstance(pilot["seeds"], list) or len(set(pilot["seeds"])) < MINIMUM_SEEDS:
-        yield f"seeds are {pilot['seeds']}, wanted a list of at least {MINIMUM_SEEDS}"
 
 
 def _faults(claim: dict) -> Iterator[str]:
@@ -248,7 +218,8 @@ def judge_claims(
 ) -> list[dict]:
     """A verdict for each claim in each (data set, recipe, latent dim) of a study's finished runs.
 
-    `controls` are those of each data set. Holm's correction runs over the confirmatory verdicts of the whole study.
+    `controls` are those of each data set, `pilots` those of the study, by `pilots_of`. Holm's correction runs over the
+    confirmatory verdicts of the whole study.
     `bootstrap` intervals take most of the time and decide no verdict.
     """
     found = []
@@ -350,7 +321,7 @@ def write_claims(study: dict, claims_path: Path, folder: Path, root: Path = Path
     check_pilots(pilots, study)
     rows = collect_runs(study, root, "claims")
     controls = {group["dataset"]: read_json(root / group["controls"]) for group in group_paths(study)}
-    frame = pd.DataFrame(judge_claims(claims, rows, controls, pilots))
+    frame = pd.DataFrame(judge_claims(claims, rows, controls, pilots_of(pilots, study)))
     text = pd.DataFrame([_shown(row) for row in frame.to_dict("records")])
     title, facts = study["title"] or study["study"], provenance(study, rows)
     table = Table("claims", f"{title}: the claims of the paper, and what became of them.", frame, text, 5, [HEADING])
