@@ -1,5 +1,6 @@
 """A model card says what its run's files say, and its lines load the model."""
 
+import dataclasses
 import json
 import logging
 import re
@@ -63,6 +64,16 @@ def test_a_card_says_what_was_trained_on_what(trained, fake):
     assert settings["training"].items() >= SETTINGS["training"].items()
     assert "Training ended as planned." in trained
     assert "Not evaluated yet." in trained
+
+
+def test_what_a_data_set_says_of_itself_is_text_in_a_card(fake, tmp_path, monkeypatch):
+    """Its source and its licence: a bar would end a cell, a line break the table."""
+    monkeypatch.chdir(tmp_path)
+    said = dataclasses.replace(fake, licence="mine | <b>\n# yours", source="folder:my_birds")
+    assert train(said, "bvae") == 0
+    card = (tmp_path / folder("bvae") / "model_card.md").read_text()
+    assert r"| licence of the data | mine \| \<b\> \# yours |" in card.splitlines()
+    assert r"source folder:my\_birds |" in card
 
 
 def test_the_lines_of_a_card_load_the_model_and_sample_from_it(trained):

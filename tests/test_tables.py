@@ -2,7 +2,11 @@
 
 import json
 import math
+import os
 import re
+import subprocess
+from dataclasses import replace
+from pathlib import Path
 
 import pandas as pd
 import pytest
@@ -12,8 +16,8 @@ from bvae.arms import ARMS
 from bvae.errors import InputError
 from bvae.evaluation.metrics import OF_CONTROLS, TASKS, run_metrics, versions
 from bvae.report.footnotes import on_runs
-from bvae.report.tables import collect_runs, provenance, table1, table2, table_of_runs, write_tables
-from bvae.report.typeset import to_latex, to_markdown
+from bvae.report.tables import collect_runs, provenance, table1, table2, table3, table_of_runs, write_tables
+from bvae.report.typeset import latex, markdown, to_html, to_latex, to_markdown
 from bvae.study.runs import group_paths, results_paths, run_name
 from bvae.system.files import write_json
 
@@ -198,7 +202,7 @@ def test_every_file_is_written_and_says_the_same(written, tmp_path):
         page, tex = ((tmp_path / f"tables/{name}.{suffix}").read_text() for suffix in ("html", "tex"))
         for note in document["notes"]:
             assert f"<p>{note}</p>" in page
-            assert f"% {note}\n" in tex
+            assert f"% {latex(note)}\n" in tex
         assert not re.search(r"[↓↑±†–×³−]", tex.split("\\begin")[1].split("\\end")[0])  # LaTeX has its own
     cut = pd.read_csv(tmp_path / "tables/table3.csv").set_index("arm")["cut"]
     assert cut["bvae"] == pytest.approx(0.48) and cut["vae"] == 0
@@ -221,8 +225,87 @@ def test_signs_of_latex_are_escaped(written, tmp_path):
     rows = [row | {"dataset": "a_b&c"} for row in ROWS]
     table = table_of_runs(study_of(rows), rows)
     tex = to_latex(table, provenance(study_of(rows), rows))
-    assert r"a\_b\&c $\dagger$" in tex and tex.count(r"a\_b\&c") == 1  # named once
+    body = tex.split("\\begin")[1].split("\\end")[0]
+    assert r"a\_b\&c $\dagger$" in body and body.count(r"a\_b\&c") == 1  # named once
     assert r"Probe \% $\uparrow$" in tex
+
+
+TITLE = "~R&D 5 % #1 <script>x^2_{i} \\input{a} $y$ [b](c) `d` *e* \nnew"
+
+
+def test_a_title_is_text_in_every_kind_of_file(written, tmp_path):
+    study = written(ROWS) | {"title": TITLE}
+    write_tables(study, tmp_path / "tables", tmp_path)
+    tex, page = ((tmp_path / f"tables/table1.{suffix}").read_text() for suffix in ("tex", "html"))
+    shown = r"\textasciitilde{}R\&D 5 \% \#1 \textless{}script\textgreater{}x\textasciicircum{}2\_\{i\}"
+    shown += r" \textbackslash{}input\{a\} \$y\$ [b](c) `d` *e*  new: reconstruction"
+    assert f"Caption: {shown}" in tex
+    assert "R&amp;D 5 % #1 &lt;script&gt;x^2" in page and "<script" not in page
+    shown = r"\~R\&D 5 % \#1 \<script\>x^2\_\{i\} \\input\{a\} \$y\$ \[b\](c) \`d\` \*e\*  new"
+    assert markdown(TITLE) == shown
+
+
+def test_cells_headings_and_notes_are_text_in_a_page():
+    table = table_of_runs(study_of(ROWS), [row | {"dataset": "a<b>&c"} for row in ROWS])
+    table = replace(table, text=table.text.rename(columns={"Arm": "<u>Arm"}), notes=["n < 5 & <hr>"])
+    page = to_html(table, provenance(study_of(ROWS), ROWS))
+    assert "a&lt;b&gt;&amp;c" in page and "&lt;u&gt;Arm" in page and "<p>n &lt; 5 &amp; &lt;hr&gt;</p>" in page
+    assert not re.search("<(b|u|hr)>", page)
+
+
+def test_a_cell_of_markdown_ends_where_it_ends():
+    text = to_markdown(pd.DataFrame({"a|b": ["x | y", "two\nlines"], "c": [r"escaped \| already", "*"]}))
+    assert text.splitlines() == [
+        r"| a\|b | c |",
+        "| --- | --- |",
+        r"| x \| y | escaped \| already |",
+        "| two lines | * |",
+    ]
+
+
+def git(folder: Path, *words: str) -> str:
+    """What git says in a folder, to someone who has no settings."""
+    names = {f"GIT_{who}_{what}": "a@b.c" for who in ("AUTHOR", "COMMITTER") for what in ("NAME", "EMAIL")}
+    environment = {"PATH": os.environ["PATH"], "HOME": str(folder)} | names
+    command = ["git", *words]
+    return subprocess.run(
+        command, cwd=folder, env=environment, capture_output=True, text=True, check=True
+    ).stdout.strip()
+
+
+def unpacked(folder: Path) -> Path:
+    """A package without its repository below a folder; returns the file that it was imported from."""
+    (folder / "bvae").mkdir(parents=True)
+    (folder / "bvae/__init__.py").touch()
+    return folder / "bvae/__init__.py"
+
+
+@pytest.mark.parametrize("place", ["bvae-main", ".venv/lib/python3.11/site-packages", "."])
+def test_the_commit_of_a_repository_around_the_package_is_not_its_own(tmp_path, monkeypatch, place):
+    git(tmp_path, "init", "-q")
+    git(tmp_path, "commit", "-q", "--allow-empty", "-m", "of another project")
+    monkeypatch.setattr(bvae, "__file__", str(unpacked(tmp_path / place)))
+    facts = provenance(study_of(ROWS), ROWS)
+    assert (facts["commit"], facts["uncommitted_changes"]) == (None, None)
+
+
+def test_the_commit_of_the_checkout_is_its_own_whatever_the_environment_names(tmp_path, monkeypatch):
+    file, other = unpacked(tmp_path / "here"), tmp_path / "other"
+    for folder in (file.parents[1], other):
+        folder.mkdir(exist_ok=True)
+        git(folder, "init", "-q")
+        git(folder, "add", ".")
+        git(folder, "commit", "-q", "--allow-empty", "-m", folder.name)
+    monkeypatch.setattr(bvae, "__file__", str(file))
+    monkeypatch.setenv("GIT_DIR", str(other / ".git"))  # as a hook of another repository has it
+    head = git(file.parents[1], "rev-parse", "HEAD")
+    facts = provenance(study_of(ROWS), ROWS)
+    assert (facts["commit"], facts["uncommitted_changes"]) == (head, False)
+    file.write_text("changed")
+    assert provenance(study_of(ROWS), ROWS)["uncommitted_changes"] is True
+    (tmp_path / "link").symlink_to(file.parents[1])
+    monkeypatch.setattr(bvae, "__file__", str(tmp_path / "link/bvae/__init__.py"))
+    assert provenance(study_of(ROWS), ROWS)["commit"] == head
 
 
 def test_markdown_has_a_line_a_row():

@@ -19,7 +19,7 @@ from bvae.evaluation.metrics import run_metrics
 from bvae.report.outdated import note_made_from
 from bvae.report.pilots import MINIMUM_SEEDS, check_pilots, faults_of_pilot, pilots_of
 from bvae.report.tables import GROUP, collect_runs, count_of_seeds, provenance
-from bvae.report.typeset import Table, to_markdown, write_table
+from bvae.report.typeset import Table, markdown, to_markdown, write_table
 from bvae.study.config import suggest
 from bvae.study.runs import group_paths
 from bvae.system.files import listed, read_json, read_yaml, write_text
@@ -326,7 +326,7 @@ def write_claims(study: dict, claims_path: Path, folder: Path, root: Path = Path
     title, facts = study["title"] or study["study"], provenance(study, rows)
     table = Table("claims", f"{title}: the claims of the paper, and what became of them.", frame, text, 5, [HEADING])
     write_table(table, folder, facts)
-    write_text(folder / "claims.md", f"# Claims: {title}\n\n{HEADING}\n\n{to_markdown(text)}")
+    write_text(folder / "claims.md", f"# Claims: {markdown(title)}\n\n{HEADING}\n\n{to_markdown(text)}")
     note_made_from(study, "claims", root, claims=str(claims_path))
 
 

@@ -8,6 +8,7 @@ import bvae
 from bvae.arms import ARMS
 from bvae.data import Dataset
 from bvae.errors import InputError
+from bvae.report.typeset import markdown, to_markdown
 from bvae.runs import read_record
 from bvae.system.files import write_text
 
@@ -54,7 +55,8 @@ def write_card(folder: Path, dataset: Dataset, metrics: dict | None = None) -> N
     text = CARD.format(
         **{key: run[key] for key in ("arm", "latent_dim", "seed", "recipe")},
         **{key: record[key] for key in ("device", "precision", "training_version")},
-        **{key: getattr(dataset, key) for key in ("channels", "size", "source", "licence", "sha256")},
+        **{key: getattr(dataset, key) for key in ("channels", "size", "sha256")},
+        **{key: markdown(getattr(dataset, key)) for key in ("source", "licence")},
         dataset=dataset.name,
         kind=ARMS[run["arm"]].description,
         colours="grey" if dataset.channels == 1 else "in colour",
@@ -76,7 +78,6 @@ def _results(metrics: dict) -> str:
     import pandas as pd
 
     from bvae.report.tables import TABLE1, cell
-    from bvae.report.typeset import to_markdown
 
     shown = {
         column.heading: cell(metrics, column, "")

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import os
 import platform
 import subprocess
 from collections.abc import Callable, Sequence
@@ -240,11 +241,12 @@ def provenance(study: dict, rows: list[dict]) -> dict:
     """
     constants = {name.lower(): value for name, value in vars(protocol).items() if name.isupper()}
     results = sorted(json.dumps(row, sort_keys=True) for row in rows)
+    changes = _git("status", "--porcelain", "--", ":/", ":(exclude,top)results")
     return {
         "study": study["study"],
         "id": f"{study['study']}-{hashlib.sha256(json.dumps(results).encode()).hexdigest()[:12]}",
         "commit": _git("rev-parse", "HEAD"),
-        "uncommitted_changes": bool(_git("status", "--porcelain", "--", ":/", ":(exclude,top)results")),
+        "uncommitted_changes": None if changes is None else bool(changes),
         "config": study,
         "config_sha256": hashlib.sha256(json.dumps(study, sort_keys=True).encode()).hexdigest(),
         "data_sha256": {row["dataset"]: row["dataset_sha256"] for row in rows},
@@ -263,12 +265,23 @@ def provenance(study: dict, rows: list[dict]) -> dict:
 
 
 def _git(*arguments: str) -> str | None:
-    """What git says of the checkout that this package stands in, or None outside one."""
-    folder = Path(__file__).parent
-    try:
+    """What git says of the checkout that this package is in, or None where it is in none.
+
+    A repository that only surrounds the package, or that the environment names, is another one.
+    """
+    top = Path(bvae.__file__).resolve().parents[1]
+    own = {key: value for key, value in os.environ.items() if not key.startswith("GIT_")}
+
+    def said(*words: str) -> str:
         return subprocess.run(
-            ["git", *arguments], cwd=folder, capture_output=True, text=True, check=True
+            ["git", *words], cwd=top, env=own, capture_output=True, text=True, check=True
         ).stdout.strip()
+
+    try:
+        if Path(said("rev-parse", "--show-toplevel")).resolve() != top:
+            return None
+        said("ls-files", "--error-unmatch", "bvae/__init__.py")
+        return said(*arguments)
     except (OSError, subprocess.CalledProcessError):
         return None
 

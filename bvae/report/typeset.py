@@ -1,6 +1,8 @@
 """A table as files: csv and json at full precision, tex (booktabs) and html as printed."""
 
+import html
 import json
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -43,43 +45,74 @@ def write_table(table: Table, folder: Path, facts: dict) -> None:
     write_json(folder / f"{table.name}.json", {"provenance": facts, "notes": list(table.notes), "rows": records})
 
 
+LATEX = str.maketrans(
+    {sign: f"\\{sign}" for sign in "&%$#_{}"}
+    | {"\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}"}
+    | {"<": r"\textless{}", ">": r"\textgreater{}", "–": "--"}
+    | {"±": r"$\pm$", "↓": r"$\downarrow$", "↑": r"$\uparrow$", "†": r"$\dagger$"}
+)
+
+
+def latex(value: object) -> str:
+    """A text for LaTeX, on one line.
+
+    >>> latex("50 % of a_b")
+    '50 \\\\% of a\\\\_b'
+    """
+    return " ".join(str(value).splitlines()).translate(LATEX)
+
+
+def html_text(value: object) -> str:
+    """A text for a page, where it is no tag."""
+    return html.escape(str(value), quote=False)
+
+
+def markdown(value: object) -> str:
+    """A text for Markdown, on one line, where it is no markup and no cell's end.
+
+    >>> markdown("a_b <i>")
+    'a\\\\_b \\\\<i\\\\>'
+    """
+    return re.sub(r"([\\`*_{}\[\]<>#|&~!$])", r"\\\1", " ".join(str(value).splitlines()))
+
+
 def to_latex(table: Table, facts: dict) -> str:
-    """The table for booktabs, its caption and notes as comments; a repeated data set is named once."""
-    signs = {sign: f"\\{sign}" for sign in "&%$#_{}"} | {"\\": r"\textbackslash{}", "–": "--"}
-    signs |= {"±": r"$\pm$", "↓": r"$\downarrow$", "↑": r"$\uparrow$", "†": r"$\dagger$"}
-    escape = str.maketrans(signs)
-
-    def tex(value: object) -> str:
-        return str(value).translate(escape)
-
-    shown = table.text.map(tex).rename(columns=tex)
+    """The table for booktabs, its caption and notes as comments, to be copied; a repeated data set is named once."""
+    shown = table.text.map(latex).rename(columns=latex)
     if "Data set" in shown:
         shown["Data set"] = shown["Data set"].mask(shown["Data set"].duplicated(), "")
     columns = "l" * table.words + "r" * (len(shown.columns) - table.words)
     body = shown.style.hide(axis="index").to_latex(hrules=True, column_format=columns)
     head = f"% {facts['id']}: bvae {bvae.__version__}, commit {facts['commit']}, config {facts['config_sha256'][:12]}"
-    foot = "".join(f"% {note}\n" for note in table.notes)
-    return f"{head}\n% \\usepackage{{booktabs}}. Caption: {table.caption}\n{body}{foot}"
+    foot = "".join(f"% {latex(note)}\n" for note in table.notes)
+    return f"{head}\n% \\usepackage{{booktabs}}. Caption: {latex(table.caption)}\n{body}{foot}"
 
 
 def to_html(table: Table, facts: dict) -> str:
     """A page with the table and its notes; the ids in it are fixed, so that equal tables are equal files."""
+    shown = table.text.map(html_text).rename(columns=html_text)
     style = (
-        table.text.style.hide(axis="index")
+        shown.style.hide(axis="index")
         .set_uuid(f"{facts['study']}-{table.name}")
-        .set_caption(table.caption)
+        .set_caption(html_text(table.caption))
         .set_table_styles(HTML_STYLES)
-        .set_table_styles(dict.fromkeys(table.text.columns[table.words :], NUMBER), overwrite=False)
-        .set_table_styles(dict.fromkeys(table.text.columns.intersection(SHORT), WHOLE), overwrite=False)
-        .set_table_styles(dict.fromkeys(table.text.columns.intersection(["Claim"]), SENTENCE), overwrite=False)
-        .to_html(doctype_html=True, escape="html")
+        .set_table_styles(dict.fromkeys(shown.columns[table.words :], NUMBER), overwrite=False)
+        .set_table_styles(dict.fromkeys(shown.columns.intersection(SHORT), WHOLE), overwrite=False)
+        .set_table_styles(dict.fromkeys(shown.columns.intersection(["Claim"]), SENTENCE), overwrite=False)
+        .to_html(doctype_html=True)
     )
-    listed = "".join(f"<p>{note}</p>" for note in [*table.notes, f"To cite: {table.name} of {facts['id']}."])
+    notes = [*table.notes, f"To cite: {table.name} of {facts['id']}."]
+    listed = "".join(f"<p>{html_text(note)}</p>" for note in notes)
     foot = f'<div style="font: 12px sans-serif; max-width: 60em; color: #333">{listed}</div>'
     return style.replace("</body>", f"{foot}\n</body>")
 
 
 def to_markdown(text: pd.DataFrame) -> str:
-    """A table of texts in GitHub's form."""
-    lines = [list(text), ["---"] * text.shape[1], *text.values.tolist()]
+    """A table in GitHub's form, of texts that may have markup of their own, but no end of a cell."""
+    cells = text.map(_cell).rename(columns=_cell)
+    lines = [list(cells), ["---"] * cells.shape[1], *cells.values.tolist()]
     return "\n".join("| " + " | ".join(line) + " |" for line in lines) + "\n"
+
+
+def _cell(text: str) -> str:
+    return re.sub(r"(?<!\\)\|", r"\\|", " ".join(text.splitlines()))
