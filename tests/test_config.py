@@ -3,6 +3,7 @@
 import copy
 import math
 import re
+from pathlib import Path
 
 import jsonschema
 import pytest
@@ -11,7 +12,7 @@ import yaml
 from bvae.arms import ARMS
 from bvae.errors import InputError
 from bvae.networks import ACTIVATIONS
-from bvae.study.config import ConfigError, check_files, check_interpreter, check_study, known_datasets
+from bvae.study.config import ConfigError, check_files, check_interpreter, check_root, check_study, known_datasets
 from bvae.study.runs import expand_runs, results_paths, run_folders, run_name, training_settings
 from bvae.system.files import read_yaml
 from bvae.training import OBJECTIVES
@@ -118,6 +119,16 @@ FAULTS = {
         "figure_seed",
         5,
         "figure_seed: 5, but plain/digits/bvae-z8 has the seeds 0. Wanted one that all have: 0",
+    ),
+    "a block that adds no run": (
+        "blocks",
+        [sound()["blocks"][0], sound()["blocks"][0] | {"arms": ["vae"]}],
+        "blocks[1]: all of its runs are in the blocks before it",
+    ),
+    "a width above the widest": (
+        NETWORK,
+        {"architecture": "conv", "hidden": [], "width": 8, "neck": 4, "max_width": 6},
+        f"{NETWORK}.max_width: 6, wanted at least the width, 8",
     ),
     "width in an mlp": (f"{NETWORK}.width", 8, f"{NETWORK}: 'width' means nothing in architecture mlp; remove it"),
     "blocks in a conv": (
@@ -557,11 +568,11 @@ def test_a_data_set_whose_name_cannot_be_part_of_a_path_is_refused(tmp_path, nam
     own.touch()
     assert known_datasets(tmp_path) == ["digits", "own"]
     spoilt = own.rename(own.with_name(f"{name}.smk"))
-    with pytest.raises(InputError, match="cannot be the name of a data set"):
+    with pytest.raises(InputError, match="cannot name a data set"):
         known_datasets(tmp_path)
     spoilt.unlink()
     (tmp_path / "datasets.yaml").write_text(yaml.safe_dump({name: {"source": "sklearn:digits"}}))
-    with pytest.raises(InputError, match="cannot be the name of a data set"):
+    with pytest.raises(InputError, match="cannot name a data set"):
         known_datasets(tmp_path)
     with pytest.raises(ConfigError, match=r"blocks\[0\].datasets\[0\]: .* is not a name"):
         check_study(change("blocks.0.datasets", [name]), datasets=None)
@@ -578,6 +589,13 @@ def test_a_data_set_is_made_by_one_rule_as_its_entry_says(tmp_path):
     own.touch()
     with pytest.raises(InputError, match="digits.smk: 'digits' is a published data set"):
         known_datasets(tmp_path)
+
+
+@pytest.mark.parametrize("path", ["/data/2026-01-01T10:00/bvae", "/home/me/{bvae}", "/home/me/{/bvae"])
+def test_a_folder_of_the_benchmark_that_jobs_could_not_import_from_is_refused(path):
+    check_root(Path("/home/a user/bvae benchmark ü"))
+    with pytest.raises(InputError, match="Rename the folder"):
+        check_root(Path(path))
 
 
 @pytest.mark.parametrize("path", ["/home/a user/.venv/bin/python", "/opt/py(3)/bin/python", "/data/$x/bin/python"])

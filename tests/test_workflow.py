@@ -512,6 +512,18 @@ def test_snakemake_refuses_a_config_file_that_is_not_what_it_seems(plan, tmp_pat
     assert "Traceback" not in done.stdout
 
 
+def test_a_checkout_and_a_data_set_with_braces_in_their_names_are_refused(plan):
+    """Snakemake takes them for wildcards: its own message would be of a name that is not known."""
+    (plan / "workflow/rules/datasets/my{set}.smk").touch()
+    done = snakemake(plan, "-n", *QUICK)
+    assert done.returncode == 1
+    assert "workflow/rules/datasets: 'my{set}' of my{set}.smk cannot name a data set" in done.stdout
+    moved = plan.rename(plan.with_name("bvae{1}"))
+    done = snakemake(moved, "-n", *QUICK)
+    assert done.returncode == 1
+    assert "bvae{1}: the path of the benchmark has { and }" in done.stdout
+
+
 def test_two_studies_are_not_mixed_and_a_file_beside_one_changes_it(plan):
     (plan / "more.yaml").write_text("title: another title\n")
     done = snakemake(plan, "-n", "--configfile", "config/quick.yaml", "config/mnist.yaml")

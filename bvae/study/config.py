@@ -78,8 +78,17 @@ def known_datasets(workflow: Path) -> list[str] | None:
             )
     for where, name in [*((path, path.stem) for path in own), *((table, name) for name in published)]:
         if not is_name(name):
-            raise InputError(f"{_plain(str(where))}: {_shown(name)} cannot be the name of a data set: {NAME}.")
+            raise InputError(f"{where.parent}: {_shown(name)} of {_plain(where.name)} cannot name a data set: {NAME}.")
     return sorted({*published, *(path.stem for path in own)})
+
+
+def check_root(folder: Path) -> None:
+    """Raise InputError for a folder of the benchmark in which jobs cannot be started."""
+    if found := sorted(set(str(folder)) & set(":{}")):
+        raise InputError(
+            f"{folder}: the path of the benchmark has {' and '.join(found)}: PYTHONPATH cannot hold a colon, and"
+            " Snakemake takes braces for wildcards. Rename the folder."
+        )
 
 
 def check_files(files: Sequence[Path], given: Sequence[Path]) -> None:
@@ -123,7 +132,7 @@ def check_study(config: Any, *, datasets: Collection[str] | None) -> dict:
     faults += list(_unknown_names(config, datasets))
     if not faults:
         config = _with_defaults(deepcopy(config), schema)
-        faults += [*_misfits(config), *_figures_without_runs(config)]
+        faults += [*_misfits(config), *_figures_without_runs(config), *_without_effect(config)]
     if faults:
         raise ConfigError(listed("The configuration has", faults))
     return config
@@ -274,6 +283,20 @@ def _figures_without_runs(config: dict) -> Iterator[str]:
         if wanted not in found:
             yield f"figure_seed: {wanted}, but {name} has the seeds {_numbers(found)}. Wanted {remedy}"
             return
+
+
+def _without_effect(config: dict) -> Iterator[str]:
+    """What is given and would change nothing."""
+    for name, recipe in config["recipes"].items():
+        width, most = (recipe["network"].get(key, 0) for key in ("width", "max_width"))
+        if most and most < width:
+            yield f"recipes.{name}.network.max_width: {most}, wanted at least the width, {width}"
+    seen: set[str] = set()
+    for index, block in enumerate(config["blocks"]):
+        runs = {run_name(run) for run in expand_runs({"blocks": [block]})}
+        if runs <= seen:
+            yield f"blocks[{index}]: all of its runs are in the blocks before it; change it, or remove it"
+        seen |= runs
 
 
 def _numbers(found: Collection[int]) -> str:

@@ -9,11 +9,7 @@ from pathlib import Path
 from snakemake.exceptions import WorkflowError
 
 ROOT = Path(str(workflow.current_basedir)).parents[1]
-# Steps run as `python -m bvae` from any working directory.
 sys.path.insert(0, str(ROOT))
-shell.prefix(
-    f'export PYTHONPATH={shlex.quote(str(ROOT))}"${{{{PYTHONPATH:+:$PYTHONPATH}}}}"; '
-)
 
 from bvae.arms import ARMS
 from bvae.evaluation.extractors import EXTRACTORS
@@ -30,6 +26,7 @@ from bvae.report.outdated import (
 from bvae.study.config import (
     check_files,
     check_interpreter,
+    check_root,
     check_study,
     known_datasets,
 )
@@ -66,6 +63,7 @@ if (
     )
 
 try:
+    check_root(ROOT)
     if IN_CHARGE:
         SNAKEMAKE_LOCK = clear_stale_locks(Path(".snakemake"))
     if workflow.is_main_process:
@@ -77,6 +75,11 @@ try:
     check_pilots(load_claims(ROOT / "config/claims.yaml")[1], STUDY)
 except InputError as error:
     raise WorkflowError(str(error)) from None
+
+# Steps run as `python -m bvae` from any working directory.
+shell.prefix(
+    f'export PYTHONPATH={shlex.quote(str(ROOT))}"${{{{PYTHONPATH:+:$PYTHONPATH}}}}"; '
+)
 
 
 onstart:
