@@ -382,6 +382,7 @@ def test_a_pilot_that_stands_in_one_line_twice_is_refused(tmp_path):
     ("change", "message"),
     [
         ({"metric": "fid_sample"}, "Did you mean 'fid_samples'"),
+        ({"metric": ["elbo"]}, r"metric '\['elbo'\]' is not known"),
         ({"sd": 0}, "sd is 0, wanted a positive number"),
         ({"seeds": [1, 2, 2, 2, 2]}, "wanted a list of at least 5"),
         ({"seed": 1}, "found the keys"),

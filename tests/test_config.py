@@ -14,7 +14,7 @@ from bvae.errors import InputError
 from bvae.networks import ACTIVATIONS
 from bvae.study.config import ConfigError, check_files, check_interpreter, check_root, check_study, known_datasets
 from bvae.study.runs import expand_runs, results_paths, run_folders, run_name, training_settings
-from bvae.system.files import read_yaml
+from bvae.system.files import read_json, read_yaml
 from bvae.training import OBJECTIVES
 from helpers.studies import BLOCK, DATASETS, RECIPE, SCHEMA, STUDIES, check, sound
 
@@ -82,6 +82,11 @@ FAULTS = {
         f"{TRAINING}.learning_rate",
         "1e-3",
         f"{TRAINING}.learning_rate: expected number or object, got '1e-3' (YAML reads 1e-3 as text: write 1.0e-3",
+    ),
+    "a number with a comma": (
+        f"{TRAINING}.learning_rate",
+        "0,001",
+        f"{TRAINING}.learning_rate: expected number or object, got '0,001'",
     ),
     "number of an arm as text": (
         f"{TRAINING}.learning_rate",
@@ -532,8 +537,9 @@ def test_a_file_is_read_as_it_seems(tmp_path):
     path.write_text('{"a":\n\t1e-3}')
     assert read_yaml(path) == {"a": 0.001}
     path.write_text('{"a": {"b": 1, "b": 1}}')
-    with pytest.raises(InputError, match="'b' is given twice"):
-        read_yaml(path)
+    for read in (read_yaml, read_json):
+        with pytest.raises(InputError, match="'b' is given twice"):
+            read(path)
 
 
 @pytest.mark.parametrize("content", ["x: *" + "y" * 10_000, "x: !" + "y" * 10_000 + " 1", "[" * 5_000])
@@ -600,7 +606,7 @@ def test_a_folder_of_the_benchmark_that_jobs_could_not_import_from_is_refused(pa
 
 @pytest.mark.parametrize("path", ["/home/a user/.venv/bin/python", "/opt/py(3)/bin/python", "/data/$x/bin/python"])
 def test_jobs_of_a_cluster_need_a_python_whose_path_needs_no_quotes(path):
-    check_interpreter("/opt/python-3.11_x/bin/python3.11")
+    check_interpreter("/home/müller/python-3.11_x/bin/python3.11")
     with pytest.raises(InputError, match="does not quote its path") as refusal:
         check_interpreter(path)
     assert str(refusal.value).startswith(path)

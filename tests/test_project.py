@@ -16,6 +16,7 @@ from bvae.evaluation.extractors import EXTRACTORS
 from bvae.networks import plan
 from bvae.objective import build_likelihood
 from bvae.report.figures import FIGURES
+from bvae.system.files import read_yaml
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -49,6 +50,12 @@ def test_lock_pins_every_dependency_exactly():
     pinned = {normal(line.split("==")[0]): line for line in lock_lines()}
     assert all(re.match(r"[A-Za-z0-9._-]+==[0-9]", line) for line in lock_lines())
     assert [name for name in direct if normal(re.match(r"[A-Za-z0-9._-]+", name).group()) not in pinned] == []
+
+
+@pytest.mark.parametrize("folder", ["config", "profiles", "workflow", "bvae"])
+def test_no_line_of_a_shipped_file_is_other_than_it_seems(folder):
+    paths = sorted((ROOT / folder).rglob("*.yaml"))
+    assert paths and all(map(read_yaml, paths))
 
 
 def load_script(name: str) -> ModuleType:

@@ -66,7 +66,7 @@ def faults_of_pilot(pilot: dict) -> Iterator[str]:
     if pilot.keys() != wanted:
         yield f"found the keys {sorted(map(str, pilot))}, wanted {sorted(wanted)}"
         return
-    if pilot["metric"] not in run_metrics():
+    if not isinstance(pilot["metric"], str) or pilot["metric"] not in run_metrics():
         yield f"metric '{pilot['metric']}' is not known. {suggest(pilot['metric'], run_metrics())}"
     for key in ("dataset", "recipe"):
         if not is_name(pilot[key]):

@@ -2,12 +2,12 @@
 
 import difflib
 import re
-import shlex
 import sys
 from collections.abc import Collection, Iterator, Sequence
 from copy import deepcopy
 from functools import cache
 from pathlib import Path
+from types import NoneType
 from typing import Any
 
 import jsonschema
@@ -114,7 +114,7 @@ def check_files(files: Sequence[Path], given: Sequence[Path]) -> None:
 
 def check_interpreter(path: str) -> None:
     """Raise InputError where jobs of a cluster cannot start: Snakemake does not quote the path of Python in them."""
-    if shlex.quote(path) != path:
+    if not all(sign.isalnum() or sign in "/._-+@%,:=" for sign in path):
         raise InputError(
             f"{path}: jobs of a cluster cannot start this Python, because Snakemake does not quote its path, which has"
             " a space or another special character. Use a Python, or a .venv, in a folder without any; the folder in"
@@ -184,8 +184,10 @@ def _explain(error: jsonschema.ValidationError) -> Iterator[str]:
         case "type":
             kinds = error.validator_value if isinstance(error.validator_value, list) else [error.validator_value]
             hint = ""
-            if "number" in kinds and isinstance(value, str):
+            if "number" in kinds and isinstance(value, str) and _is_number(value):
                 hint = " (YAML reads 1e-3 as text: write 1.0e-3 or 0.001)"
+            elif kinds == ["string"] and not isinstance(value, list | dict | NoneType):
+                hint = " (put it in quotes)"
             yield f"{place}: expected {' or '.join(kinds)}, got {_shown(value)}{hint}"
         case "pattern":
             yield f"{place}: {_shown(value)} is not a name: {NAME}"
@@ -202,6 +204,14 @@ def _explain(error: jsonschema.ValidationError) -> Iterator[str]:
             yield f"{place}: {_shown(value)}, wanted {bound} {error.validator_value}"
         case _:
             yield f"{place}: {_plain(error.message)}"
+
+
+def _is_number(text: str) -> bool:
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return True
 
 
 def _unknown_names(config: object, datasets: Collection[str] | None) -> Iterator[str]:

@@ -106,12 +106,12 @@ def read_lines(path: Path) -> list[dict[str, float]]:
 def read_json(path: str | Path) -> Any:
     """Read a JSON file; a missing or damaged one raises InputError that names it."""
     try:
-        return json.loads(Path(path).read_text(encoding="utf-8"))
+        return json.loads(Path(path).read_text(encoding="utf-8"), object_pairs_hook=_each_once)
     except FileNotFoundError:
         raise InputError(f"{path}: no such file. Run the step that makes it, or plain `snakemake`.") from None
     except OSError as error:
         raise InputError(f"{path}: cannot be read ({error.strerror}). Wanted a JSON file.") from None
-    except (UnicodeDecodeError, json.JSONDecodeError) as error:
+    except ValueError as error:  # no UTF-8, no JSON, or a key twice
         raise InputError(
             f"{path}: not a JSON file ({error}). Delete it and run the step that makes it again."
         ) from None
@@ -162,11 +162,12 @@ def read_yaml(path: str | Path) -> Any:
 
 
 def _each_once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    keys = [key for key, _ in pairs]
-    for key in keys:
-        if keys.count(key) > 1:
+    found: dict[str, Any] = {}
+    for key, value in pairs:
+        if key in found:
             raise ValueError(f"the key {key[:60]!r} is given twice; keep one")
-    return dict(pairs)
+        found[key] = value
+    return found
 
 
 def _traps(loader: Any, root: Any) -> Iterator[tuple[int, int, str]]:
