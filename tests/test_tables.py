@@ -16,7 +16,7 @@ from bvae.arms import ARMS
 from bvae.errors import InputError
 from bvae.evaluation.metrics import OF_CONTROLS, TASKS, run_metrics, versions
 from bvae.report.footnotes import on_runs
-from bvae.report.tables import collect_runs, provenance, table1, table2, table3, table_of_runs, write_tables
+from bvae.report.tables import collect_runs, provenance, table1, table2, table_of_runs, write_tables
 from bvae.report.typeset import latex, markdown, to_html, to_latex, to_markdown
 from bvae.study.runs import group_paths, results_paths, run_name
 from bvae.system.files import write_json
