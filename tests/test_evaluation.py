@@ -11,17 +11,19 @@ import pytest
 import torch
 
 from bvae.data import to_batch
+from bvae.data.dataset import make
 from bvae.errors import InputError
 from bvae.evaluation import protocol, trained
-from bvae.evaluation.controls import evaluate_controls, evaluate_pca
+from bvae.evaluation.controls import evaluate_controls, evaluate_pca, evaluate_untrained
 from bvae.evaluation.draws import fixed_draw, interpolation_pairs, mixture_samples, prior_samples
-from bvae.evaluation.evaluate import evaluate_run
+from bvae.evaluation.evaluate import evaluate_run, validate_run
 from bvae.evaluation.measures import gaussian_statistics, latent_trustworthiness, neighbour_accuracy
 from bvae.evaluation.metrics import TASKS
 from bvae.evaluation.references import make_reference
 from bvae.evaluation.trained import Trained, posterior_means
 from bvae.objective import log_importance_weights
-from bvae.runs import Run, load_run, train_run
+from bvae.runs import Run, load_run, save_model, train_run
+from bvae.system.files import write_json
 from bvae.system.seeds import derive_seed
 from helpers.small import SETTINGS, SHORT_SWEEP, float64s, make_dataset
 
@@ -30,6 +32,10 @@ LONGER = SETTINGS | {"training": {"epochs": 60, "batch_size": 20, "learning_rate
 
 
 # --- two arms, side by side ------------------------------------------------------------------------------------------
+
+
+def test_a_single_image_has_no_pair():
+    assert interpolation_pairs("fake", 1, 100).shape == (2, 0)
 
 
 @pytest.mark.parametrize("images", [2, 3, 100])
@@ -213,6 +219,7 @@ def test_pca_is_that_of_the_singular_value_decomposition(fake):
     assert row["mse_per_pixel"] == pytest.approx(float((decoded - test).square().mean()), rel=1e-5)
     assert (row["components"], row["knn_accuracy"]) == (5, 1.0)  # patterns well apart
     assert evaluate_pca(fake, 500)["components"] == 64  # no more than pixels
+    assert evaluate_pca(cut(fake, 9, 100), 10)["components"] == 8  # or than directions in which training images differ
 
 
 # --- a whole evaluation ---------------------------------------------------------------------------------------------
@@ -370,3 +377,190 @@ def test_a_mixture_samples_where_the_latents_are():
 def test_a_mixture_of_few_latents_still_samples():
     run = Run("r", LONGER, "fake", "vae", 3, 0)
     assert mixture_samples(run, float64s(6, 3, seed=0).float(), 20).isfinite().all()  # fewer than components
+
+
+def test_a_mixture_of_equal_latents_is_their_point():
+    """Of a dead encoder: a mixture of one Gaussian, as wide as scikit-learn's least variance."""
+    run = Run("r", LONGER, "fake", "vae", 3, 0)
+    z = mixture_samples(run, torch.tensor([[0.3, -2.0, 0.1]]).expand(500, 3), 4_000)
+    torch.testing.assert_close(z.mean(0), torch.tensor([0.3, -2.0, 0.1]), rtol=0, atol=5 * 0.01 / 4_000**0.5)
+    assert z.std(0).tolist() == pytest.approx([0.01] * 3, rel=0.1)
+
+
+@pytest.mark.parametrize("weights", [[0.6, 0.4000001, 0.0], [0.3, 0.7000002, 1e-12]])
+def test_a_mixture_whose_shares_are_rounded_above_one_still_samples(weights, monkeypatch):
+    """NumPy refuses shares of a sum above 1; float32 rounds them so where the last component has next to nothing."""
+    from sklearn.mixture import GaussianMixture
+
+    fit = GaussianMixture.fit
+
+    def rounded(self, latents):
+        fit(self, latents)
+        self.weights_ = np.float32(weights + [0.0] * (len(self.weights_) - 3))
+        return self
+
+    monkeypatch.setattr(GaussianMixture, "fit", rounded)
+    run = Run("r", LONGER, "fake", "vae", 3, 0)
+    assert mixture_samples(run, float64s(300, 3, seed=0).float(), 50).shape == (50, 3)
+
+
+# --- what a data set or a model does not have ------------------------------------------------------------------------
+
+
+def cut(dataset, train: int, test: int, label=lambda labels: labels):
+    """The first images of a data set, with other labels."""
+    splits = {name: tensor[: train if "train" in name else test] for name, tensor in dataset.tensors().items()}
+    splits |= {name: label(tensor) for name, tensor in splits.items() if "labels" in name}
+    names = tuple(dataset.classes[: int(splits["train_labels"].max()) + 1])
+    splits["test_labels"] = splits["test_labels"].clamp(max=len(names) - 1)
+    return make(**splits, name="fake", classes=names, source="here", licence="none")
+
+
+def everything(dataset, folder, *, change=None, **settings) -> dict:
+    """All that is computed of a data set and of a model that a moment has trained; `change` then changes the model."""
+    run = Run("r", SETTINGS | settings, dataset.name, "bvae", 4, 0)
+    assert train_run(run, dataset, folder, device="cpu") == "finished"
+    if change is not None:
+        model, record = load_run(folder)
+        with torch.no_grad():
+            change(model)
+        save_model(model, folder / "model.safetensors", record)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(protocol, "CLASSIFIER_STEPS", 20)
+        references = [make_reference(dataset, name, CPU) for name in ("classifier", "inception")]
+    row = evaluated(folder, dataset, references)
+    for found in (row, evaluate_controls(dataset), evaluate_pca(dataset, 4), evaluate_untrained(run, dataset, CPU)):
+        write_json(folder / "found.json", found)  # refuses numbers that are not finite
+    return row
+
+
+def no_numbers(row: dict) -> set[str]:
+    """The metrics that a row of its own should have and has not; each has a reason."""
+    wanted = {m.name for task in TASKS.values() for m in task.metrics if not m.optional and not m.any_features}
+    found = {name for name in wanted if row[name] is None}
+    assert found <= row["empty"].keys()
+    return found - {"ssim"}  # images of 8 pixels have none
+
+
+CLASSIFIED = {"probe_accuracy", "knn_accuracy"}
+
+
+@pytest.mark.parametrize("test", [1, 2, 3, 4])
+@pytest.mark.parametrize("train", [1, 2, 5, 6, 7])
+def test_very_few_images_leave_what_they_cannot_give_empty(fake, tmp_path, train, test):
+    row = everything(cut(fake, train, test), tmp_path)
+    wanted = {"active_units", "path_ratio_interpolations"} if test == 1 else set()
+    wanted |= {"trustworthiness"} if test < 3 else set()
+    wanted |= {"probe_accuracy"} if train < 6 else set()
+    wanted |= {"knn_accuracy"} if train == 1 else set()  # of one image all labels are the same
+    assert no_numbers(row) == wanted
+    assert (row["elbo_image_error"] is None) == (test == 1)
+    assert math.isfinite(row["elbo"]) and math.isfinite(row["nll"])
+
+
+def test_one_class_is_no_task_for_a_classifier(fake, tmp_path):
+    row = everything(cut(fake, 90, 100, label=torch.zeros_like), tmp_path)
+    assert no_numbers(row) == CLASSIFIED
+    assert row["empty"]["fd_classifier_samples"].startswith("all training images have the same label")
+    controls = evaluate_controls(cut(fake, 90, 100, label=torch.zeros_like))
+    assert (controls["probe_accuracy_raw_pixels"], controls["majority_accuracy"]) == (None, None)
+
+
+def test_attributes_that_no_image_differs_in_are_no_task(fake, tmp_path):
+    splits = {name: tensor for name, tensor in fake.tensors().items() if "images" in name}
+    attributes = {f"{split}_attributes": torch.ones(n, 2).byte() for split, n in (("train", 120), ("test", 100))}
+    row = everything(
+        make(**splits, **attributes, name="fake", attribute_names=("a", "b"), source="here", licence="none"), tmp_path
+    )
+    assert no_numbers(row) == CLASSIFIED
+
+
+@pytest.mark.parametrize("place", range(0, 12, 3))
+def test_a_class_of_one_training_image_is_classified(fake, tmp_path, place):
+    """Wherever it is: held out, so that the search for C sees one class, or not."""
+
+    def rare(labels: torch.Tensor) -> torch.Tensor:
+        return (torch.arange(len(labels)) == place).long()
+
+    row = everything(cut(fake, 12, 90, label=rare), tmp_path)
+    assert no_numbers(row) == set()
+    assert 0 <= row["probe_accuracy"] <= 1
+    assert "fd_classifier_floor" not in row  # 12 training images are fewer than the test images
+
+
+def test_a_floor_is_of_as_many_training_images(fake, monkeypatch):
+    monkeypatch.setattr(protocol, "CLASSIFIER_STEPS", 20)
+    assert make_reference(cut(fake, 100, 100), "classifier", CPU).floor.keys() >= {"fd", "precision", "recall"}
+    assert make_reference(cut(fake, 99, 100), "classifier", CPU).floor == {}
+
+
+def dead(model) -> None:
+    """An encoder whose answer is its biases, whatever it sees, as one of ReLUs may become."""
+    for weight in model.encoder_weights[:-1]:
+        weight.weight.zero_()
+    model.encoder.mean_bias.copy_(torch.tensor([0.37, -1.2, 0.001, 5.0]))
+
+
+def test_a_dead_encoder_has_all_metrics_but_ratios_of_nothing(fake, tmp_path):
+    row = everything(fake, tmp_path, change=dead)
+    assert no_numbers(row) == {"path_ratio_interpolations"}
+    assert row["active_units"] == 0
+    assert row["fd_classifier_mixture_samples"] > 0
+    assert row["fd_classifier_interpolations"] == row["fd_classifier_reconstructions"]
+
+
+def not_a_number(model) -> None:
+    model.encoder.log_variance.bias[1] = math.nan
+
+
+def overflowing(model) -> None:
+    """The posterior mean of a pixel of 1 is beyond float32."""
+    model.encoder_weights[0].weight.fill_(1e38)
+
+
+@pytest.mark.parametrize("change", [not_a_number, overflowing])
+def test_a_model_without_finite_posteriors_is_empty_and_costs_no_other_run(fake, tmp_path, change):
+    row = everything(fake, tmp_path, change=change)
+    sizes = {metric.name for metric in TASKS["size"].metrics}
+    wanted = {m.name for task in TASKS.values() for m in task.metrics if not m.optional and not m.any_features} - sizes
+    assert no_numbers(row) == wanted - {"ssim"}
+    assert row["parameters"] > 0
+    assert all("not finite" in row["empty"][name] for name in wanted)
+
+
+def test_a_decoder_without_finite_weights_decodes_nothing_that_is_measured(fake, tmp_path):
+    row = everything(fake, tmp_path, change=lambda model: model.decoder.image_bias.fill_(math.nan))
+    assert row["elbo"] is None and "fd_classifier_samples" not in row
+
+
+@pytest.mark.parametrize("likelihood", ["bernoulli", "gaussian"])
+def test_constant_images_are_evaluated(fake, tmp_path, likelihood):
+    """Decoded exactly, they have no PSNR; a Gaussian of the mean image has at least the variance of rounding."""
+    black = {name: torch.zeros_like(t) if "images" in name else t for name, t in fake.tensors().items()}
+    dataset = make(**black, name="fake", classes=fake.classes, source="here", licence="none")
+
+    def exactly_black(model) -> None:
+        model.decoder_weights[0].weight.zero_()
+        model.decoder.image_bias.fill_(-1e3 if likelihood == "bernoulli" else 0.0)
+
+    row = everything(dataset, tmp_path, change=exactly_black, likelihood={"name": likelihood})
+    assert no_numbers(row) == {"psnr", "path_ratio_interpolations"}
+    assert row["mse_per_pixel"] == 0 and "100 of 100" in row["empty"]["psnr"]
+    pca = evaluate_pca(dataset, 4)
+    assert (pca["components"], pca["mse_per_pixel"], pca["probe_accuracy"]) == (0, 0, None)
+    variance = 1 / 12 / 255**2
+    found = evaluate_controls(dataset)["mean_image_log_likelihood_gaussian"]
+    assert found == pytest.approx(-32 * math.log(2 * math.pi * variance), rel=1e-9)
+
+
+def test_a_tuned_run_without_a_finite_elbo_has_diverged(fake, tmp_path):
+    held_out = replace(fake, source="here --validation 100")
+    run = Run("r", SETTINGS, "fake", "vae", 4, 0)
+    assert train_run(run, held_out, tmp_path, device="cpu") == "finished"
+    assert validate_run(tmp_path, held_out, device=CPU)["status"] == "finished"
+    model, record = load_run(tmp_path)
+    with torch.no_grad():
+        not_a_number(model)
+    save_model(model, tmp_path / "model.safetensors", record)
+    row = validate_run(tmp_path, held_out, device=CPU)
+    assert (row["status"], list(row["tasks"]), row.get("elbo")) == ("diverged", ["size"], None)

@@ -1,5 +1,6 @@
 """Figures: what they show is what the models give, and they come out the same every time."""
 
+import math
 import shutil
 import xml.etree.ElementTree as ElementTree
 from dataclasses import replace
@@ -18,19 +19,20 @@ from bvae.data import dataset as data
 from bvae.errors import InputError
 from bvae.evaluation import protocol
 from bvae.evaluation.draws import interpolation_pairs, prior_samples
+from bvae.evaluation.evaluate import evaluate_run
 from bvae.evaluation.trained import decode_images, posterior_means
 from bvae.report.figures import FIGURES, draw
 from bvae.report.figures import _page as page
 from bvae.report.figures import _pictures as pictures
 from bvae.report.figures import _plots as plots
 from bvae.report.figures._page import find_subject
-from bvae.report.figures._pictures import Strip, embed, tile
+from bvae.report.figures._pictures import Strip, embed, tile, why_no_map
 from bvae.report.figures._plots import axis_floor, spread
 from bvae.runs import Run, load_run, read_record, save_model, train_run
 from bvae.study.config import check_study
 from bvae.study.runs import expand_runs, group_paths, results_paths, run_name
 from bvae.system.files import write_json
-from helpers.small import make_dataset
+from helpers.small import SHORT_SWEEP, make_dataset
 
 ROOT = Path(__file__).parents[1]
 TWO = ["bvae", "vae"]  # arms
@@ -446,10 +448,74 @@ def test_tsne_of_unlabelled_images_has_one_colour_and_says_so(study, fake):
     assert not any(axes.get_legend() for axes in figure.axes)
 
 
-@pytest.mark.parametrize("means", [np.random.default_rng(0).normal(size=(9, 1)), np.zeros((9, 3))])
+NORMAL = np.random.default_rng(0).normal(size=(9, 3))
+
+
+@pytest.mark.parametrize("means", [NORMAL[:, :1], NORMAL[:4], NORMAL[[0] * 8 + [1]], NORMAL * [1, 0, 0]])
 def test_degenerate_latents_are_embedded(means):
+    assert why_no_map(means.astype(np.float32)) is None
     points = embed(means.astype(np.float32))
-    assert points.shape == (9, 2) and np.isfinite(points).all()
+    assert points.shape == (len(means), 2) and np.isfinite(points).all()
+
+
+@pytest.mark.parametrize(
+    ("means", "reason"),
+    [
+        (np.full((360, 5), 0.7), "the same"),  # scikit-learn's tree never ends, or the map shows the random start
+        (np.full((9, 3), 1 / 3), "the same"),
+        (NORMAL[:3], "3 test images"),
+        (NORMAL[:1], "1 test images"),
+        (NORMAL * [1, np.nan, 1], "not finite"),
+        (NORMAL * 1e25, "too large"),
+    ],
+)
+def test_latents_without_a_map_say_why(means, reason):
+    assert reason in why_no_map(means.astype(np.float32))
+
+
+def break_models(study: dict, dataset: data.Dataset, value: float) -> None:
+    """Fill the encoder's weights of every run of a study, as training may leave them, and evaluate the runs."""
+    for run in expand_runs(study):
+        path = results_of(run["arm"], run["seed"])
+        model, record = load_run(path.parent)
+        with torch.no_grad():
+            for parameter in model.encoder_weights.parameters():
+                parameter.fill_(value)
+        save_model(model, path.parent / "model.safetensors", record)
+        write_json(path, evaluate_run(path.parent, dataset, [], importance=SHORT_SWEEP, device=torch.device("cpu")))
+
+
+DRAWN = [name for name, kind in FIGURES.items() if not kind.network and kind.arm is None]
+
+
+@pytest.mark.parametrize(("value", "reason"), [(0.0, "the same"), (math.nan, "not finite")], ids=["dead", "no numbers"])
+def test_every_figure_is_drawn_of_broken_models(study, fake, value, reason):
+    break_models(study, fake, value)
+    draw(DRAWN, study, Path("drawn"))
+    panel = FIGURES["tsne"].draw(subject_of(study, fake)).axes[0]
+    assert not panel.collections
+    assert reason in panel.texts[0].get_text()
+
+
+def test_every_figure_is_drawn_of_one_test_image(study, fake):
+    splits = {name: tensor[:20] if "train" in name else tensor[:1] for name, tensor in fake.tensors().items()}
+    single = data.make(**splits, name="fake", classes=fake.classes, source="here", licence="none")
+    data.save(single, "resources/data/fake.safetensors")
+    for run in expand_runs(study):
+        path = results_of(run["arm"], run["seed"])
+        train_run(Run(**run, settings=study["recipes"]["tiny"]), single, path.parent, device="cpu")
+    break_models(study, single, 0.1)
+    draw(DRAWN, study, Path("drawn"))
+    assert "1 test image" in words(FIGURES["interpolations"].draw(subject_of(study, single)))
+    assert "1 test images; a map needs 4" in words(FIGURES["tsne"].draw(subject_of(study, single)))
+
+
+def test_an_empty_metric_of_one_seed_hides_no_other(study, fake):
+    write_json(results_of("vae", 4), fake_metrics("vae", 4, reconstruction=None, kl_bits_per_pixel=None))
+    mean = FIGURES["rate_distortion"].draw(subject_of(study, fake)).axes[0].get_lines()[-1]
+    np.testing.assert_allclose(mean.get_xydata(), [[0.32, 0.018]])  # of seed 2
+    drawn = panels(FIGURES["quality"].draw(subject_of(study, fake)))["Reconstruction"]
+    assert [len(line.get_xdata()) for line in drawn.get_lines() if line.get_markersize() == 3.5] == [2, 1]  # seeds
 
 
 def test_diverged_runs_are_empty_and_labelled(study, fake):

@@ -12,7 +12,7 @@ from bvae.data import Dataset, to_batch
 from bvae.evaluation import protocol
 from bvae.evaluation.measures import linear_probe, majority_baseline, mean_image_log_likelihood, mse_per_pixel
 from bvae.evaluation.metrics import OF_CONTROLS, versions
-from bvae.evaluation.trained import classify, labels_of, posterior_means
+from bvae.evaluation.trained import classify, labels_of, posterior_means, why_no_probe, why_unclassified
 from bvae.runs import Run, build_model
 from bvae.system.seeds import derive_seed
 
@@ -44,12 +44,13 @@ def evaluate_controls(dataset: Dataset) -> dict:
     for likelihood in ("bernoulli", "gaussian"):
         row[f"mean_image_log_likelihood_{likelihood}"] = mean_image_log_likelihood(train, test, likelihood)
     row["mean_image_mse_per_pixel"] = float(mse_per_pixel(test, train.mean(0).expand_as(test)).mean())
-    if labels is not None:
+    if labels is not None and not why_no_probe(dataset):
         train_pixels, test_pixels = (images.flatten(1).double().numpy() for images in (train, test))
         strengths = protocol.CONTROL_STRENGTHS if _is_large(dataset) else ()
         pixels = (train_pixels, labels[0], test_pixels, labels[1])
         found = linear_probe(*pixels, identity=dataset.name, strengths=strengths)
         row |= {f"probe_{name}_raw_pixels": value for name, value in found.items()}
+    if labels is not None and not why_unclassified(dataset):
         row |= {f"majority_{name}": value for name, value in majority_baseline(*labels).items()}
     return row
 
@@ -57,20 +58,25 @@ def evaluate_controls(dataset: Dataset) -> dict:
 def evaluate_pca(dataset: Dataset, latent_dim: int) -> dict:
     """What `latent_dim` principal components of the training images give: the best linear autoencoder's test error.
 
-    They are as many as there are pixels or training images, at most. Classification as of posterior means.
+    They are as many as there are pixels, or directions in which training images differ, at most; where all of these are
+    the same there are none, and the error is that of the mean image. Classification as of posterior means.
     """
     from sklearn.decomposition import PCA
 
     dataset = _for_controls(dataset)
     _take_one_thread()
+    row = _identity(dataset) | {"latent_dim": latent_dim}
     train, test = (to_batch(images).flatten(1).numpy() for images in (dataset.train_images, dataset.test_images))
     seed = derive_seed(dataset.name, "pca") % 2**32  # large images are projected at random first
-    pca = PCA(min(latent_dim, *train.shape), random_state=seed).fit(train)
+    if (train == train[0]).all():
+        row |= {"components": 0, "mse_per_pixel": float(np.square(train[0] - test).mean())}
+        return row | {"probe_accuracy": None, "knn_accuracy": None, "trustworthiness": None}
+    pca = PCA(min(latent_dim, len(train) - 1, train.shape[1]), random_state=seed).fit(train)
     latents = [torch.from_numpy(pca.transform(pixels)).float() for pixels in (train, test)]
     decoded = np.clip(pca.inverse_transform(latents[1].numpy()), 0, 1)
-    row = _identity(dataset) | {"latent_dim": latent_dim, "components": pca.n_components_}
+    row["components"] = pca.n_components_
     row["mse_per_pixel"] = float(np.square(decoded - test).mean())
-    return row | classify(dataset, *latents)
+    return row | classify(dataset, *latents)[0]
 
 
 def _take_one_thread() -> None:
@@ -96,4 +102,4 @@ def evaluate_untrained(run: Run, dataset: Dataset, device: torch.device) -> dict
     means = posterior_means(model, dataset.test_images, device)
     row = _identity(dataset) | {key: getattr(run, key) for key in ("recipe", "settings", "latent_dim", "seed")}
     train = posterior_means(model, dataset.train_images, device)
-    return row | classify(dataset, train, means)
+    return row | classify(dataset, train, means)[0]

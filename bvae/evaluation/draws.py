@@ -12,7 +12,12 @@ from bvae.system.seeds import derive_seed
 
 
 def interpolation_pairs(dataset: str, images: int, pairs: int) -> Tensor:
-    """Indices (2, pairs) of random pairs of different test images, the same for every run of a data set."""
+    """Indices (2, pairs) of random pairs of different test images, the same for every run of a data set.
+
+    A single image has no other: there are then no pairs, (2, 0).
+    """
+    if images < 2:
+        return torch.empty(2, 0, dtype=torch.int64)
     generator = torch.Generator().manual_seed(derive_seed(dataset, "interpolation pairs"))
     first = torch.randint(images, (pairs,), generator=generator)
     other = torch.randint(1, images, (pairs,), generator=generator)
@@ -25,15 +30,24 @@ def prior_samples(dataset: str, seed: int, samples: int, latent_dim: int) -> Ten
     return torch.randn(samples, latent_dim, generator=generator)
 
 
-def mixture_samples(run: Run, train: Tensor, count: int) -> Tensor:
-    """Latents (count, latent_dim) from a mixture of 10 Gaussians fitted to training latents, by scikit-learn."""
+def mixture_samples(run: Run, train: Tensor, count: int) -> Tensor | None:
+    """Latents (count, latent_dim) from a mixture of 10 Gaussians fitted to training latents, by scikit-learn.
+
+    None where no mixture can be fitted, because latents are too large for the precision of their covariance.
+    """
     from sklearn.mixture import GaussianMixture
 
     seed = derive_seed(run.dataset, run.seed, "mixture") % 2**32
     latents = train[: protocol.MIXTURE_IMAGES].numpy()
-    components = min(protocol.MIXTURE_COMPONENTS, len(latents))
+    components = min(protocol.MIXTURE_COMPONENTS, len(np.unique(latents, axis=0)))  # one, of an encoder that is dead
     unfitted = GaussianMixture(components, reg_covar=1e-4, max_iter=100, random_state=seed)
-    (mixture,) = side_by_side(unfitted.fit, [latents])  # in float32: half the time
+    try:
+        (mixture,) = side_by_side(unfitted.fit, [latents])  # in float32: half the time
+    except ValueError:  # a covariance that is not positive definite
+        return None
+    weights = mixture.weights_.astype(np.float64)
+    if weights[:-1].sum() > 1:  # by float32's rounding, where the last has next to none: NumPy refuses such shares
+        mixture.weights_ = weights / weights[:-1].sum()
     covariances = mixture.covariances_.astype(np.float64)
     mixture.covariances_ = 0.5 * (covariances + covariances.swapaxes(1, 2))  # symmetric but for float32's rounding
     return torch.from_numpy(mixture.sample(count)[0]).float()

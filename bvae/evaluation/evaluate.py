@@ -31,7 +31,8 @@ def evaluate_run(
 
     `importance` is the recipe's: `samples`, the sweep over K, and `images`, how many test images it is done on. `known`
     is an earlier result: tasks that would give the same again are taken from it. A metric that means nothing here is
-    None, and `empty` says why. A run that diverged has its identity and size, and no other metric.
+    None, and `empty` says why: so is every metric of a model whose weights or posteriors are not finite. A run that
+    diverged has its identity and size, and no other metric.
     """
     settings = {"importance": importance, "references": [[found.extractor, found.sha256] for found in references]}
     trained, row = _open_run(folder, dataset, device, settings, references)
@@ -55,6 +56,8 @@ def validate_run(folder: Path, dataset: Dataset, *, device: torch.device) -> dic
     if row["status"] != "finished":
         return row
     found = _compute([TASKS["reconstruction"]], trained, {"empty": {}}, {})
+    if found["elbo"] is None:  # it was finite in training, and is not on images held out: no setting to choose
+        return row | {"status": "diverged"}
     row["tasks"] |= found["tasks"]
     return row | {name: found[name] for name in ("elbo", "elbo_noise_error", "reconstruction", "kl")}
 
@@ -69,6 +72,9 @@ def _compute(tasks: Sequence[Task], trained: Trained, row: dict, known: dict) ->
         if by.items() <= before.items() and kept.keys() >= {*before["gives"]}:
             found: dict[str, Any] = {name: kept[name] for name in before["gives"]}
             empty = {name: reason for name, reason in kept["empty"].items() if name in before["empty"]}
+        elif task.name not in tasks_of("diverged") and (reason := trained.why_empty):
+            found = dict.fromkeys(_required(task))
+            empty = dict.fromkeys(found, reason)
         else:
             found = task.compute(trained)
             empty = found.pop("empty", {})
@@ -81,14 +87,22 @@ def _compute(tasks: Sequence[Task], trained: Trained, row: dict, known: dict) ->
 
 def _check(task: Task, found: dict, row: dict) -> None:
     """Raise InputError where a task returns what is another's, leaves out what it has a record of, or is no number."""
-    wanted = {metric.name for metric in task.metrics if not metric.optional and not metric.any_features}
     for name in sorted(found.keys() & row.keys()):
         raise InputError(f"the task {task.name} returns '{name}', which is there already: call it otherwise")
-    for name in sorted(wanted - found.keys()):
+    for name in sorted(_required(task) - found.keys()):
         raise InputError(f"the task {task.name} has a record of '{name}' and does not return it")
-    for name, value in found.items():
-        if isinstance(value, float) and not math.isfinite(value):
-            raise InputError(f"the task {task.name} returns {value} for '{name}', wanted a finite number or None")
+    for name, found_values in found.items():
+        for value in found_values if isinstance(found_values, list) else [found_values]:
+            if isinstance(value, float) and not math.isfinite(value):
+                raise InputError(
+                    f"the task {task.name} returns {value} for '{name}', wanted a finite number. Where there is none,"
+                    " return None, and say why under 'empty'"
+                )
+
+
+def _required(task: Task) -> set[str]:
+    """The metrics that a task returns for every run, as numbers or as None."""
+    return {metric.name for metric in task.metrics if not metric.optional and not metric.any_features}
 
 
 def _open_run(

@@ -18,6 +18,7 @@ Item = TypeVar("Item")
 Found = TypeVar("Found")
 DISTANCE_ROWS = 250  # at once: their distances to 10,000 others stay in the cache
 PROBE_ITERATIONS = 10_000  # a guard: a fit that needs them all warns
+ROUNDING_VARIANCE = 1 / 255**2 / 12  # of pixels in [0, 1] that are rounded to 256 levels
 
 
 def side_by_side(function: Callable[[Item], Found], items: Iterable[Item]) -> list[Found]:
@@ -175,13 +176,16 @@ def latent_trustworthiness(images: NDArray, latents: NDArray) -> float:
     return float(trustworthiness(images, latents, n_neighbors=neighbours))
 
 
-def path_ratio(paths: Tensor) -> float:
+def path_ratio(paths: Tensor) -> float | None:
     """Length of decoded paths (n, steps, d) over the straight distance between their ends, mean over the n paths.
 
-    1 is a straight fade from one image into the other; more is a detour through other images.
+    1 is a straight fade from one image into the other; more is a detour through other images. A path between two equal
+    images has no ratio and is left out; None where there is no other.
     """
     steps = (paths[:, 1:] - paths[:, :-1]).norm(dim=2).sum(1)
-    return float((steps / (paths[:, -1] - paths[:, 0]).norm(dim=1).clamp_min(1e-12)).mean())
+    ends = (paths[:, -1] - paths[:, 0]).norm(dim=1)
+    apart = ends > 1e-12
+    return float((steps[apart] / ends[apart]).mean()) if apart.any() else None
 
 
 def importance_sweep(log_weights: Tensor, samples: Sequence[int]) -> dict[str, float]:
@@ -252,6 +256,8 @@ def _fit_and_predict(train: NDArray, labels: NDArray, test: NDArray, c: float) -
     train, test = scaler.transform(train), scaler.transform(test)
     settings = {"C": c, "max_iter": PROBE_ITERATIONS}
     if labels.ndim == 1:
+        if labels.min() == labels.max():  # the others are held out
+            return np.full(len(test), labels[0])
         return LogisticRegression(**settings).fit(train, labels).predict(test)
     predicted = np.empty((len(test), labels.shape[1]), labels.dtype)
     for k, column in enumerate(labels.T):
@@ -280,13 +286,14 @@ def _scores(predicted: NDArray, labels: NDArray) -> dict[str, Any]:
 def mean_image_log_likelihood(train: Tensor, test: Tensor, likelihood: str) -> float:
     """ln p(x) of the test images in nats per image under the mean training image: what a model must beat.
 
-    Images are (n, c, h, w) in [0, 1]. `gaussian` uses the best constant sigma, that of the training residuals.
+    Images are (n, c, h, w) in [0, 1]. `gaussian` uses the best constant sigma, that of the training residuals, but at
+    least that of rounding to 256 levels: training images that are all the same have none.
     """
     mean = train.double().mean(0)
     if likelihood == "bernoulli":
         mean = mean.clamp(1e-6, 1 - 1e-6)
         test = test.double()
         return float((test * mean.log() + (1 - test) * (1 - mean).log()).flatten(1).sum(1).mean())
-    variance = float((train.double() - mean).square().mean())
+    variance = max(float((train.double() - mean).square().mean()), ROUNDING_VARIANCE)
     residual = (test.double() - mean).square().flatten(1)
     return float((-0.5 * residual / variance - 0.5 * math.log(2 * math.pi * variance)).sum(1).mean())

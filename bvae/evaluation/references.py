@@ -48,7 +48,8 @@ class Reference:
     """The real side of a Fréchet distance for one data set and one extractor, computed once.
 
     `why_empty` says why the distance means nothing here; `features` are then None. `floor` compares as many training
-    images with the test images: no generator can be expected to do better.
+    images with the test images: no generator can be expected to do better. It is empty where they are fewer, because a
+    distance depends on how many images it is of.
     """
 
     extractor: str
@@ -92,9 +93,11 @@ def make_reference(dataset: Dataset, extractor: str, device: torch.device) -> Re
         return Reference(extractor, None, len(real), {}, reason, dataset.sha256)
     network = chosen.make(dataset, len(real), device)
     features = real_features(extract(network, real, device))
-    generator = torch.Generator().manual_seed(derive_seed(dataset.name, "floor images"))
-    drawn = dataset.train_images[torch.randperm(len(dataset.train_images), generator=generator)[: len(real)]]
-    floor = compare(extract(network, drawn, device), features)
+    floor = {}
+    if len(dataset.train_images) >= len(real):
+        generator = torch.Generator().manual_seed(derive_seed(dataset.name, "floor images"))
+        drawn = dataset.train_images[torch.randperm(len(dataset.train_images), generator=generator)[: len(real)]]
+        floor = compare(extract(network, drawn, device), features)
     return Reference(extractor, features, len(real), floor, None, dataset.sha256, network.tensors, network.facts)
 
 

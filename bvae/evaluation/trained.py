@@ -1,5 +1,6 @@
 """A trained run with its data: what its metrics are computed from."""
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -19,6 +20,8 @@ from bvae.runs import Run
 from bvae.system.batching import in_batches
 
 BATCH = 500  # images; fixed, so that a number does not depend on the machine's memory
+PROBE_MINIMUM_IMAGES = 6  # of training: a sixth is held out
+TRUSTWORTHINESS_MINIMUM_IMAGES = 3  # one neighbour, and one image that is none
 
 
 @dataclass(frozen=True)
@@ -41,6 +44,14 @@ class Trained:
     def test_means(self) -> Tensor:
         """Posterior means of the test images, (n, latent_dim)."""
         return self.test_posteriors[0]
+
+    @cached_property
+    def why_empty(self) -> str | None:
+        """Why every metric but the size is empty: weights or posteriors are no numbers. None for a sound model."""
+        if not all(tensor.isfinite().all() for tensor in self.model.state_dict().values()):
+            return "its weights are not finite"
+        mean, log_variance = self.test_posteriors
+        return why_not_finite(mean + log_variance, "test")
 
     @cached_property
     def train_means(self) -> Tensor:
@@ -75,6 +86,18 @@ def decode_images(model: VAE, z: Tensor, device: torch.device) -> Tensor:
         return torch.cat(in_batches(decode, z, size=BATCH))
 
 
+def why_not_finite(posteriors: Tensor, split: str) -> str | None:
+    """How many posteriors (n, latent_dim) of the images of a split are no numbers; None where all are."""
+    lost = int((~posteriors.isfinite().all(1)).sum())
+    return f"the posteriors of {lost} of {len(posteriors)} {split} images are not finite" if lost else None
+
+
+def finite(numbers: Mapping[str, float]) -> dict[str, Any]:
+    """Numbers by name, None in place of each that is not finite; and under `empty`, why."""
+    lost = {name: f"it came out as {value}" for name, value in numbers.items() if not math.isfinite(value)}
+    return {**numbers, **dict.fromkeys(lost), "empty": lost}
+
+
 def labels_of(dataset: Dataset) -> tuple[NDArray, NDArray] | None:
     """Class labels (n,) or attributes (n, k) of the training and of the test images; None where there are none."""
     if dataset.train_attributes is not None and dataset.test_attributes is not None:
@@ -84,19 +107,39 @@ def labels_of(dataset: Dataset) -> tuple[NDArray, NDArray] | None:
     return None
 
 
-def classify(dataset: Dataset, train: Tensor, means: Tensor) -> dict:
-    """Linear probe and nearest neighbours on posterior means; trustworthiness, which needs no labels."""
-    labels = labels_of(dataset)
-    shown, index = fixed_draw(dataset, "trustworthiness", protocol.TRUSTWORTHINESS_IMAGES)
-    row: dict = {
-        "probe_accuracy": None,
-        "knn_accuracy": None,
-        "trustworthiness": latent_trustworthiness(shown.flatten(1).numpy() / 255, means[index].numpy()),
-    }
-    if labels is not None:
+def why_unclassified(dataset: Dataset) -> str | None:
+    """Why no classifier means anything on a data set; None where one does."""
+    if (labels := labels_of(dataset)) is None:
+        return "no labels"
+    return "all training images have the same label" if (labels[0] == labels[0][0]).all() else None
+
+
+def why_no_probe(dataset: Dataset) -> str | None:
+    """Why a data set has no linear probe; None where it has."""
+    few = f"{len(dataset.train_images)} training images; a probe needs {PROBE_MINIMUM_IMAGES}, to hold some out"
+    return why_unclassified(dataset) or (few if len(dataset.train_images) < PROBE_MINIMUM_IMAGES else None)
+
+
+def classify(dataset: Dataset, train: Tensor, means: Tensor) -> tuple[dict, dict[str, str]]:
+    """Linear probe and nearest neighbours on posterior means, and trustworthiness; and why some of them are None."""
+    row: dict = {"probe_accuracy": None, "knn_accuracy": None, "trustworthiness": None}
+    empty = {}
+    labels, broken = labels_of(dataset), why_not_finite(train, "training")
+    if reason := why_no_probe(dataset) or broken:
+        empty["probe_accuracy"] = reason
+    elif labels is not None:
         features, test = train.double().numpy(), means.double().numpy()
         found = linear_probe(features, labels[0], test, labels[1], identity=dataset.name)
         row |= {f"probe_{name}": value for name, value in found.items()}
-        if labels[0].ndim == 1:
-            row["knn_accuracy"] = neighbour_accuracy(train.numpy(), labels[0], means.numpy(), labels[1])
-    return row
+    if reason := why_unclassified(dataset) or broken:
+        empty["knn_accuracy"] = reason
+    elif labels is not None and labels[0].ndim == 1:
+        row["knn_accuracy"] = neighbour_accuracy(train.numpy(), labels[0], means.numpy(), labels[1])
+    else:
+        empty["knn_accuracy"] = "attributes; it is of classes"
+    shown, index = fixed_draw(dataset, "trustworthiness", protocol.TRUSTWORTHINESS_IMAGES)
+    if len(shown) < TRUSTWORTHINESS_MINIMUM_IMAGES:
+        empty["trustworthiness"] = f"{len(shown)} test images; it needs {TRUSTWORTHINESS_MINIMUM_IMAGES}"
+    else:
+        row["trustworthiness"] = latent_trustworthiness(shown.flatten(1).numpy() / 255, means[index].numpy())
+    return row, empty

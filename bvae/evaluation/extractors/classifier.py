@@ -23,9 +23,11 @@ class Classifier(Extractor):
     order = 20
 
     def why_empty(self, dataset, images):
-        """It needs labels, and enough test images for a covariance."""
-        if dataset.train_labels is None and dataset.train_attributes is None:
-            return "no labels to train the classifier on"
+        """It needs labels that differ, and enough test images for a covariance."""
+        from bvae.evaluation.trained import why_unclassified
+
+        if reason := why_unclassified(dataset):
+            return f"{reason}: nothing to train the classifier on"
         needed = protocol.CLASSIFIER_MINIMUM_FEATURES * protocol.CLASSIFIER_IMAGES_PER_FEATURE
         return f"{images} test images; distances over the classifier need {needed}" if images < needed else None
 

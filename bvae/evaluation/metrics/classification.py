@@ -53,5 +53,5 @@ def classification(trained):
     """On posterior means; the networks are not trained further."""
     from bvae.evaluation.trained import classify
 
-    row = classify(trained.dataset, trained.train_means, trained.test_means)
-    return row | {"empty": {"probe_accuracy": "no labels"} if row["probe_accuracy"] is None else {}}
+    row, empty = classify(trained.dataset, trained.train_means, trained.test_means)
+    return row | {"empty": empty}

@@ -103,17 +103,18 @@ def distances(trained):
     from bvae.evaluation.trained import decode_images, posterior_means
 
     model, run, dataset, device = trained.model, trained.run, trained.dataset, trained.device
-    means, row = trained.test_means, {"empty": {}}
-    shown = reference_test_images(dataset)
-    first, second = interpolation_pairs(run.dataset, len(means), len(shown))
-    latents = {
-        "samples": prior_samples(run.dataset, run.seed, len(shown), run.latent_dim),
-        "mixture_samples": mixture_samples(run, trained.train_means, len(shown)),
-        "reconstructions": means if len(shown) == len(means) else posterior_means(model, shown, device),
-        "interpolations": lerp(means[first], means[second], 0.5),
-        "slerp_interpolations": slerp(means[first], means[second], 0.5),
-    }
-    images = {what: decode_images(model, z, device) for what, z in latents.items()}
+    means, row, images = trained.test_means, {"empty": {}}, {}
+    if any(reference.features is not None for reference in trained.references):
+        shown = reference_test_images(dataset)
+        first, second = interpolation_pairs(run.dataset, len(means), len(shown))
+        latents = {
+            "samples": prior_samples(run.dataset, run.seed, len(shown), run.latent_dim),
+            "mixture_samples": mixture_samples(run, trained.train_means, len(shown)),
+            "reconstructions": means if len(shown) == len(means) else posterior_means(model, shown, device),
+            "interpolations": lerp(means[first], means[second], 0.5),
+            "slerp_interpolations": slerp(means[first], means[second], 0.5),
+        }
+        images = {what: decode_images(model, z, device) for what, z in latents.items() if z is not None}
     for reference in trained.references:
         extractor = EXTRACTORS[reference.extractor]
         if reference.dataset_sha256 != dataset.sha256:
@@ -131,6 +132,9 @@ def distances(trained):
         compared = side_by_side(partial(compare, real=reference.features), features)
         for what, found in zip(images, compared, strict=True):
             row |= {f"{extractor.metric(name)}_{what}": value for name, value in found.items()}
+        if "mixture_samples" not in images:
+            name = f"{extractor.metric('fd')}_mixture_samples"
+            row[name], row["empty"][name] = None, "no mixture of Gaussians can be fitted to its training latents"
         if "kid" not in found:
             name = f"{extractor.metric('kid')}_samples"
             row["empty"][name] = f"{reference.images} test images; its subsets need {protocol.KID_SUBSET_SIZE:,}"

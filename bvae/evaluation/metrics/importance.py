@@ -34,7 +34,7 @@ def importance(trained):
     from bvae.data import to_batch
     from bvae.evaluation.draws import fixed_draw
     from bvae.evaluation.measures import importance_sweep
-    from bvae.evaluation.trained import BATCH
+    from bvae.evaluation.trained import BATCH, finite
     from bvae.objective import log_importance_weights
     from bvae.system.batching import in_batches
     from bvae.system.seeds import derive_seed
@@ -56,8 +56,7 @@ def importance(trained):
                 rows += in_batches(weigh, noise, size=len(noise))
             columns.append(torch.cat(rows))
     found = importance_sweep(torch.cat(columns, 1), sweep["samples"])
-    return found | {
-        "nll": found[f"nll_k{samples}"],
+    return finite(found | {"nll": found[f"nll_k{samples}"]}) | {
         "nll_samples": samples,
         "nll_images": len(images),
         "nll_images_sha256": hashlib.sha256(index.numpy().tobytes()).hexdigest(),  # of their int64 indices

@@ -26,10 +26,15 @@ def interpolation(trained):
 
     from bvae.evaluation.draws import interpolation_pairs, lerp
     from bvae.evaluation.measures import path_ratio
+    from bvae.evaluation.trained import finite
 
     means, steps = trained.test_means, protocol.PATH_STEPS
     first, second = interpolation_pairs(trained.dataset.name, len(means), protocol.PATH_PAIRS)
     ways = [lerp(means[first], means[second], step / (steps - 1)) for step in range(steps)]
     with torch.inference_mode():
         shown = [trained.model.decode_mean(way.to(trained.device)).flatten(1).cpu() for way in ways]
-    return {"path_ratio_interpolations": path_ratio(torch.stack(shown, 1))}
+    ratio = path_ratio(torch.stack(shown, 1))
+    if ratio is None:
+        reason = "no two of its test images decode to different images" if len(means) > 1 else "1 test image"
+        return {"path_ratio_interpolations": None, "empty": {"path_ratio_interpolations": reason}}
+    return finite({"path_ratio_interpolations": ratio})

@@ -32,7 +32,7 @@ def latents(trained):
     import torch
 
     from bvae.evaluation.measures import active_units
-    from bvae.evaluation.trained import BATCH
+    from bvae.evaluation.trained import BATCH, finite
     from bvae.objective import kl_divergence
     from bvae.system.batching import in_batches
 
@@ -44,9 +44,12 @@ def latents(trained):
     parts = [(kl.sum(1).cpu(), kl.sum(0).cpu()) for kl in in_batches(divergence, *trained.test_posteriors, size=BATCH)]
     of_images, of_latents = (list(column) for column in zip(*parts, strict=True))
     kl = float(torch.cat(of_images).mean())
-    return {
-        "kl_bits_per_pixel": kl / math.log(2) / (dataset.channels * dataset.size**2),
-        "kl_per_latent": (sum(of_latents) / len(means)).tolist(),
-        "variance_per_latent": means.double().var(0).tolist(),
-        "active_units": active_units(means),
-    }
+    row = finite({"kl_bits_per_pixel": kl / math.log(2) / (dataset.channels * dataset.size**2)})
+    row |= {"kl_per_latent": None, "variance_per_latent": None, "active_units": None}
+    if math.isfinite(kl):
+        row["kl_per_latent"] = (sum(of_latents) / len(means)).tolist()
+    if len(means) > 1:
+        row |= {"variance_per_latent": means.double().var(0).tolist(), "active_units": active_units(means)}
+    else:
+        row["empty"]["active_units"] = "1 test image: its means have no variance"
+    return row

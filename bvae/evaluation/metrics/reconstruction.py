@@ -65,11 +65,13 @@ def reconstruction(trained):
     Bernoulli: ln p(x|z) = Σ x ln μ + (1 - x) ln(1 - μ). Gaussian: Σ -(x - μ)² / 2σ² - ½ ln 2πσ², σ one scalar. **A
     Bernoulli of grey pixels is no likelihood**: its values compare arms with one another and nothing else (†).
     """
+    import math
+
     import torch
 
     from bvae.data import to_batch
     from bvae.evaluation.measures import mse_per_pixel, psnr, ssim
-    from bvae.evaluation.trained import BATCH
+    from bvae.evaluation.trained import BATCH, finite
     from bvae.objective import kl_divergence, sample_posterior
     from bvae.system.batching import in_batches
     from bvae.system.seeds import derive_seed
@@ -105,15 +107,22 @@ def reconstruction(trained):
     draws = table.pop("log_likelihood")
     row = {name: float(column.mean()) for name, column in table.items()}
     elbos = draws.mean(1) - table["kl"]
+    several = len(elbos) > 1
     row |= {
         "elbo": float(elbos.mean()),
         "elbo_noise_error": float((draws.var(1).mean() / draws.numel()).sqrt()),  # standard error from the draws of z
-        "elbo_image_error": float(elbos.std() / len(elbos) ** 0.5),  # from the choice of images, that noise included
+        # from the choice of images, that noise included
+        "elbo_image_error": float(elbos.std() / len(elbos) ** 0.5) if several else math.nan,
         "reconstruction": -float(draws.mean()),
     }
     if model.likelihood.name == "gaussian":
         row["sigma"] = model.likelihood.sigma
+    row = finite(row)
+    if exact := int((table["mse_per_pixel"] == 0).sum()):
+        row["empty"]["psnr"] = f"{exact} of {len(elbos)} images are decoded exactly, a ratio without bound"
+    if not several:
+        row["empty"]["elbo_image_error"] = "1 test image has no spread"
     if not windowed:
-        reason = f"images of {dataset.size} pixels; its window needs {protocol.SSIM_WINDOW}"
-        row |= {"ssim": None, "empty": {"ssim": reason}}
+        row["ssim"] = None
+        row["empty"]["ssim"] = f"images of {dataset.size} pixels; its window needs {protocol.SSIM_WINDOW}"
     return row

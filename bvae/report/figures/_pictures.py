@@ -19,6 +19,7 @@ from bvae.report.figures._page import LABELS, MARGIN, WIDTH, Subject, bare, page
 CLASS_COLOURS = ("#CC6677", "#332288", "#DDCC77", "#117733", "#88CCEE", "#882255", "#44AA99", "#999933", "#AA4499", "k")
 COLUMNS, SAMPLES = 10, 20  # images side by side, and from the prior
 PAIRS, STEPS = 2, 8  # of the interpolations
+TSNE_MINIMUM_IMAGES, LARGEST_LATENT = 4, 1e15  # squares of larger ones overflow
 CPU = torch.device("cpu")
 
 
@@ -104,10 +105,24 @@ def interpolation_strips(subject: Subject) -> list[Strip]:
     return strips
 
 
+def why_no_map(means: np.ndarray) -> str | None:
+    """Why posterior means (n, latent_dim) have no t-SNE map; None where they have.
+
+    Its perplexity, a third of their number, is at least 1; and of equal points it shows the random start alone, or its
+    tree never ends (scikit-learn#32789).
+    """
+    if len(means) < TSNE_MINIMUM_IMAGES:
+        return f"{len(means)} test images; a map needs {TSNE_MINIMUM_IMAGES}"
+    if not (np.abs(means) < LARGEST_LATENT).all():
+        return "posterior means that are not finite, or too large"
+    return "all posterior means are the same" if (means == means[0]).all() else None
+
+
 def embed(means: np.ndarray) -> np.ndarray:
-    """t-SNE points (n, 2) of posterior means (n, latent_dim)."""
+    """t-SNE points (n, 2) of posterior means (n, latent_dim) that have a map."""
     from sklearn.manifold import TSNE
 
     perplexity = min(protocol.TSNE_PERPLEXITY, (len(means) - 1) / 3)
-    init = "pca" if (means.std(axis=0) > 0).sum() >= 2 else "random"  # two principal components need two columns
+    varying = (means != means[0]).any(axis=0).sum()
+    init = "pca" if varying >= 2 else "random"  # two principal components need two columns
     return TSNE(perplexity=perplexity, init=init, learning_rate="auto", random_state=0).fit_transform(means)

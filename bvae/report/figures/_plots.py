@@ -40,6 +40,11 @@ def measured(subject: Subject) -> tuple[dict[str, list[dict]], dict[str, str]]:
     return {arm: found for arm, found in rows.items() if found}, {arm: label for arm, (_, label) in runs.items()}
 
 
+def having(rows: Sequence[dict], *names: str) -> list[dict]:
+    """The rows that have a number for each of some metrics: an empty one hides no other."""
+    return [row for row in rows if all(row.get(name) is not None for name in names)]
+
+
 def column(rows: Sequence[dict], name: str) -> np.ndarray:
     """One metric of some runs, (runs, ...)."""
     return np.array([row[name] for row in rows], float)
@@ -94,9 +99,9 @@ class Panel(NamedTuple):
 
 def quality_panels(distance: str, name: str, accuracy: str) -> list[Panel]:
     """The four tasks, by a distance of metrics.json with its name, and the name of the probe's accuracy."""
-    empty = ("fid_samples", "fd_classifier_samples")
+    empty = ("fid_samples", "fd_classifier_samples", "reconstruction")  # the last: why a model has no metrics at all
     return [
-        Panel("Reconstruction", "reconstruction", "nats per image, lower is better"),
+        Panel("Reconstruction", "reconstruction", "nats per image, lower is better", ("reconstruction",)),
         Panel("Linear probe", "probe_accuracy", f"{accuracy} (%), higher is better", ("probe_accuracy",), 100.0),
         Panel("Interpolation", f"{distance}_interpolations", f"{name}, lower is better", empty),
         Panel("Generation", f"{distance}_samples", f"{name}, lower is better", empty),
@@ -120,7 +125,9 @@ def draw_panel(axes: Axes, panel: Panel, rows: Mapping[str, Sequence[dict]]) -> 
         reasons = list(empty) or ["not part of this study" if every else "no finished run"]
         bare(axes, None, message="\n".join(textwrap.fill(reason, 40) for reason in reasons))
         return
-    for arm, found in rows.items():
+    for arm, of_arm in rows.items():
+        if not (found := having(of_arm, panel.metric)):
+            continue
         x, y = column(found, "parameters"), panel.factor * column(found, panel.metric)
         aside, error = ARMS[arm].aside, half_interval(y)
         to_seeds, to_mean = (
@@ -160,7 +167,10 @@ def gain_table(subject: Subject) -> pd.DataFrame:
         folder = subject.folder("bvae_gain", seed)
         model, _ = load_run(folder)
         head, gain = cast(Linear, model.encoder_weights[-1]), cast(Tensor, model.encoder.latent_gain)
-        variances = np.array(read_json(subject.paths["bvae_gain", seed])["variance_per_latent"])
+        found = read_json(subject.paths["bvae_gain", seed]).get("variance_per_latent")
+        if found is None:
+            continue
+        variances = np.array(found)
         columns = {
             "seed": seed,
             "latent": np.arange(len(variances)),

@@ -20,7 +20,9 @@ def backward(subject):
     for arm, model in subject.models().items():
         if model is not None:
             row = read_json(subject.paths[arm, subject.seed])
-            errors.append(f"{ARMS[arm].label} {row['backward_mse_per_pixel']:.4f} ({row['mse_per_pixel']:.4f})")
+            found = [row[name] for name in ("backward_mse_per_pixel", "mse_per_pixel")]
+            backward_error, error = ("none" if value is None else f"{value:.4f}" for value in found)
+            errors.append(f"{ARMS[arm].label} {backward_error} ({error})")
     caption = (
         "The first images of the test set, and what comes out when the weights of each arm's encoder are run backward"
         " from their posterior means, with the biases of its decoder. A BVAE decodes in just this way."

@@ -16,9 +16,20 @@ def latent_variances(subject):
     from bvae.arms import ARMS
     from bvae.evaluation import protocol
     from bvae.report.figures._page import WIDTH, page
-    from bvae.report.figures._plots import BINS, LEAST_VARIANCE, LEGEND, column, draw_legend, measured, seeds_of, trim
+    from bvae.report.figures._plots import (
+        BINS,
+        LEAST_VARIANCE,
+        LEGEND,
+        column,
+        draw_legend,
+        having,
+        measured,
+        seeds_of,
+        trim,
+    )
 
-    (rows, labels), threshold = measured(subject), protocol.ACTIVE_UNIT_VARIANCE
+    (every, labels), threshold = measured(subject), protocol.ACTIVE_UNIT_VARIANCE
+    rows = {arm: found for arm, of_arm in every.items() if (found := having(of_arm, "variance_per_latent"))}
     caption = (
         f"Variance of each latent's posterior mean over {len(subject.dataset.test_images):,} test images (below"
         f" {LEAST_VARIANCE:g}: counted there). Number of latents in each of {BINS} bins a decade, mean over seeds"

@@ -14,7 +14,7 @@ def rate_distortion(subject):
     """Squared error of the reconstruction against the bits of the code, a point a seed and the mean of each arm."""
     from bvae.arms import ARMS
     from bvae.report.figures._page import WIDTH, page
-    from bvae.report.figures._plots import LEGEND, column, draw_legend, measured, seeds_of, trim
+    from bvae.report.figures._plots import LEGEND, column, draw_legend, having, measured, seeds_of, trim
 
     rows, labels = measured(subject)
     caption = (
@@ -25,7 +25,9 @@ def rate_distortion(subject):
     )
     figure, place = page(subject, "Rate and distortion", caption, 3.5 + LEGEND)
     axes = place(0.75, 0.05, WIDTH - 0.9, 3.0)
-    for arm, found in rows.items():
+    for arm, of_arm in rows.items():
+        if not (found := having(of_arm, "kl_bits_per_pixel", "mse_per_pixel")):
+            continue
         x, y = column(found, "kl_bits_per_pixel"), column(found, "mse_per_pixel")
         look = {"color": ARMS[arm].colour, "marker": ARMS[arm].marker, "linestyle": ""}
         axes.plot(x, y, markersize=3.5, alpha=0.7, markeredgewidth=0, **look)

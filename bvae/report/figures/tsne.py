@@ -22,7 +22,7 @@ def tsne(subject):
     from bvae.evaluation import protocol
     from bvae.evaluation.trained import posterior_means
     from bvae.report.figures._page import MARGIN, WIDTH, bare, page
-    from bvae.report.figures._pictures import CLASS_COLOURS, CPU, embed
+    from bvae.report.figures._pictures import CLASS_COLOURS, CPU, embed, why_no_map
     from bvae.system.files import read_json
     from bvae.system.seeds import derive_seed
 
@@ -43,12 +43,16 @@ def tsne(subject):
     for index, (arm, model) in enumerate(models.items()):
         row, column = divmod(index, 2)
         axes = place(MARGIN + 0.05 + column * (wide + MARGIN), row * (tall + above) + above, wide - 0.05, tall)
+        message = "diverged"
         if model is not None:
-            points = embed(posterior_means(model, dataset.test_images[chosen], CPU).numpy())
+            means = posterior_means(model, dataset.test_images[chosen], CPU).numpy()
+            message = why_no_map(means) or ""
+        if not message:
+            points = embed(means)
             look = {"s": min(12, 8000 / len(points)), "linewidths": 0, "alpha": 0.8, "rasterized": True}
             axes.scatter(points[:, 0], points[:, 1], c=colours, **look)
             axes.set_aspect("equal", adjustable="datalim")
-        bare(axes, arm, message="diverged" if model is None else "")
+        bare(axes, arm, message=message)
         accuracy = read_json(subject.paths[arm, subject.seed]).get("probe_accuracy")
         score = "" if accuracy is None else f": probe accuracy {100 * accuracy:.1f} %"
         axes.set_title(ARMS[arm].label + score, loc="left", fontsize=8, pad=4)
