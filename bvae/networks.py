@@ -19,7 +19,7 @@ available to us: the ones here are ours.
 """
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -28,8 +28,11 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from bvae.architectures import ARCHITECTURES
+from bvae.errors import InputError, check_name
 
 ACTIVATIONS = {"silu": nn.SiLU, "relu": nn.ReLU, "identity": nn.Identity}
+NORMALIZATIONS = ("none", "batch", "gain")
+OF_EVERY_NETWORK = ("architecture", "hidden", "activation", "normalization")  # what a recipe may say of one
 
 
 @dataclass(frozen=True)
@@ -45,19 +48,31 @@ class Layout:
     hidden: tuple[int, ...] = ()  # linear layers between the images or maps and the two heads
     blocks: int = 1  # residual blocks at each halved resolution
     activation: str = "silu"
-    normalization: str = "none"  # none, batch or gain
+    normalization: str = "none"  # of NORMALIZATIONS
+
+    def __post_init__(self) -> None:
+        check_name("architecture", self.architecture, ARCHITECTURES)
+        check_name("activation", self.activation, ACTIVATIONS)
+        check_name("normalization", self.normalization, NORMALIZATIONS)
 
 
 def plan(network: dict, *, channels: int, size: int, latent_dim: int) -> Layout:
     """Lay out a recipe's `network` for square images of `size` pixels.
 
-    Raises InputError for a size that the architecture does not fit.
+    Raises InputError for a size that the architecture does not fit, and for a network that says too much or too little.
 
     >>> network = {"architecture": "resnet", "width": 16, "neck": 8, "hidden": [128]}
     >>> plan(network, channels=1, size=28, latent_dim=9).feature_maps  # at 28, 14 and 7 pixels
     (16, 32, 64)
     """
+    check_name("architecture", network.get("architecture"), ARCHITECTURES)
     architecture = ARCHITECTURES[network["architecture"]]
+    for key in ("hidden", *architecture.needs):
+        if key not in network:
+            raise InputError(f"network: found no '{key}', which {architecture.name} needs.")
+    known = (*OF_EVERY_NETWORK, *architecture.needs, *architecture.takes)
+    for key in network:
+        check_name(f"network of {architecture.name}", key, known)
     return Layout(
         architecture.name,
         channels,
@@ -270,6 +285,8 @@ class VAE(nn.Module):
         self.encoder = Encoder(self.encoder_weights, layout, latent_gain=latent_gain)
         self.decoder = Decoder(self.decoder_weights, layout)
         self.likelihood = likelihood
+        if self.tied:
+            self.register_load_state_dict_pre_hook(_refuse_two_sets)
 
     def weights_to_decode(self) -> nn.ModuleList:
         """A second set of weights, of the same shapes as the encoder's."""
@@ -281,7 +298,16 @@ class VAE(nn.Module):
         return self.decoder_weights is self.encoder_weights
 
     def encode(self, images: Tensor) -> tuple[Tensor, Tensor]:
-        """(n, c, h, w) in [0, 1] -> mean and log-variance of q(z|x), (n, latent_dim) each."""
+        """(n, c, h, w) in [0, 1] -> mean and log-variance of q(z|x), (n, latent_dim) each.
+
+        Raises InputError for integers or another shape. To look at every image's range would take time in each step.
+        """
+        shape = (self.layout.channels, self.layout.size, self.layout.size)
+        if not images.is_floating_point() or tuple(images.shape[1:]) != shape:
+            raise InputError(
+                f"images: found {images.dtype} of shape {tuple(images.shape)}, wanted floats in [0, 1] of shape"
+                f" {('n', *shape)}. Of bytes: images / 255."
+            )
         return self.encoder(self.encoder_weights, images)
 
     def decode(self, z: Tensor) -> Tensor:
@@ -296,15 +322,22 @@ class VAE(nn.Module):
     def sample(self, count: int, *, generator: torch.Generator | None = None) -> Tensor:
         """(count, c, h, w): mean images of z drawn from the prior N(0, I); a `generator` is one of the CPU."""
         z = torch.randn(count, self.layout.latent_dim, generator=generator)
-        return self.decode_mean(z.to(self.decoder.image_bias.device))
+        return self.decode_mean(z.to(self.decoder.image_bias))  # its device and precision
 
     @torch.no_grad()
     def interpolate(self, first: Tensor, second: Tensor, *, steps: int) -> Tensor:
         """Images (n, c, h, w) and others -> (n, steps, c, h, w), from the one's reconstruction to the other's.
 
-        Decoded from evenly spaced points of the straight line between the posterior means.
+        Decoded from evenly spaced points of the straight line between the posterior means. Raises InputError for pixels
+        that are not in [0, 1].
         """
-        start, end = self.encode(first)[0], self.encode(second)[0]
+        for images in (first, second):
+            if (images.clamp(0, 1) != images).any():
+                low, high = (float(bound) for bound in images.aminmax())
+                raise InputError(
+                    f"images: found pixels from {low:g} to {high:g}, wanted [0, 1]. Of bytes: images / 255."
+                )
+        start, end = (self.encode(images.to(self.decoder.image_bias))[0] for images in (first, second))
         ways = [self.decode_mean(torch.lerp(start, end, share)) for share in torch.linspace(0, 1, steps).tolist()]
         return torch.stack(ways, dim=1)
 
@@ -321,6 +354,21 @@ class BVAE(VAE):
     def weights_to_decode(self) -> nn.ModuleList:
         """The encoder's own weights."""
         return self.encoder_weights
+
+
+def _refuse_two_sets(model: nn.Module, state: Mapping[str, Tensor], prefix: str, *_: object) -> None:
+    """Before a BVAE loads a state: of a VAE's two sets of weights the second would replace the first without a word."""
+    encoder, decoder = (f"{prefix}{direction}_weights." for direction in ("encoder", "decoder"))
+    for name in state:
+        other = name.replace(encoder, decoder, 1)
+        if not name.startswith(encoder) or other not in state or state[name].shape != state[other].shape:
+            continue
+        first, second = state[name], state[other].to(state[name].device)
+        if not ((first == second) | (first.isnan() & second.isnan())).all():
+            raise InputError(
+                f"state_dict: found a '{name}' that differs from '{other}', wanted equal ones, because a"
+                f" {type(model).__name__} has one set of weights. Load what a VAE has learned into a VAE."
+            )
 
 
 def parameter_breakdown(model: VAE) -> dict[str, int]:

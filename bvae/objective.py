@@ -7,6 +7,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from bvae.errors import InputError, check_name
+
 
 class Bernoulli(nn.Module):
     """p(x|z) = prod Bernoulli(x | sigmoid(logits)). On grey pixels it is a bound by convention, not a likelihood."""
@@ -29,6 +31,8 @@ class Gaussian(nn.Module):
 
     def __init__(self, sigma: float = 0.1, *, learned: bool = False):
         super().__init__()
+        if not 0 < sigma < math.inf:
+            raise InputError(f"sigma: found {sigma}, wanted a positive number.")
         log_sigma = torch.tensor(math.log(sigma))
         self.log_sigma = nn.Parameter(log_sigma) if learned else float(log_sigma)
 
@@ -54,6 +58,7 @@ def build_likelihood(settings: dict, *, channels: int) -> nn.Module:
     name = settings["name"]
     if name == "auto":
         name, settings = ("bernoulli", {}) if channels == 1 else ("gaussian", {"sigma": 0.1, "learned": True})
+    check_name("likelihood", name, ("auto", "bernoulli", "gaussian"))
     if name == "bernoulli":
         return Bernoulli()
     return Gaussian(settings.get("sigma", 0.1), learned=settings.get("learned", False))

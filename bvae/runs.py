@@ -164,7 +164,7 @@ def load_run(folder: str | Path, *, device: str = "cpu") -> tuple[VAE, dict]:
     missing, unexpected = model.load_state_dict(tensors, strict=False)
     if unexpected or any(not (model.tied and name.startswith("decoder_weights.")) for name in missing):
         raise InputError(f"{path}: its tensors do not fit its recorded settings. {REMEDY}")
-    return model.to(device).eval(), record
+    return model.to(pick_device(device)).eval(), record
 
 
 def device_name(device: torch.device) -> str:

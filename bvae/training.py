@@ -7,11 +7,11 @@ from collections.abc import Callable
 from pathlib import Path
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from tqdm import tqdm
 
 from bvae.data import to_batch
-from bvae.errors import InputError
+from bvae.errors import InputError, check_name
 from bvae.networks import VAE
 from bvae.objective import OBJECTIVES, Elbo
 from bvae.system.files import as_line, whole_file, write_text
@@ -19,7 +19,9 @@ from bvae.system.seeds import derive_seed
 
 log = logging.getLogger(__name__)
 
+PRECISIONS = ("float32", "bfloat16")
 BFLOAT16_INSTRUCTIONS = ("avx512_bf16", "amx_bf16", "bf16")  # of a CPU, the last of an Arm
+LARGER_BATCH = "Choose a larger batch_size, or train on more images."
 HISTORY_COLUMNS = ("epoch", "elbo", "log_likelihood", "kl", "gradient_norm", "learning_rate", "skipped_steps")
 
 
@@ -27,7 +29,10 @@ def pick_device(name: str = "auto") -> torch.device:
     """The GPU when there is one, else the CPU; or the device named."""
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "cpu"
-    return torch.device(name)
+    try:
+        return torch.device(name)
+    except RuntimeError:
+        raise InputError(f"device: found '{name}', wanted auto, cpu, or cuda with the number of a card.") from None
 
 
 def pick_precision(name: str, device: torch.device) -> str:
@@ -43,6 +48,29 @@ def computes_in_bfloat16(device: torch.device) -> bool:
         return torch.cuda.is_bf16_supported(including_emulation=False)
     instructions: dict = getattr(torch.cpu, "get_capabilities", dict)()  # an older torch does not tell: none
     return any(instructions.get(name) for name in BFLOAT16_INSTRUCTIONS)
+
+
+def check_batch(model: VAE, objective: str, count: int) -> None:
+    """Raise InputError for a batch of one image where a batch has to have several."""
+    if count > 1:
+        return
+    if any(isinstance(module, nn.BatchNorm1d | nn.BatchNorm2d) for module in model.modules()):
+        raise InputError(f"a batch has {count} image, and batch normalisation needs 2. {LARGER_BATCH}")
+    if objective == "beta_tc":
+        raise InputError(f"a batch has {count} image, and beta_tc compares it with the others. {LARGER_BATCH}")
+
+
+def _check_arguments(model: VAE, images: Tensor, **numbers: float) -> None:
+    layout = model.layout
+    shape = (layout.channels, layout.size, layout.size)
+    if images.dtype != torch.uint8 or tuple(images.shape[1:]) != shape or len(images) == 0:
+        raise InputError(
+            f"images: found {images.dtype} of shape {tuple(images.shape)}, wanted torch.uint8 of shape"
+            f" {('n', *shape)}, from 0 to 255. Floats in [0, 1]: (255 * images).round().byte()."
+        )
+    for name, number in numbers.items():
+        if number < 1:
+            raise InputError(f"{name}: found {number}, wanted at least 1.")
 
 
 def build_optimizer(model: VAE, learning_rate: float, weight_decay: float) -> torch.optim.Optimizer:
@@ -66,6 +94,8 @@ def training_step(
     It updates the model, unless the gradient's norm is greater than `gradient_skip` or not finite (Child 2021, arXiv
     2011.10650), and returns the terms of the ELBO and that norm, before clipping.
     """
+    check_name("objective", objective, OBJECTIVES)
+    check_name("precision", precision, PRECISIONS)
     loss_of = OBJECTIVES[objective]
 
     def take_step(images: Tensor, noise: Tensor) -> tuple[Elbo, Tensor]:
@@ -108,22 +138,30 @@ def train(
     `identity` is (data set, seed): the data order and the noise of each epoch derive from it alone, so that arms are
     paired. An epoch has n // batch_size steps (at least one); a rest stays out, another one each epoch. The objective
     draws `samples` of z an image. `warmup` is the share of all steps in which the learning rate rises to
-    `learning_rate`; it then falls along a cosine. The state is kept in `resume_path` after a step when the last save is
-    `resume_interval` seconds old, and used again only when its `fingerprint` is the same. To `lines_path` a line of
-    JSON is appended after each epoch: what the history has of it, `epochs`, `images` and `images_per_second`.
-    `progress` shows a bar on a terminal. With a finite `gradient_skip`, steps whose gradient is longer or not finite
-    are skipped; a history's averages are over the others.
+    `learning_rate`; it then falls along a cosine, with 0 from the first step on, with 1 never. The state is kept in
+    `resume_path` after a step when the last save is `resume_interval` seconds old, and used again only when its
+    `fingerprint` is the same. To `lines_path` a line of JSON is appended after each epoch: what the history has of it,
+    `epochs`, `images` and `images_per_second`. `progress` shows a bar on a terminal. With a finite `gradient_skip`,
+    steps whose gradient is longer or not finite are skipped; a history's averages are over the others.
 
     Returns the history (HISTORY_COLUMNS, training averages in nats per image), and None or, when the loss or the
     gradient of a step that was not skipped was not finite, or all steps of an epoch were skipped, where and with what
-    training stopped, at the end of that epoch.
+    training stopped, at the end of that epoch. Raises InputError for images or settings that it cannot train by.
     """
+    _check_arguments(model, images, epochs=epochs, batch_size=batch_size, samples=samples)
+    if not 0 <= warmup <= 1:
+        raise InputError(f"warmup: found {warmup}, wanted a share of the steps, from 0 to 1.")
+    if objective == "iwae" and beta != 1:
+        raise InputError(f"beta: found {beta} for iwae, which has none. Leave it at 1.")
+    if objective != "iwae" and samples != 1:
+        raise InputError(f"samples: found {samples} for {objective}, which draws one. Leave it at 1, or choose iwae.")
     device = images.device
     batch_size = min(batch_size, len(images))
+    check_batch(model, objective, batch_size)
     steps = len(images) // batch_size
     optimizer = build_optimizer(model, learning_rate, weight_decay)
     total = epochs * steps + 1
-    rising = 0.0 if warmup * total == 1 else warmup  # of a single step: torch would divide by the 0 that follow it
+    rising = 0.0 if warmup * total == 1 else float(warmup)  # of a single step: torch would divide by the 0 that follow
     schedule = torch.optim.lr_scheduler.OneCycleLR(
         optimizer, max_lr=learning_rate, total_steps=total, pct_start=rising, cycle_momentum=False
     )

@@ -12,7 +12,15 @@ import yaml
 from bvae.arms import ARMS
 from bvae.errors import InputError
 from bvae.networks import ACTIVATIONS
-from bvae.study.config import ConfigError, check_files, check_interpreter, check_root, check_study, known_datasets
+from bvae.study.config import (
+    ConfigError,
+    check_files,
+    check_interpreter,
+    check_root,
+    check_study,
+    check_tuning,
+    known_datasets,
+)
 from bvae.study.runs import expand_runs, results_paths, run_folders, run_name, training_settings
 from bvae.system.files import read_json, read_yaml
 from bvae.training import OBJECTIVES
@@ -151,6 +159,23 @@ FAULTS = {
         {"architecture": "resnet", "hidden": [], "neck": 8},
         f"{NETWORK}: 'width' is missing (resnet needs it)",
     ),
+    "batch normalisation of one image": (
+        "recipes.plain",
+        {
+            "network": {"architecture": "resnet", "hidden": [], "width": 4, "neck": 2, "normalization": "batch"},
+            "training": {"epochs": 1, "batch_size": 1, "learning_rate": 0.1},
+        },
+        f"{TRAINING}.batch_size: 1, and 'normalization: batch'",
+    ),
+    "total correlation of one image": (
+        "recipes.plain",
+        {
+            "network": {"architecture": "mlp", "hidden": [4]},
+            "objective": {"name": "beta_tc", "beta": 6},
+            "training": {"epochs": 1, "batch_size": 1, "learning_rate": 0.1},
+        },
+        f"{TRAINING}.batch_size: 1, and 'beta_tc'",
+    ),
     "sigma of a bernoulli": (
         "recipes.plain.likelihood",
         {"name": "bernoulli", "sigma": 0.1},
@@ -276,6 +301,26 @@ def test_misfits_of_several_recipes_are_named_at_once():
     config["recipes"]["other"] = other
     config["recipes"]["plain"]["network"] |= {"neck": 3, "max_width": 8}
     assert len(faults(config)) == 4  # two keys too many in the mlp, width and neck missing in the conv
+
+
+def test_a_batch_of_one_image_is_refused_where_it_needs_others_only():
+    for network in ({"normalization": "gain"}, {}):
+        config = change(f"{TRAINING}.batch_size", 1)
+        config["recipes"]["plain"]["network"] |= network
+        assert check(config)["recipes"]["plain"]["training"]["batch_size"] == 1
+
+
+@pytest.mark.parametrize("warmup", [0, 1, 0.5])
+def test_a_warmup_may_be_none_or_all(warmup):
+    assert check(change(f"{TRAINING}.warmup", warmup))
+
+
+def test_a_study_that_tunes_is_judged_on_held_out_images():
+    study = check(change("blocks.0.datasets", ["mnist_validation", "digits", "kmnist"]) | {"tuning": True})
+    with pytest.raises(ConfigError, match="'digits', 'kmnist'"):
+        check_tuning(study, {"mnist_validation"})
+    check_tuning(study, ["mnist_validation", "digits", "kmnist"])
+    check_tuning(study | {"tuning": False}, ())
 
 
 @pytest.mark.parametrize("config", [None, [], "study", 3, [{"study": "small"}]])

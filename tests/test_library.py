@@ -10,6 +10,7 @@ import torch
 
 import bvae
 from bvae.__main__ import build_parser
+from bvae.errors import InputError
 from helpers.checkouts import ROOT, run_in
 
 MLP = {"architecture": "mlp", "hidden": [12]}
@@ -100,3 +101,131 @@ def test_the_tab_key_completes_steps_options_and_values(typed, completed, tmp_pa
 
 def test_every_step_is_found():
     assert len(steps()) >= 18
+
+
+# --- what a library is given by mistake ------------------------------------------------------------------------------
+
+BYTES = torch.arange(64, dtype=torch.uint8).view(1, 1, 8, 8).repeat(6, 1, 1, 1)
+PLAN = {"channels": 1, "size": 8, "latent_dim": 3}
+
+
+@pytest.mark.parametrize(
+    ("images", "changes", "message"),
+    [
+        (BYTES.float() / 255, {}, "found torch.float32"),
+        (BYTES.double(), {}, "found torch.float64"),
+        (BYTES.long(), {}, "found torch.int64"),
+        (BYTES[:, 0], {}, r"of shape \(6, 8, 8\)"),
+        (BYTES.permute(0, 2, 3, 1), {}, r"of shape \(6, 8, 8, 1\), wanted .*'n', 1, 8, 8"),
+        (BYTES.repeat(1, 3, 1, 1), {}, r"of shape \(6, 3, 8, 8\)"),
+        (BYTES[:0], {}, r"of shape \(0, 1, 8, 8\)"),
+        (BYTES, {"precision": "float16"}, "precision: found 'float16', wanted one of float32, bfloat16"),
+        (BYTES, {"precision": "auto"}, "precision: found 'auto'"),
+        (BYTES, {"objective": "elob"}, "objective: found 'elob', wanted one of elbo, iwae, beta_tc"),
+        (BYTES, {"warmup": 1.5}, "warmup: found 1.5"),
+        (BYTES, {"warmup": -0.1}, "warmup: found -0.1"),
+        (BYTES, {"epochs": 0}, "epochs: found 0"),
+        (BYTES, {"batch_size": 0}, "batch_size: found 0"),
+        (BYTES, {"samples": 0, "objective": "iwae"}, "samples: found 0"),
+        (BYTES, {"samples": 5}, "samples: found 5 for elbo"),
+        (BYTES, {"beta": 4.0, "objective": "iwae"}, "beta: found 4.0 for iwae"),
+    ],
+)
+def test_what_cannot_be_trained_by_is_refused_and_changes_nothing(model, images, changes, message):
+    before = [parameter.clone() for parameter in model.parameters()]
+    settings = {"identity": ("x", 0), "epochs": 1, "batch_size": 4, "learning_rate": 1e-3} | changes
+    with pytest.raises(InputError, match=message):
+        bvae.train(model, images, **settings)
+    assert all(map(torch.equal, before, model.parameters()))
+
+
+@pytest.mark.parametrize(
+    ("network", "message"),
+    [
+        (MLP | {"architecture": "transformer"}, "architecture: found 'transformer', wanted one of conv, mlp, resnet"),
+        ({"hidden": [3]}, "architecture: found 'None'"),
+        ({"architecture": "mlp"}, "no 'hidden'"),
+        ({"architecture": "conv", "hidden": [], "width": 4}, "no 'neck', which conv needs"),
+        (MLP | {"normalization": "instance"}, "normalization: found 'instance', wanted one of none, batch, gain"),
+        (MLP | {"activation": "gelu"}, "activation: found 'gelu', wanted one of silu, relu, identity"),
+        (MLP | {"activations": "relu"}, "network of mlp: found 'activations'"),
+        (MLP | {"width": 8}, "network of mlp: found 'width'"),
+    ],
+)
+def test_a_network_that_cannot_be_built_is_refused(network, message):
+    with pytest.raises(InputError, match=message):
+        bvae.plan(network, **PLAN)
+
+
+def test_a_layout_of_unknown_names_is_refused():
+    from bvae.networks import Layout
+
+    for names in ({"architecture": "cnn"}, {"activation": "tanh"}, {"normalization": "group"}):
+        with pytest.raises(InputError, match=next(iter(names.values()))):
+            Layout(**{"architecture": "mlp", "channels": 1, "size": 8, "latent_dim": 3} | names)
+
+
+@pytest.mark.parametrize("sigma", [0.0, -1.0, float("nan"), float("inf")])
+def test_a_gaussian_has_a_positive_sigma(sigma):
+    with pytest.raises(InputError, match="sigma: found"):
+        bvae.Gaussian(sigma)
+
+
+def test_an_unknown_likelihood_or_device_is_refused(tmp_path):
+    from bvae.objective import build_likelihood
+    from bvae.training import pick_device
+
+    with pytest.raises(InputError, match="likelihood: found 'laplace', wanted one of auto, bernoulli, gaussian"):
+        build_likelihood({"name": "laplace"}, channels=1)
+    with pytest.raises(InputError, match="device: found 'gpu'"):
+        pick_device("gpu")
+
+
+@pytest.mark.parametrize("network", [MLP, {"architecture": "conv", "width": 4, "neck": 2, "hidden": [5]}])
+@pytest.mark.parametrize("nested", [False, True])
+def test_two_sets_of_weights_are_no_bvae(network, nested):
+    layout = bvae.plan(network, **PLAN)
+    tied, other, untied = (kind(layout, bvae.Bernoulli()) for kind in (bvae.BVAE, bvae.BVAE, bvae.VAE))
+    wrapped = [torch.nn.ModuleDict({"inner": model}) if nested else model for model in (tied, other, untied)]
+    before = {name: tensor.clone() for name, tensor in wrapped[0].state_dict().items()}
+    with pytest.raises(InputError, match="encoder_weights.0.weight"):
+        wrapped[0].load_state_dict(wrapped[2].state_dict())
+    assert all(torch.equal(tensor, before[name]) for name, tensor in wrapped[0].state_dict().items())
+    wrapped[0].load_state_dict(wrapped[1].state_dict())
+    assert all(map(torch.equal, tied.parameters(), other.parameters()))
+    wrapped[2].load_state_dict(wrapped[1].state_dict())  # a VAE may start from one set
+    assert torch.equal(untied.decoder_weights[0].weight, other.encoder_weights[0].weight)
+
+
+def test_a_bvae_takes_its_own_state_whatever_became_of_it(model):
+    with torch.no_grad():
+        model.encoder_weights[0].weight[0, 0] = float("nan")
+    state = {name: tensor.clone() for name, tensor in model.state_dict().items()}
+    assert not any(model.load_state_dict(state))
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.bfloat16])
+def test_pictures_come_in_the_precision_of_the_model(model, dtype):
+    wanted = model.sample(4, generator=torch.Generator().manual_seed(2))
+    drawn = model.to(dtype).sample(4, generator=torch.Generator().manual_seed(2))
+    assert drawn.dtype == dtype
+    torch.testing.assert_close(drawn.float(), wanted, rtol=0, atol=1e-6 if dtype == torch.float64 else 0.03)
+    first, second = torch.rand(2, 4, 1, 8, 8).unbind()
+    assert model.interpolate(first, second, steps=3).dtype == dtype
+
+
+@pytest.mark.parametrize(
+    ("images", "message"),
+    [(BYTES, "found torch.uint8"), (BYTES[:, 0].float(), "6, 8, 8"), (BYTES.float().permute(0, 2, 3, 1), "6, 8, 8, 1")],
+)
+def test_images_that_are_no_floats_of_the_shape_are_not_encoded(model, images, message):
+    with pytest.raises(InputError, match=message):
+        model.encode(images)
+
+
+@pytest.mark.parametrize("scale", [255.0, -1.0, float("nan")])
+def test_pixels_beyond_their_range_are_not_interpolated(model, scale):
+    good = torch.full((1, 1, 8, 8), 0.5)
+    for pair in ((good, scale * good), (scale * good, good)):
+        with pytest.raises(InputError, match="wanted \\[0, 1\\]"):
+            model.interpolate(*pair, steps=2)

@@ -8,7 +8,7 @@ import struct
 import subprocess
 import sys
 import time
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import pytest
@@ -21,6 +21,7 @@ from bvae.data import dataset as data
 from bvae.errors import InputError
 from bvae.evaluation import protocol
 from bvae.evaluation.controls import evaluate_controls, evaluate_untrained
+from bvae.evaluation.cost import measure_costs
 from bvae.evaluation.evaluate import evaluate_run
 from bvae.networks import parameter_breakdown
 from bvae.runs import Run, build_model, load_run, read_record, save_model, train_run
@@ -120,6 +121,58 @@ def test_learning_rate_rises_to_its_peak_and_falls(fake, tmp_path):
     assert rates[0] == pytest.approx(0.01 / 25)  # the one-cycle schedule starts at a 25th
     assert rates.index(max(rates)) == 3 and max(rates) == pytest.approx(0.01, rel=1e-3)
     assert rates[3:] == sorted(rates[3:], reverse=True) and rates[-1] < 0.001
+
+
+@pytest.mark.parametrize("warmup", [0, 0.0, 1e-9])
+def test_a_warmup_of_none_falls_from_the_first_step_on(fake, tmp_path, warmup):
+    """A cosine of as many steps as there are, 10 epochs of 6, and one: the limit of ever shorter warmups."""
+    train_into(make_run(epochs=10, warmup=warmup, learning_rate=0.01), fake, tmp_path)
+    rates = [row["learning_rate"] for row in read_history(tmp_path)]
+    ends = 0.01, 0.01 / 25 / 1e4
+    wanted = [ends[1] + (ends[0] - ends[1]) * 0.5 * (1 + math.cos(math.pi * (6 * k + 1) / 61)) for k in range(10)]
+    assert rates == pytest.approx(wanted, rel=1e-6)
+
+
+@pytest.mark.parametrize("warmup", [1, 1.0])
+def test_a_warmup_of_all_steps_rises_to_the_peak(fake, tmp_path, warmup):
+    train_into(make_run(epochs=10, warmup=warmup, learning_rate=0.01), fake, tmp_path)
+    rates = [row["learning_rate"] for row in read_history(tmp_path)]
+    start = 0.01 / 25
+    assert rates == pytest.approx(
+        [start + (0.01 - start) * 0.5 * (1 - math.cos(math.pi * 6 * k / 60)) for k in range(10)], rel=1e-6
+    )
+
+
+@pytest.mark.parametrize("warmup", [0, 1])
+def test_a_single_step_with_a_warmup_at_its_limits(fake, tmp_path, warmup):
+    assert train_into(make_run(epochs=1, batch_size=120, warmup=warmup), fake, tmp_path)
+
+
+def few(dataset: Dataset, count: int) -> Dataset:
+    """The first training images of a data set."""
+    return replace(dataset, train_images=dataset.train_images[:count], train_labels=dataset.train_labels[:count])
+
+
+@pytest.mark.parametrize(("count", "batch_size"), [(1, 20), (40, 1)])
+def test_a_batch_of_one_image_has_no_batch_statistics(fake, tmp_path, count, batch_size):
+    run = make_run(network={"architecture": "mlp", "hidden": [5], "normalization": "batch"}, batch_size=batch_size)
+    with pytest.raises(InputError, match="a batch has 1 image, and batch normalisation"):
+        train_run(run, few(fake, count), tmp_path, device="cpu")
+    with pytest.raises(InputError, match="a batch has 1 image"):  # the job of costs may come first
+        measure_costs(run, few(fake, count), torch.device("cpu"))
+    assert train_run(make_run(batch_size=batch_size, epochs=1), few(fake, count), tmp_path, device="cpu") == "finished"
+
+
+@pytest.mark.parametrize(("count", "batch_size"), [(1, 20), (3, 1)])
+def test_a_batch_of_one_image_has_no_total_correlation(fake, tmp_path, count, batch_size):
+    run = make_run(epochs=1, batch_size=batch_size)
+    tc, iwae = (
+        replace(run, settings=run.settings | {"objective": objective})
+        for objective in ({"name": "beta_tc", "beta": 4}, {"name": "iwae", "beta": 1, "samples": 3})
+    )
+    with pytest.raises(InputError, match="a batch has 1 image, and beta_tc"):
+        train_run(tc, few(fake, count), tmp_path, device="cpu")
+    assert train_run(iwae, few(fake, count), tmp_path, device="cpu") == "finished"
 
 
 def test_first_step_by_hand(fake, tmp_path, monkeypatch):

@@ -18,7 +18,7 @@ from bvae.evaluation import protocol
 from bvae.evaluation.trained import BATCH
 from bvae.networks import VAE, log_variance_parameters, parameter_breakdown
 from bvae.runs import Run, build_model, device_name, versions
-from bvae.training import build_optimizer, pick_precision, training_step
+from bvae.training import build_optimizer, check_batch, pick_precision, training_step
 
 MB = 2**20
 
@@ -93,6 +93,7 @@ def _training(
     """A step of training on fixed images as a function without arguments, and its batch size."""
     settings = run.settings["training"]
     images = dataset.train_images[: settings["batch_size"]].to(device)
+    check_batch(model, run.settings["objective"]["name"], len(images))
     noise = torch.randn(run.settings["objective"].get("samples", 1), len(images), run.latent_dim, device=device)
     take_step = training_step(
         model,

@@ -265,6 +265,12 @@ def _misfits(config: dict) -> Iterator[str]:
                 yield f"recipes.{name}.objective: 'beta' means nothing for iwae; remove it"
         elif "samples" in objective:
             yield f"recipes.{name}.objective: 'samples' belongs to 'iwae', not to '{objective['name']}'"
+        if recipe["training"]["batch_size"] == 1:
+            place = f"recipes.{name}.training.batch_size: 1"
+            if network["normalization"] == "batch":
+                yield f"{place}, and 'normalization: batch' has no statistics of one image; choose at least 2"
+            if objective["name"] == "beta_tc":
+                yield f"{place}, and 'beta_tc' compares an image with the others of its batch; choose at least 2"
         if likelihood["name"] != "gaussian":
             for key in ("sigma", "learned"):
                 if key in likelihood:
@@ -311,6 +317,21 @@ def _without_effect(config: dict) -> Iterator[str]:
 
 def _numbers(found: Collection[int]) -> str:
     return _some([str(number) for number in sorted(found)])
+
+
+def check_tuning(study: dict, validation_sets: Collection[str]) -> None:
+    """Raise ConfigError where a checked study with `tuning: true` has a data set that holds out no training images.
+
+    `validation_sets` are those that do, or of which it is not known: a study that tunes chooses settings, and test
+    images are for its results alone.
+    """
+    names = dict.fromkeys(name for block in study["blocks"] for name in block["datasets"])
+    if wrong := [_shown(name) for name in names if study["tuning"] and name not in validation_sets]:
+        raise ConfigError(
+            f"tuning: true chooses settings, and {', '.join(wrong)} would be judged by test images. Take data sets that"
+            " hold out training images, as mnist_validation does: 'validation' in workflow/datasets.yaml, or"
+            " `fetch --validation` in a rule of your own."
+        )
 
 
 def _with_defaults(value: Any, schema: dict) -> Any:
