@@ -176,6 +176,46 @@ def test_every_claim_of_a_study_whose_truth_is_known():
     assert better["backward-noise"] == "not reproduced"
 
 
+@pytest.mark.parametrize(
+    ("parameters", "reason"),
+    [
+        (52_000, ""),
+        (52_520, ""),  # 1 % more
+        (51_480, ""),
+        (52_600, "VAE narrow has 1.2 % more parameters than BVAE"),
+        (40_560, "VAE narrow has 22.0 % fewer parameters than BVAE"),
+    ],
+)
+def test_a_narrow_vae_of_another_size_leaves_its_claims_open_and_no_other(parameters, reason):
+    rows = fake_rows(6, shift=-3.0, backward=0.2)
+    for row in rows:
+        row["parameters"] = {"bvae": 52_000, "vae": 100_000, "vae_narrow": parameters}[row["arm"]]
+    found = {row["claim"]: row for row in judge_claims(load_claims(CLAIMS)[0], rows, CONTROLS)}
+    budget = {name: row["reason"] for name, row in found.items() if row["arms"] == "bvae against vae_narrow"}
+    assert budget == dict.fromkeys(["budget-reconstruction", "budget-elbo", "budget-classification"], reason)
+    assert found["budget-elbo"]["verdict"] == ("inconclusive" if reason else "reproduced")
+    assert found["elbo-matches"]["verdict"] == "reproduced"  # of a VAE that is twice as large, which it says
+    assert not {"unequal", "absent", "values"} & found["budget-elbo"].keys()
+
+
+def test_an_arm_of_another_size_does_not_count_in_the_correction():
+    """Whichever arm the claim names first, and against the BVAE with gains too; claims left open are no tests."""
+    rows = fake_rows(6, shift=-3.0, backward=0.2)
+    for row in rows:
+        row["arm"] = "bvae_gain" if row["arm"] == "bvae" else row["arm"]
+        row["parameters"] = 60 if row["arm"] == "vae_narrow" else 52
+    rule = {"text": "", "test": "outperforms", "metric": "elbo", "margin": {"absolute": 1.0}, "confirmatory": True}
+    claims = [
+        rule | {"id": " ".join(arms), "arms": arms} for arms in (["vae_narrow", "bvae_gain"], ["bvae_gain", "vae"])
+    ]
+    first, second = judge_claims(claims, rows, CONTROLS)
+    assert (first["verdict"], first["reason"]) == (
+        "inconclusive",
+        "VAE narrow has 15.4 % more parameters than BVAE + gain",
+    )
+    assert "p_holm" not in first and second["p_holm"] == second["p"]
+
+
 def test_few_seeds_and_diverged_runs():
     few = verdicts(fake_rows(4, shift=-3.0, backward=0.2))
     assert few.pop("parameter-cut") == "reproduced"  # counting needs no seeds

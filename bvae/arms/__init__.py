@@ -7,7 +7,7 @@ model cards and documentation read ARMS. A file whose name begins with "_" holds
 Arms import torch inside their functions: Snakemake and `--help` read this folder and do without it.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from torch import nn
 
     from bvae.networks import VAE, Layout
+
+SIZE_TOLERANCE = 0.01  # up to which counts of parameters are equal: of all published studies they are to 0.1 %
 
 
 @dataclass(frozen=True)
@@ -32,10 +34,22 @@ class Arm:
     aside: int  # points that it is drawn beside an arm of nearly as many parameters, to be told apart
     build: "Callable[[Layout, nn.Module], VAE]"  # of its own layout, which a run records, and a likelihood
     layout: "Callable[[Layout], Layout]"  # its own layout, of the one that a recipe plans for all arms
+    as_large_as: tuple[str, ...] = ()  # arms that a claim compares with it at an equal number of parameters, if at all
 
     def model(self, layout: "Layout", likelihood: "nn.Module") -> "VAE":
         """The untrained model of the layout that a recipe plans."""
         return self.build(self.layout(layout), likelihood)
+
+    def unequal(self, other: "Arm", parameters: Mapping[str, int]) -> str | None:
+        """Why this arm is not as large as another that it should be, by the parameters of each; None where it is."""
+        if other.name not in self.as_large_as or not {self.name, other.name} <= parameters.keys():
+            return None
+        wanted = parameters[other.name]
+        excess = parameters[self.name] - wanted
+        if abs(excess) <= SIZE_TOLERANCE * wanted:
+            return None
+        how = f"{100 * abs(excess) / wanted:.1f} % {'more' if excess > 0 else 'fewer'}"
+        return f"{self.label} has {how} parameters than {other.label}"
 
 
 ARMS: dict[str, Arm] = {}  # by name, in the order of the files
@@ -55,13 +69,14 @@ def arm(
     marker: str,
     aside: int = 0,
     layout: "Callable[[Layout], Layout]" = same,
+    as_large_as: tuple[str, ...] = (),
 ) -> Callable:
     """Enter the decorated function in ARMS: it builds the model of a layout and a likelihood."""
 
     def decorate(build: Callable) -> Callable:
-        enter(
-            ARMS, Arm(build.__name__, label, description, colour, dash, marker, aside, build, layout), build.__module__
-        )
+        name = build.__name__
+        record = Arm(name, label, description, colour, dash, marker, aside, build, layout, as_large_as)
+        enter(ARMS, record, build.__module__)
         return build
 
     return decorate

@@ -9,7 +9,7 @@ from functools import cache
 import torch
 from torch import nn
 
-from bvae.networks import BVAE, VAE, Layout, parameter_breakdown
+from bvae.networks import VAE, Layout, parameter_breakdown
 from bvae.objective import Bernoulli
 
 
@@ -60,9 +60,3 @@ def _with_widths(layout: Layout, widths: tuple[int, ...]) -> Layout:
 
 def _step(widths: tuple[int, ...], index: int, by: int) -> tuple[int, ...]:
     return (*widths[:index], widths[index] + by, *widths[index + 1 :])
-
-
-def narrow_mismatch(layout: Layout) -> float:
-    """How far the narrow VAE of a layout is from the BVAE's parameter count, as a share of it (0.01 is 1 %)."""
-    target = count_parameters(BVAE, layout)
-    return abs(count_parameters(VAE, narrow(layout, target)) - target) / target

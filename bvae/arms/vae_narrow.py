@@ -4,7 +4,10 @@ from bvae.arms import arm
 
 
 def of_the_bvaes_size(layout):
-    """The layout, narrowed until a VAE of it has as many parameters as the BVAE of the planned one."""
+    """The layout, narrowed until a VAE of it has as nearly as many parameters as the BVAE of the planned one as may be.
+
+    Of a network of few layers that may be far from as many: claims at equal size are then left open.
+    """
     from bvae.arms._narrowing import count_parameters, narrow
     from bvae.networks import BVAE
 
@@ -19,6 +22,7 @@ def of_the_bvaes_size(layout):
     marker="D",
     aside=16,
     layout=of_the_bvaes_size,
+    as_large_as=("bvae", "bvae_gain"),
 )
 def vae_narrow(layout, likelihood):
     """The VAE narrowed to the BVAE's parameter count: is tying the better use of a parameter budget?"""

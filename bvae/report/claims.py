@@ -274,22 +274,33 @@ def _measure(claim: dict, rows: list[dict], pilots: Sequence[dict], bootstrap: b
     absent = [ARMS[arm].label for arm in claim["arms"] if all(row["arm"] != arm for row in rows)]
     lost = {row["seed"] for row in rows if row["status"] != "finished" and row["arm"] in claim["arms"]}
     entry: dict = {"metric": metric, "n": len(seeds), "diverged": len(lost), "values": columns, "absent": absent}
-    if claim["test"] in COMPARED and seeds:
+    entry["unequal"] = _unequal(claim, rows) if claim["test"] in COMPARED else None
+    if claim["test"] in COMPARED and seeds and not entry["unequal"]:
         entry["margin"] = margin = _margin(claim, metric, rows[0], pilots, columns[1])
         better = run_metrics()[metric].better
         entry["difference"] = paired_difference(*columns, better=better, margin=margin, bootstrap=bootstrap)
     return entry
 
 
+def _unequal(claim: dict, rows: list[dict]) -> str | None:
+    """Why two arms that a claim compares at equal size are not of equal size."""
+    first, second = (ARMS[arm] for arm in claim["arms"])
+    parameters = {row["arm"]: row["parameters"] for row in rows}
+    return first.unequal(second, parameters) or second.unequal(first, parameters)
+
+
 def _conclude(entry: dict) -> dict:
     """One row of the claims table: flat, the verdict and what it rests on."""
     claim, columns = entry.pop("rule"), entry.pop("values")
     mean_image, difference, absent = entry.pop("mean_image"), entry.pop("difference", None), entry.pop("absent")
+    unequal = entry.pop("unequal")
     row = entry | {"arms": " against ".join(claim["arms"]), "confirmatory": bool(claim.get("confirmatory"))}
     row |= {f"mean_{i + 1}": float(np.mean(column)) if column else None for i, column in enumerate(columns)}
     if not entry["n"]:
         reason = f"no runs of {' and '.join(absent)}" if absent else "no finished pair of runs has this metric"
         return row | {"verdict": "inconclusive", "reason": reason}
+    if unequal:
+        return row | {"verdict": "inconclusive", "reason": unequal}
     test = claim["test"]
     if test == "parameter_cut":
         verdict = judge_cut(
