@@ -33,6 +33,7 @@ from bvae.evaluation.references import (
     reference_test_images,
     save_reference,
 )
+from bvae.report.footnotes import on_features, on_nll
 from bvae.system.files import write_tensors
 from helpers.small import make_dataset
 
@@ -460,3 +461,36 @@ def test_distances_are_against_a_fixed_draw_of_many_test_images(monkeypatch, fak
     assert torch.equal(drawn, again)
     places = [int((fake.test_images == image).flatten(1).all(1).nonzero()) for image in drawn]
     assert len(set(places)) == 30 and places != sorted(places)
+
+
+# --- what a reader is told -------------------------------------------------------------------------------------------
+
+ROW = {"dataset": "birds", "nll_samples": 50, "nll_images": 70, "test_images": 1_300, "nll_k1": 90.0}
+
+
+@pytest.mark.parametrize(
+    ("changes", "count", "differ", "same_images"),
+    [
+        ({}, "on 70 of the 1,300 test images", True, True),
+        ({"nll_images": 1_300}, "on 1,300 test images", False, False),
+        ({"test_images": 70}, "on 70 test images", False, False),
+    ],
+)
+def test_the_images_of_the_likelihood_are_named_where_they_are_not_those_of_the_elbo(
+    changes, count, differ, same_images
+):
+    [text] = on_nll([ROW | changes])
+    assert f"K = 50 samples an image {count}" in text
+    assert ("different images" in text, "nll_k1" in text) == (differ, same_images)
+
+
+def test_the_elbo_of_the_images_of_the_likelihood_is_named_where_there_is_one():
+    [text] = on_nll([ROW, {key: value for key, value in ROW.items() if key != "nll_k1"}])
+    assert "different images" in text and "nll_k1" not in text
+    assert on_nll([]) == []
+
+
+def test_a_floor_that_there_is_not_is_said_to_be_missing():
+    row = ROW | {"fd_classifier_images": 90, "fd_classifier_samples": 3.0}
+    [with_floor], [without] = on_features([row | {"fd_classifier_floor": 1.0}]), on_features([row])
+    assert "birds: no floor" in without and "no floor" not in with_floor

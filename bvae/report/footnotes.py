@@ -42,13 +42,7 @@ def on_table1(rows: Sequence[dict]) -> list[str]:
         f" {protocol.ELBO_SAMPLES} samples of z an image. PSNR and SSIM: mean over images decoded from posterior"
         " means.",
     ]
-    sweeps = sorted({(row["nll_samples"], row["nll_images"]) for row in rows if "nll_samples" in row})
-    if sweeps:
-        counts = "; ".join(f"K = {samples:,} samples an image on {images:,} test images" for samples, images in sweeps)
-        lines.append(
-            f"NLL: importance-weighted upper bound on -ln p(x) in nats, in float64, {counts}, a fixed draw; the sweep"
-            " over K is in runs.csv."
-        )
+    lines += on_nll([row for row in rows if "nll_samples" in row])
     if bounds(rows):
         lines.append(
             "† Grey pixels under a Bernoulli: reconstruction, ELBO and NLL are bounds by convention there, not"
@@ -62,6 +56,28 @@ def on_table1(rows: Sequence[dict]) -> list[str]:
         " frequent class, and the mean training image as one image for all."
     )
     return lines + on_features(rows)
+
+
+def on_nll(rows: Sequence[dict]) -> list[str]:
+    """Of how many images the importance-weighted bound of rows that have one is, and whether the ELBO is of others."""
+    sweeps = sorted({(row["nll_samples"], row["nll_images"], row["test_images"]) for row in rows})
+    if not sweeps:
+        return []
+    counts = "; ".join(
+        f"K = {samples:,} samples an image on {images:,}{'' if images == every else f' of the {every:,}'} test images"
+        for samples, images, every in sweeps
+    )
+    text = (
+        f"NLL: importance-weighted upper bound on -ln p(x) in nats, in float64, {counts}, a fixed draw; the sweep"
+        " over K is in runs.csv."
+    )
+    if any(images < every for _, images, every in sweeps):
+        text += (
+            " NLL and ELBO are then of different images: an NLL above -ELBO does not mean that it is the looser bound."
+        )
+        if all("nll_k1" in row for row in rows):
+            text += " The -ELBO of the images of the NLL, by one sample of z, is nll_k1 in runs.csv."
+    return [text]
 
 
 def on_table2() -> list[str]:
@@ -83,11 +99,15 @@ def on_features(rows: Sequence[dict]) -> list[str]:
     lines = []
     for extractor in EXTRACTORS.values():
         name = extractor.metric("fd")
-        counts = sorted({row[f"{name}_images"] for row in rows if row.get(f"{name}_samples") is not None})
+        found = [row for row in rows if row.get(f"{name}_samples") is not None]
+        counts = sorted({row[f"{name}_images"] for row in found})
         if counts:
+            floor = "Real images: as many training images against the same, the floor."
+            if without := sorted({row["dataset"] for row in found if f"{name}_floor" not in row}):
+                floor += f" {', '.join(without)}: no floor, because there are fewer training images."
             lines.append(
                 f"{extractor.note}; Fréchet distance of n = {', '.join(f'{count:,}' for count in counts)} generated"
-                " images against as many test images. Real images: as many training images against the same, the floor."
+                f" images against as many test images. {floor}"
             )
     return lines
 
