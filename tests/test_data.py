@@ -587,7 +587,6 @@ def test_hash_depends_on_values_dtypes_shapes_and_names():
 
 
 UNSOUND = {
-    "float images": ({"train_images": torch.zeros(20, 1, 8, 8)}, "train_images of torch.float32.*uint8"),
     "int32 labels": ({"train_labels": torch.zeros(20, dtype=torch.int32)}, "train_labels of torch.int32.*int64"),
     "rank": ({"test_images": torch.zeros(10, 8, 8, dtype=torch.uint8)}, r"test_images of shape \(10, 8, 8\).*4"),
     "no test": ({"test_images": torch.zeros(0, 1, 8, 8, dtype=torch.uint8)}, "0 test_images.*at least one"),
@@ -610,6 +609,63 @@ UNSOUND = {
     "attribute count": (ATTRIBUTES | {"attribute_names": ("round",)}, "2 train_attributes.*1"),
     "attribute value": (ATTRIBUTES | {"test_attributes": ATTRIBUTES["test_attributes"] * 2}, "from 2 to 2.*0 to 1"),
 }
+
+
+UNREADABLE_PIXELS = {
+    "0 and 1": (
+        lambda x: x // 128,
+        lambda x: x // 128,
+        "train_images with pixels from 0 to 1, .*255 .white.. Multiply the pixels by 255,",
+    ),
+    "five bits": (lambda x: x // 8, lambda x: x // 8, "from 0 to 31.*Multiply the pixels by 255/31"),
+    "other scale in training": (lambda x: x // 128, lambda x: x, "train_images with pixels from 0 to 1"),
+    "other scale in the test": (lambda x: x, lambda x: x // 16, "test_images with pixels from 0 to 15.*255/15"),
+    "black": (lambda x: x * 0, lambda x: x, "train_images of equal pixels, all 0"),
+    "white": (lambda x: x, lambda x: x * 0 + 255, "test_images of equal pixels, all 255"),
+    "-1 and 1": (lambda x: x // 128 * 2 + 255, lambda x: x, "train_images with no other pixels than 0, 1 and 255"),
+    "-1, 0 and 1": (lambda x: x // 86 + 255, lambda x: x // 86 + 255, "no other pixels than 0, 1 and 255.*Scale -1"),
+}
+
+
+@pytest.mark.parametrize("name", UNREADABLE_PIXELS)
+def test_pixels_on_a_wrong_scale_are_neither_saved_nor_loaded(name):
+    change_train, change_test, pattern = UNREADABLE_PIXELS[name]
+    sound = small_dataset()
+    assert int(sound.train_images.max()) > 240 < int(sound.test_images.max())
+    changes = {"train_images": change_train(sound.train_images), "test_images": change_test(sound.test_images)}
+    dataset = small_dataset(**changes)
+    with pytest.raises(InputError, match=f"{OUTPUT}.*{pattern}.*Nothing was written"):
+        data.save(dataset, OUTPUT)
+    assert not files_below(Path("resources"))
+    write_unchecked(dataset)
+    with pytest.raises(InputError, match=f"{OUTPUT}.*{pattern}"):
+        data.load(OUTPUT)
+
+
+@pytest.mark.parametrize("change", [lambda x: x // 7 + 1, lambda x: x // 128 * 255, lambda x: x // 64 * 85])
+def test_dark_grey_and_black_and_white_images_are_sound(change):
+    sound = small_dataset()
+    dark = {name: change(getattr(sound, name)) for name in ("train_images", "test_images")}
+    data.save(small_dataset(**dark), OUTPUT)
+    assert int(data.load(OUTPUT).train_images.max()) in (36, 37, 255)
+
+
+@pytest.mark.parametrize("split", ["train", "test"])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.int64, torch.bool])
+def test_images_that_are_not_uint8_are_neither_made_nor_saved(dtype, split):
+    images = small_dataset().tensors()[f"{split}_images"].to(dtype)
+    with pytest.raises(InputError, match=f"fake: found {split}_images, a Tensor of {dtype}, wanted .*uint8.*0..255"):
+        small_dataset(**{f"{split}_images": images})
+    if dtype != torch.bfloat16:
+        unchecked = replace(small_dataset(), **{f"{split}_images": images})
+        with pytest.raises(InputError, match=f"{split}_images of {dtype}.*uint8.*Nothing was written"):
+            data.save(unchecked, OUTPUT)
+    assert not files_below(Path("resources"))
+
+
+def test_arrays_of_numpy_are_no_images():
+    with pytest.raises(InputError, match="found train_images, a ndarray of uint8, wanted a Tensor"):
+        small_dataset(train_images=np.zeros((20, 1, 8, 8), np.uint8))
 
 
 @pytest.mark.parametrize("name", UNSOUND)

@@ -21,6 +21,7 @@ from PIL import Image
 from bvae.data import dataset as data
 from bvae.data import image_files as images
 from bvae.data.readers import read_celeba, read_image_folder
+from bvae.data.summary import Reading
 from bvae.errors import InputError
 from helpers import fake_data
 
@@ -94,11 +95,13 @@ def test_train_and_test_with_classes(top, zipped):
     assert np.array_equal(found["test_images"].numpy(), arrays(list(test.values())))
 
 
-def test_other_folders_beside_train_and_test_are_left_out_and_logged(caplog):
+def test_other_folders_beside_train_and_test_are_left_out_and_noted():
     members = deep(classes(2), "train", "test", "validation") | {"__MACOSX/train/cat/1.png": b"", "cover.png": png(3)}
     fake_data.write_zip(ZIP, members)
-    assert len(read(ZIP)["train_images"]) == 4
-    assert "left out 5 images" in caplog.text
+    reading = Reading()
+    assert len(read(ZIP, reading=reading)["train_images"]) == 4
+    [note] = reading.notes
+    assert re.search(r"left out 5 images .*1 in \., 4 in validation", note) and not reading.drawn
 
 
 def of_pixels(found: dict, members: dict[str, bytes]) -> dict[str, list[str]]:
@@ -219,6 +222,115 @@ def test_celeba_in_other_folders(layout):
     assert np.array_equal(found["train_attributes"].numpy(), written["train_attributes"])
 
 
+# --- EXIF, formats and names of splits ------------------------------------------------------------------------------
+
+ORIENTATION = 0x0112  # the EXIF tag
+CORNERS = {1: "abcd", 2: "badc", 3: "dcba", 4: "cdab", 5: "acbd", 6: "cadb", 7: "dbca", 8: "bdac"}  # as a viewer shows
+
+
+def tagged(orientation: int, form: str = "PNG") -> bytes:
+    """2 x 2 blocks of 4 x 6 (width x height) pixels: the greys a, b and below them c, d; with this EXIF tag."""
+    blocks = np.kron(np.array([[50, 100], [150, 200]], np.uint8), np.ones((6, 4), np.uint8))
+    exif, stream = Image.Exif(), io.BytesIO()
+    exif[ORIENTATION] = orientation
+    Image.fromarray(blocks).save(stream, form, exif=exif, **({"lossless": True} if form == "WEBP" else {}))
+    return stream.getvalue()
+
+
+@pytest.mark.parametrize("form", ["PNG", "JPEG", "WEBP"])
+@pytest.mark.parametrize("orientation", CORNERS)
+def test_images_are_turned_upright_as_their_exif_says(orientation, form):
+    """The four corners come where a viewer shows them, after --crop and in each format; the turned are counted."""
+    suffix = {"PNG": "png", "JPEG": "jpg", "WEBP": "webp"}[form]
+    fake_data.write_files(FOLDER, {f"{i}.{suffix}": tagged(orientation if i < 3 else 1, form) for i in range(4)})
+    reading = Reading()
+    found = read(FOLDER, crop=8, mode="grey", reading=reading)
+    shown = [
+        "".join("abcd"[round(int(image[0, y, x]) / 50) - 1] for y in (0, -1) for x in (0, -1))
+        for image in [*found["train_images"], *found["test_images"]]
+    ]
+    assert sorted(shown) == sorted([CORNERS[orientation]] * 3 + ["abcd"])
+    assert [note.split(" images")[0] for note in reading.notes] == ([] if orientation == 1 else ["turned 3 of 4"])
+
+
+def test_the_turn_comes_before_the_comparison_of_shapes():
+    """8 x 12 pixels lying on their side are 12 x 8: --size alone takes them, and the first image is seen upright."""
+    square = picture(1, "L", (8, 8))
+    exif = Image.Exif()
+    exif[ORIENTATION] = 8
+    stream = io.BytesIO()
+    square.save(stream, "PNG", exif=exif)
+    fake_data.write_files(FOLDER, {"train/0.png": stream.getvalue(), "train/1.png": png(2, "L"), "test/0.png": png(3)})
+    with pytest.raises(InputError, match="test/0.png.*mode RGB.*train/0.png"):
+        read(FOLDER)
+    turned = read(FOLDER, mode="grey")["train_images"][0, 0].numpy()
+    assert np.array_equal(turned, np.rot90(np.asarray(square)))
+
+
+def test_an_orientation_that_is_none_changes_nothing():
+    fake_data.write_files(FOLDER, {f"{i}.png": tagged(orientation) for i, orientation in enumerate((0, 9, 1, 99))})
+    reading = Reading()
+    found = read(FOLDER, crop=8, reading=reading)
+    assert not reading.notes
+    assert (torch.cat([found["train_images"], found["test_images"]])[:, 0, 0, 0] == 50).all()
+
+
+def test_published_files_are_never_turned():
+    fake_data.write_files(FOLDER, {"1.png": tagged(6)})
+    with images.open_files(FOLDER) as files:
+        [(pixels, _)] = images.decode(files, {"train": files.names}, images.Form(crop=8)).values()
+    assert pixels[0, 0, 0, 0] == 50 and pixels[0, 0, 0, -1] == 100
+
+
+@pytest.mark.parametrize(
+    ("suffix", "form"), [("JFIF", "JPEG"), ("jpe", "JPEG"), ("WebP", "WEBP"), ("bmp", "BMP"), ("PNG", "PNG")]
+)
+def test_every_suffix_that_is_an_image_is_read(suffix, form):
+    members = classes(3) | {f"cat/{i}.{suffix}": fake_data.encode(picture(i), form) for i in range(10, 14)}
+    fake_data.write_files(FOLDER, members)
+    found = read(FOLDER)
+    assert torch.bincount(torch.cat([found["train_labels"], found["test_labels"]])).tolist() == [7, 3]
+
+
+def test_other_files_are_counted_by_suffix():
+    members = classes(3) | {"cat/notes.txt": b"", "dog/a.TXT": b"", "Thumbs.db": b"", "cat/labels.csv": b"0.png,x\n"}
+    fake_data.write_files(FOLDER, members | {"LICENCE": b"", ".DS_Store": b"", "cat/._0.png": b""})
+    reading = Reading()
+    read(FOLDER, reading=reading)
+    [note] = reading.notes
+    assert "left out 5 files" in note and note.endswith("2 .txt, 1 .csv, 1 .db, 1 without a suffix")
+    assert reading.drawn
+
+
+def test_the_file_of_labels_beside_the_images_is_not_counted_as_left_out():
+    fake_data.write_files(FOLDER, {f"{i}.png": png(i) for i in range(6)})
+    labels = FOLDER / "labels.csv"
+    labels.write_text("".join(f"{i}.png,{i % 2}\n" for i in range(6)))
+    reading = Reading()
+    assert read(FOLDER, labels=FOLDER / ".." / labels, reading=reading)["classes"] == ("0", "1")
+    assert not reading.notes
+
+
+@pytest.mark.parametrize("zipped", [False, True])
+@pytest.mark.parametrize(
+    ("train", "test"),
+    [("TRAIN", "TEST"), ("Training", "testing"), ("train", "Testing"), ("some/Training", "some/Test")],
+)
+def test_folders_named_like_splits_in_other_words_are_the_splits(train, test, zipped):
+    """They are no classes, and the test images are not drawn anew."""
+    members = deep(classes(3), train) | {f"{test}/{name}": png(900 + i) for i, name in enumerate(classes(2))}
+    (fake_data.write_zip if zipped else fake_data.write_files)(path := ZIP if zipped else FOLDER, members)
+    reading = Reading()
+    found = read(path, reading=reading)
+    assert found["classes"] == ("cat", "dog") and not reading.drawn
+    assert np.array_equal(found["test_images"].numpy(), arrays([png(900 + i) for i in range(4)]))
+
+
+def test_a_class_may_be_called_train():
+    fake_data.write_files(FOLDER, {f"{label}/{i}.png": png(i) for label in ("bus", "train", "truck") for i in range(2)})
+    assert read(FOLDER)["classes"] == ("bus", "train", "truck")
+
+
 # --- what is refused ------------------------------------------------------------------------------------------------
 
 HTML = b"<!DOCTYPE html><html>404</html>"
@@ -236,6 +348,12 @@ def see_through(mode: str) -> bytes:
     image = picture(1, mode)
     image.putalpha(128)
     return fake_data.encode(image, "PNG")
+
+
+def frames(form: str) -> bytes:
+    stream = io.BytesIO()
+    picture(1).save(stream, form, save_all=True, append_images=[picture(2)])
+    return stream.getvalue()
 
 
 def gif() -> bytes:
@@ -260,8 +378,12 @@ FOLDERS = {
     "corrupt JPEG": (classes(_2=jpeg(1)[:20] + jpeg(2)[300:]), {}, r"1 of 12 .*cat/2.png \("),
     "truncated JPEG": (classes(_2=jpeg(1)[:-20]), {}, r"1 of 12 .*cat/2.png \(.*truncated"),
     "truncated PNG": (classes(_2=png(1)[:-30]), {}, r"1 of 12 .*cat/2.png \("),
-    "text as PNG": (classes(_2=b"not a picture"), {}, r"1 of 12 .*cat/2.png \(neither PNG nor JPEG\)"),
-    "GIF as PNG": (classes(_2=gif()), {}, r"1 of 12 .*cat/2.png \(neither PNG nor JPEG\)"),
+    "text as PNG": (
+        classes(_2=b"not a picture"),
+        {},
+        r"1 of 12 .*cat/2.png \(not of the formats JPEG, PNG, WEBP, BMP\)",
+    ),
+    "GIF as PNG": (classes(_2=gif()), {}, r"1 of 12 .*cat/2.png \(not of the formats JPEG, PNG, WEBP, BMP\)"),
     "empty file": (classes(_2=b""), {}, r"1 of 12 .*cat/2.png"),
     "many damaged": (
         classes(9, **{f"_{i}": b"" for i in range(7)}),
@@ -295,6 +417,38 @@ FOLDERS = {
         "found d/e/1.png, wanted .*<class>",
     ),
     "train and test twice": (deep(classes(), "a/train", "a/test", "b/train", "b/test"), {}, "in a and in b"),
+    "split twice": (deep(classes(), "train", "Training", "test"), {}, "Training and train, wanted one folder of train"),
+    "split twice, no test": (deep(classes(), "Test", "testing"), {}, "Test and testing, wanted one folder of test"),
+    "other splits": (deep(classes(), "Val", "Training"), {}, "Training, Val alone.*both.*give the folder Training"),
+    "eval for test": (deep({"1.png": png(1)}, "eval", "train"), {}, "eval, train alone.*give the folder train itself"),
+    "splits in longer names": (deep({"1.png": png(1)}, "seg_train", "seg_test", "seg_x"), {}, "seg_test and seg_train"),
+    "splits of a year": (deep(classes(), "train2017", "val2017"), {}, "train2017 and val2017.*train and test"),
+    "splits of a set": (deep({"1.png": png(1)}, "training_set", "test_set"), {}, "test_set and training_set"),
+    "CycleGAN's splits": (deep({"1.png": png(1)}, "trainA", "trainB", "testA", "testB"), {}, "testA and trainA"),
+    "a class or a split": (deep({"1.png": png(1)}, "car", "train", "val"), {}, "train and val"),
+    "splits by file name": (
+        {f"{split}_{i}.png": png(i) for split in ("Train", "test") for i in range(3)},
+        {},
+        "Train_0.png and test_0.png in one folder",
+    ),
+    "TIFF": (classes() | {"dog/9.TIFF": b"", "dog/8.tif": b""}, {}, "1 .tif, 1 .tiff .*wanted files .jpg"),
+    "GIF": (classes() | {"dog/9.gif": gif()}, {}, "1 .gif .dog/9.gif"),
+    "HEIC": (deep(classes(), "train", "test") | {"extra/9.HEIC": b""}, {}, "1 .heic"),
+    "arrays": (classes() | {"dog/9.npy": b""}, {}, "1 .npy"),
+    "TIFF alone": ({"cat/1.tif": b"", "dog/1.tif": b""}, {}, "no image, but files: 2 .tif, wanted .*png"),
+    "two frames": (classes(_2=frames("PNG")), {}, "cat/2.png: found 2 frames, wanted 1"),
+    "moving WebP": (classes() | {"cat/9.webp": frames("WEBP")}, {}, "cat/9.webp: found 2 frames, wanted 1"),
+    "16-bit TIFF as PNG": (classes(_2=fake_data.encode(picture(1), "TIFF")), {}, r"cat/2.png \(not of the formats"),
+    "labels not given": (
+        {f"{i}.png": png(i) for i in range(4)} | {"labels.csv": b"id,label\n0,cat\n1,dog\n"},
+        {},
+        "found labels.csv, which names the images, wanted --labels",
+    ),
+    "labels of splits not given": (
+        deep({f"{i}.png": png(i) for i in range(4)}, "train", "test") | {"a.tsv": b'name\tlabel\n"train/0.png"\tcat\n'},
+        {},
+        "found a.tsv, which names the images, wanted --labels",
+    ),
     "fraction of a given test": (deep(classes(), "train", "test"), {"test_fraction": 0.2}, "--test-fraction"),
     "labels of classes": (classes(), {"labels": LABELS}, "class folders and --labels labels.csv"),
 }

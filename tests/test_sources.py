@@ -6,6 +6,7 @@ import os
 import pickle
 import re
 import resource
+import shutil
 import zipfile
 from collections import Counter
 from pathlib import Path
@@ -253,6 +254,16 @@ def test_a_folder_of_idx_files_arrives_exactly(packed, labels):
     fake_data.assert_same(fetch_fake("idx:mirror/MNIST/raw"), arrays)
 
 
+def test_other_files_beside_idx_files_are_said_and_equal_copies_are_read(capsys):
+    """torchvision keeps each file packed and unpacked."""
+    arrays = fake_data.write_mnist(Path("mirror"), n_train=20, n_test=10, seed=1)
+    for path in list(RAW.iterdir()):
+        path.with_name(f"{path.name}.gz").write_bytes(gzip.compress(path.read_bytes()))
+    fake_data.write_files(RAW, {"README.txt": b"", "labels.csv": b"", ".hidden": b""})
+    fake_data.assert_same(fetch_fake(f"idx:{RAW}"), arrays)
+    assert "left out 2 files of other names: 1 .csv, 1 .txt" in run_fetch(f"idx:{RAW}", capsys)
+
+
 def write_pngs(folder: Path, *, size: int = 12) -> dict[str, np.ndarray]:
     """A folder {train,test}/<class>/<n>.png of grey images; the arrays in the reader's order."""
     arrays = fake_data.write_class_folders(Path("own.zip"), n_train=20, n_test=10, seed=1, channels=1, size=size)
@@ -326,6 +337,158 @@ def test_a_flat_folder_with_and_without_a_file_of_labels():
     assert fetch_fake("folder:flat", labels=Path("labels.csv")).classes == ("even", "odd")
 
 
+def test_a_validation_split_of_an_npz_archive_is_left_out_and_said(capsys):
+    """The arrays of MedMNIST's archives; each other array is read."""
+    arrays = own_arrays()
+    held_out = {"val_images": arrays["test_images"][:3], "val_labels": arrays["test_labels"][:3]}
+    np.savez("own.npz", **arrays, **held_out)
+    fake_data.assert_same(fetch_fake("npz:own.npz"), arrays)
+    shown = run_fetch("npz:own.npz", capsys)
+    assert "val_images" in shown and "val_labels" in shown and "train_images" not in shown
+
+
+# --- the summary and repeated images --------------------------------------------------------------------------------
+
+
+def run_fetch(source: str, capsys, *options: str, status: int = 0) -> str:
+    """Fetch as the workflow does; what the terminal shows."""
+    capsys.readouterr()
+    arguments = ["fetch", source, "--name", "fake", "--output", str(OUTPUT), "--log", "logs/fake.log", *options]
+    assert main(arguments) == status
+    return capsys.readouterr().err
+
+
+def test_the_terminal_shows_a_summary_and_so_does_the_log(capsys):
+    write_pngs(Path("pngs"))
+    fake_data.write_files(
+        Path("pngs"), {"val/cat/1.png": Path("own.zip").read_bytes(), "cat.txt": b"", "train/a.txt": b""}
+    )
+    shown = run_fetch("folder:pngs", capsys)
+    for known in (
+        "20 training and 10 test images of 1 x 12 x 12 pixels",
+        "10 classes",
+        "airplane: 2 + 1, ",
+        " and 2 more",
+        "1 images in neither train nor test: 1 in val",
+        "2 files that are not images: 2 .txt",
+    ):
+        assert known in shown
+    pixels = [data.load(OUTPUT).train_images, data.load(OUTPUT).test_images]
+    assert "training {} to {}; test {} to {}".format(*[int(f()) for x in pixels for f in (x.min, x.max)]) in shown
+    assert shown.strip() in Path("logs/fake.log").read_text()
+    assert len(shown.splitlines()) == 4
+
+
+def test_the_summary_is_shown_once_without_a_log(capsys):
+    npz()
+    assert main(["fetch", "npz:own.npz", "--name", "fake", "--output", str(OUTPUT)]) == 0
+    streams = capsys.readouterr()
+    assert (streams.out + streams.err).count("20 training and 10 test images") == 1
+
+
+def test_a_refusal_shows_no_summary(capsys):
+    npz(y_val=np.arange(3), train_images=own_arrays()["train_images"] // 128)
+    shown = run_fetch("npz:own.npz", capsys, status=1)
+    assert shown.count("\n") == 1 and shown.startswith("error: ") and "from 0 to 1" in shown
+
+
+def test_turned_and_corrupt_images_are_in_the_summary(capsys):
+    exif, stream = Image.Exif(), io.BytesIO()
+    exif[0x0112] = 3
+    Image.fromarray(own_arrays()["train_images"][0, 0]).save(stream, "PNG", exif=exif)
+    pngs = {
+        f"{i}.png": fake_data.encode(Image.fromarray(x[0]), "PNG") for i, x in enumerate(own_arrays()["test_images"])
+    }
+    fake_data.write_files(Path("flat"), pngs | {"10.png": stream.getvalue(), "11.png": b""})
+    shown = run_fetch("folder:flat", capsys, "--skip-corrupt")
+    assert "turned 1 of 12 images" in shown and "left out 1 of 12 images" in shown
+
+
+REMARKS = {
+    "one class": ({"train_labels": np.zeros(20, int), "test_labels": np.zeros(10, int)}, "1 class: no probe"),
+    "rare class": ({"train_labels": np.arange(20) // 19}, "1 training image of class 1\n"),
+    "class not in the test": ({"test_labels": np.arange(10) % 9}, "no test image of class 9\n"),
+    "dim images": ({"test_images": own_arrays()["test_images"] // 4}, "the brightest test pixel is 63 of 255"),
+    "dark image": (
+        {"train_images": own_arrays()["train_images"] // np.where(np.arange(20) < 3, 10, 1)[:, None, None, None]},
+        "3 of 20 training images have no pixel above 31",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", REMARKS)
+def test_what_may_be_a_mistake_is_remarked_and_not_refused(name, capsys):
+    changes, remark = REMARKS[name]
+    if name == "rare class":
+        changes |= {"test_labels": np.arange(10) % 2}
+    changes = {key: x.astype(np.uint8) if "images" in key else x for key, x in changes.items()}
+    npz(**changes)
+    assert remark in run_fetch("npz:own.npz", capsys)
+    npz()
+    assert remark not in run_fetch("npz:own.npz", capsys)
+
+
+def test_class_names_that_differ_in_capitals_only_are_remarked(capsys):
+    pngs = {
+        f"{i}.png": fake_data.encode(Image.fromarray(x[0]), "PNG") for i, x in enumerate(own_arrays()["test_images"])
+    }
+    fake_data.write_files(Path("flat"), pngs)
+    Path("labels.csv").write_text("".join(f"{i}.png,{('cat', 'Cat', 'dog')[i % 3]}\n" for i in range(10)))
+    assert "capitals only: Cat, cat\n" in run_fetch("folder:flat", capsys, "--labels", "labels.csv")
+
+
+@pytest.mark.parametrize(("copied", "count"), [(1, 1), (9, 9)])
+def test_test_images_that_are_training_images_are_counted(copied, count, capsys):
+    arrays = own_arrays()
+    arrays["train_images"][5 : 5 + copied] = arrays["test_images"][:copied]
+    np.savez("own.npz", **arrays)
+    assert f"{count} of 10 test images are training images too" in run_fetch("npz:own.npz", capsys)
+    np.savez("own.npz", **own_arrays())
+    assert "training images too" not in run_fetch("npz:own.npz", capsys)
+
+
+def copy_of_training() -> None:
+    arrays = own_arrays()
+    np.savez("own.npz", **arrays | {f"test_{kind}": arrays[f"train_{kind}"][::2] for kind in ("images", "labels")})
+
+
+def copy_of_repeated_training() -> None:
+    """The two splits are one, of 4 images that repeat each other."""
+    arrays = own_arrays()
+    four = {"images": arrays["train_images"][np.arange(20) % 4], "labels": np.arange(20) % 4}
+    np.savez("own.npz", **{f"{split}_{kind}": four[kind] for split in ("train", "test") for kind in four})
+
+
+@pytest.mark.parametrize("write", [copy_of_training, copy_of_repeated_training])
+def test_a_test_split_that_is_trained_on_is_refused(write, capsys):
+    write()
+    shown = run_fetch("npz:own.npz", capsys, status=1)
+    assert re.search(r"found (10|20) test images in npz:own.npz, every one a training image too", shown)
+    assert not OUTPUT.exists()
+
+
+def test_a_folder_that_tests_on_the_training_images_is_refused():
+    write_pngs(Path("pngs"))
+    shutil.rmtree("pngs/test")
+    shutil.copytree("pngs/train", "pngs/test")
+    with pytest.raises(InputError, match="found 20 test images in folder:pngs, every one a training image too"):
+        fetch_fake("folder:pngs")
+    assert not files_below("resources")
+
+
+def test_repeated_images_are_no_mistake_where_the_test_is_drawn_or_few_images_are_possible(capsys):
+    """Pairs of equal images in one folder; and 20 + 10 images that are drawn from 4."""
+    pngs = [fake_data.encode(Image.fromarray(x[0]), "PNG") for x in own_arrays()["train_images"][:2]]
+    fake_data.write_files(Path("flat"), {f"{i}.png": pngs[i % 2] for i in range(12)})
+    assert "2 of 2 test images are training images too" in run_fetch("folder:flat", capsys)
+    copy_of_repeated_training()
+    with np.load("own.npz") as archive:
+        arrays = dict(archive)
+    np.savez("own.npz", **arrays | {f"test_{kind}": arrays[f"test_{kind}"][1:11] for kind in ("images", "labels")})
+    assert "10 of 10 test images are training images too" in run_fetch("npz:own.npz", capsys)
+    assert "5 of 5 test images are" in run_fetch("npz:own.npz", capsys, "--validation", "5")
+
+
 # --- what is refused ------------------------------------------------------------------------------------------------
 
 
@@ -360,6 +523,32 @@ PLAIN = {"train_labels": None, "test_labels": None}
 UNUSABLE_NPZ = {
     "object images": (lambda: npz(train_images=np.array([1, None] * 10)), "train_images.*refused"),
     "object labels": (lambda: npz(test_labels=np.array(["a"] * 10, object)), "test_labels.*refused"),
+    "capital labels": (
+        lambda: npz(Y_TRAIN=np.arange(20), Y_TEST=np.arange(10), **PLAIN),
+        "found Y_TEST, Y_TRAIN, which would not be read.*Did you mean test_labels, train_labels",
+    ),
+    "turned names": (
+        lambda: npz(labels_train=np.arange(20), labels_test=np.arange(10), **PLAIN),
+        "found labels_test, labels_train.*Did you mean test_labels, train_labels",
+    ),
+    "targets": (lambda: npz(train_targets=np.arange(20), **PLAIN), "found train_targets.*Did you mean train_labels"),
+    "capital images": (
+        lambda: npz(train_images=None, test_images=None, X_train=np.zeros((20, 8, 8)), X_test=np.zeros((10, 8, 8))),
+        "found X_test, X_train.*Did you mean test_images, train_images",
+    ),
+    "names of classes": (lambda: npz(classes=np.arange(10)), "found classes, which.* would not be read"),
+    "attributes": (lambda: npz(train_attributes=np.zeros((20, 3))), "found train_attributes, which"),
+    "an unread object": (lambda: npz(meta=np.array([{}], object)), "found meta, which"),
+    "two namings": (lambda: npz(x_train=np.zeros((20, 8, 8), np.uint8)), "both train_images and x_train, wanted one"),
+    "two kinds of labels": (lambda: npz(y_test=np.arange(10)), "both test_labels and y_test, wanted one"),
+    "pixels of 0 and 1": (
+        lambda: npz(**{f"{s}_images": own_arrays()[f"{s}_images"] // 200 for s in ("train", "test")}),
+        "train_images with pixels from 0 to 1, .*Multiply the pixels by 255",
+    ),
+    "all black": (
+        lambda: npz(**{f"{s}_images": own_arrays()[f"{s}_images"] * 0 for s in ("train", "test")}),
+        "train_images of equal pixels, all 0",
+    ),
     "float images": (lambda: npz(train_images=np.zeros((20, 8, 8))), "train_images of float64.*uint8.*Scale"),
     "16 bits": (lambda: npz(test_images=np.zeros((10, 8, 8), np.uint16)), "test_images of uint16.*uint8"),
     "black and white": (lambda: npz(train_images=np.zeros((20, 8, 8), bool)), "train_images of bool.*uint8"),
@@ -407,6 +596,13 @@ def idx_without(name: str) -> None:
     (RAW / name).unlink()
 
 
+def idx_with(name: str, content: bytes, *, labels: bool = True) -> None:
+    fake_data.write_mnist(Path("mirror"), n_train=20, n_test=10, seed=1)
+    for path in [] if labels else RAW.glob("*labels*"):
+        path.unlink()
+    (RAW / name).write_bytes(content)
+
+
 def idx_truncated() -> None:
     fake_data.write_mnist(Path("mirror"), n_train=20, n_test=10, seed=1, packed=True)
     damage(f"{RAW}/t10k-images-idx3-ubyte.gz", cut_short)
@@ -418,6 +614,32 @@ UNUSABLE = {
         "idx:mirror/MNIST/raw",
         lambda: idx_without("t10k-labels-idx1-ubyte"),
         "training labels alone",
+    ),
+    "idx: singular labels": (
+        "idx:mirror/MNIST/raw",
+        lambda: idx_with("train-label-idx1-ubyte", fake_data.idx_bytes(np.arange(20)), labels=False),
+        "found train-label-idx1-ubyte, which is not read, wanted train-images-idx3-ubyte, train-labels-idx1-ubyte",
+    ),
+    "idx: a dot": (
+        "idx:mirror/MNIST/raw",
+        lambda: idx_with("t10k-labels.idx1-ubyte", b"", labels=False),
+        "t10k-labels[.]",
+    ),
+    "idx: packed": (
+        "idx:mirror/MNIST/raw",
+        lambda: idx_with("Train-Labels.gz", b"", labels=False),
+        "Train-Labels.gz, which",
+    ),
+    "idx: by content": (
+        "idx:mirror/MNIST/raw",
+        lambda: idx_with("val.bin", fake_data.idx_bytes(np.zeros((3, 28, 28)))),
+        "found val.bin, which is not read",
+    ),
+    "idx: a table": ("idx:mirror/MNIST/raw", lambda: idx_with("labels.csv", b"3\n", labels=False), "found labels.csv"),
+    "idx: packed otherwise": (
+        "idx:mirror/MNIST/raw",
+        lambda: idx_with("train-labels-idx1-ubyte.gz", gzip.compress(fake_data.idx_bytes(np.zeros(20)))),
+        "train-labels-idx1-ubyte: found another array in train-labels-idx1-ubyte.gz",
     ),
     "idx: truncated": ("idx:mirror/MNIST/raw", idx_truncated, "t10k-images-idx3-ubyte.gz.*truncated"),
     "idx: no folder": ("idx:mirror/MNIST/raw", lambda: None, "mirror/MNIST/raw: found no such folder"),
@@ -525,7 +747,11 @@ def test_a_folder_that_is_write_protected_is_refused():
 def test_a_full_disk_leaves_nothing_behind():
     """A limit on the size of files stands for the end of the disk."""
     np.savez_compressed(
-        "own.npz", **{f"{split}_images": np.zeros((3000, 28, 28), np.uint8) for split in ("train", "test")}
+        "own.npz",
+        **{
+            f"{s}_images": np.full((3000, 28, 28), 9 * i + np.arange(28), np.uint8) * 4
+            for i, s in enumerate(("train", "test"))
+        },
     )
     OUTPUT.parent.mkdir(parents=True)
     OUTPUT.write_text("old")

@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 
+from bvae.data.checks import pixel_problems
 from bvae.errors import InputError
 from bvae.system.files import read_tensors, write_tensors
 
@@ -77,7 +78,12 @@ def make(
     source: str,
     licence: str,
 ) -> Dataset:
-    """A Dataset with its hash computed. `save` checks it."""
+    """A Dataset with its hash computed. `save` checks it; images other than uint8 tensors are an InputError here."""
+    for key, images in (("train_images", train_images), ("test_images", test_images)):
+        if not isinstance(images, torch.Tensor) or images.dtype != torch.uint8:
+            found = f"{type(images).__name__} of {getattr(images, 'dtype', 'no dtype')}"
+            remedy = "Scale the pixels to 0..255, round them, and pass them as such a tensor."
+            raise InputError(f"{name}: found {key}, a {found}, wanted a Tensor of torch.uint8. {remedy}")
     arrays = (train_images, test_images, train_labels, test_labels, train_attributes, test_attributes)
     named = {key: value for key, value in zip(TENSORS, arrays, strict=True) if value is not None}
     return Dataset(name, *arrays, tuple(classes), tuple(attribute_names), source, licence, arrays_sha256(named))
@@ -96,10 +102,15 @@ def arrays_sha256(tensors: Mapping[str, torch.Tensor]) -> str:
 
 def save(dataset: Dataset, path: str | Path) -> None:
     """Write `dataset` to `path`, whole or not at all. Raises InputError when `load` would refuse it."""
-    validate(dataset, path, remedy=f"Nothing was written. Correct what it is made from, {dataset.source}.")
+    refuse_unsound(dataset, path)
     facts = {key: getattr(dataset, key) for key in TEXT_FIELDS}
     facts |= {"classes": list(dataset.classes), "attributes": list(dataset.attribute_names)}
     write_tensors(path, dataset.tensors(), form=FORMAT, facts=facts)
+
+
+def refuse_unsound(dataset: Dataset, path: str | Path) -> None:
+    """Raise InputError unless `dataset` may be written to `path`."""
+    validate(dataset, path, remedy=f"Nothing was written. Correct what it is made from, {dataset.source}.")
 
 
 def load(path: str | Path) -> Dataset:
@@ -164,6 +175,7 @@ def _problems(dataset: Dataset) -> Iterator[tuple[str, str]]:
     for label, name in enumerate(dataset.classes):
         if dataset.train_labels is None or not (dataset.train_labels == label).any():
             yield f"no training image of class {name!r}", "at least one"
+    yield from pixel_problems({name: tensor for name, tensor in dataset.tensors().items() if "images" in name})
     if (sha256 := arrays_sha256(dataset.tensors())) != dataset.sha256:
         yield f"arrays of SHA-256 {sha256}", f"{dataset.sha256}, as its metadata say"
 

@@ -5,14 +5,16 @@ sources.py reads them. The check that counts is the SHA-256 of the decoded array
 """
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from bvae.data import dataset as data
+from bvae.data.checks import is_copied, n_repeated
 from bvae.data.sources import SOURCES, TAKE_IMAGE_OPTIONS, Request, known
+from bvae.data.summary import summarize
 from bvae.errors import InputError
 from bvae.system.options import as_flag, as_flags
 from bvae.system.seeds import derive_seed
@@ -28,15 +30,17 @@ def fetch(
     expected_sha256: str | None = None,
     validation: int = 0,
     options: Mapping[str, Any] | None = None,
+    show: Callable[[str], None] | None = None,
 ) -> data.Dataset:
     """Make the data set file `output` from `source`, one of SOURCES, whole or not at all.
 
     With `validation`, so many training images become the test images and the source's own are left out (`hold_out`).
     `options` are those of IMAGE_OPTIONS that were given; folders and zips of images take them.
+    A summary of a few lines, what was read and what was not, goes to the log and to `show`.
 
     Raises InputError, with nothing written, for an unknown source, an option that it does not take, files that cannot
-    be found or are damaged, arrays whose SHA-256 (bvae.data.arrays_sha256) is not `expected_sha256`, and an output
-    that cannot be written.
+    be found or are damaged, pixels on a wrong scale, test images that are all training images, arrays whose SHA-256
+    (bvae.data.arrays_sha256) is not `expected_sha256`, and an output that cannot be written.
     """
     options, output = dict(options or {}), Path(output)
     pattern = known(source)
@@ -62,11 +66,24 @@ def fetch(
                 " written. Delete those of the files read (the log names them) that are not the published ones; if the"
                 " data are meant to differ, give them a rule file of their own."
             )
+        repeated = n_repeated(dataset.train_images, dataset.test_images)
+        given_test = not (validation or request.reading.drawn)
+        all_repeated = given_test and 0 < repeated == len(dataset.test_images)
+        if all_repeated and is_copied(dataset.train_images, dataset.test_images):
+            data.refuse_unsound(dataset, output)  # says more of images that are all black, say
+            raise InputError(
+                f"{output}: found {repeated:,} test images in {source}, every one a training image too, byte for byte,"
+                " wanted others. Nothing was written. Test on images that are not trained on."
+            )
         data.save(dataset, output)
     except OSError as error:
         remedy = "Nothing was written. Check the space and the permissions of both."
         raise InputError(f"{name}: cannot read {source} or write {output} ({error}). {remedy}") from None
     log.info("%s: SHA-256 of the arrays %s", output, dataset.sha256)
+    summary = summarize(dataset, request.reading, repeated=repeated)
+    log.info("%s", summary)
+    if show is not None:
+        show(summary)
     return dataset
 
 

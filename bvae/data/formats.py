@@ -6,6 +6,7 @@ names the damaged file or array.
 
 import contextlib
 import io
+import itertools
 import zipfile
 import zlib
 from collections.abc import Iterator
@@ -18,12 +19,14 @@ from torch import Tensor
 
 from bvae.data.image_files import DAMAGED, REMEDY, Form, decode, open_files, open_zip, refuse_html
 from bvae.data.readers import read_idx
+from bvae.data.summary import Reading, by_suffix, shortened
 from bvae.errors import InputError
 
 SVHN_CLASSES = tuple(str(digit) for digit in range(10))
 OMNIGLOT_FORM = Form(mode="grey", size=28)  # published as 105 x 105 pixels, black or white
 SPLITS = {"train": "train", "test": "t10k"}  # the prefixes of MNIST's files
 RANKS = {"images": 3, "labels": 1}  # of IDX files
+HELD_OUT = ("val", "valid", "validation")  # a split that is left out of an .npz archive, as a folder of that name is
 
 
 def read_svhn(train: Path, test: Path) -> dict[str, Any]:
@@ -91,30 +94,62 @@ def read_omniglot(background: Path, evaluation: Path, *, scratch: Path | None = 
     return result
 
 
-def read_idx_folder(folder: Path) -> dict[str, Any]:
-    """A folder of IDX files by MNIST's names, plain or .gz; the two files of labels may both be missing."""
+def read_idx_folder(folder: Path, *, reading: Reading | None = None) -> dict[str, Any]:
+    """A folder of IDX files by MNIST's names, plain or .gz; the two files of labels may both be missing.
+
+    An IDX file of another name is refused, and so is a table where labels are missing: they might be the labels.
+    `reading` notes which other files were left out.
+    """
     if not folder.is_dir():
         raise InputError(f"{folder}: found no such folder, wanted one with train-images-idx3-ubyte and its fellows.")
-    tensors = {}
+    tensors, wanted = {}, []
     for split, prefix in SPLITS.items():
         for kind, rank in RANKS.items():
-            name = f"{prefix}-{kind}-idx{rank}-ubyte"
-            path = next((folder / packed for packed in (name, f"{name}.gz") if (folder / packed).exists()), None)
-            if path is not None:
-                tensors[f"{split}_{kind}"] = read_idx(path, rank=rank)
+            wanted.append(name := f"{prefix}-{kind}-idx{rank}-ubyte")
+            paths = [folder / packed for packed in (name, f"{name}.gz") if (folder / packed).exists()]
+            arrays = [read_idx(path, rank=rank) for path in paths]
+            if len(arrays) == 2 and not torch.equal(*arrays):
+                raise InputError(f"{paths[0]}: found another array in {paths[1].name}, wanted one. Remove one file.")
+            if arrays:
+                tensors[f"{split}_{kind}"] = arrays[0]
             elif kind == "images":
                 raise InputError(f"{folder}: found no {name}, plain or .gz, wanted it. Put it there.")
+    _refuse_unread_files(folder, wanted, labelled="train_labels" in tensors, reading=reading or Reading())
     images = {f"{split}_images": tensors[f"{split}_images"].unsqueeze(1) for split in SPLITS}
     return images | _own_labels(tensors.get("train_labels"), tensors.get("test_labels"), place=folder)
 
 
-def read_npz(path: Path) -> dict[str, Any]:
+def _refuse_unread_files(folder: Path, wanted: list[str], *, labelled: bool, reading: Reading) -> None:
+    """InputError for a file that may hold images or labels and is not read; others are noted."""
+    files = sorted(path for path in folder.iterdir() if path.is_file() and not path.name.startswith("."))
+    unread = [path for path in files if path.name.removesuffix(".gz") not in wanted]
+    for path in unread:
+        name = path.name.lower()
+        table = not labelled and name.endswith((".csv", ".tsv", ".npy"))
+        if table or "ubyte" in name or "idx" in name or name.endswith(".gz") or _is_idx(path):
+            remedy = "Rename it so, or remove it."
+            raise InputError(f"{folder}: found {path.name}, which is not read, wanted {', '.join(wanted)}. {remedy}")
+    if unread:
+        names = by_suffix(path.name for path in unread)
+        reading.notes.append(f"left out {len(unread):,} files of other names: {names}")
+
+
+def _is_idx(path: Path) -> bool:
+    """Whether a file begins as IDX files do: two zeros, a type, and from 1 to 4 dimensions."""
+    with path.open("rb") as stream:
+        head = stream.read(4)
+    return len(head) == 4 and head[:2] == b"\0\0" and 8 <= head[2] <= 14 and 1 <= head[3] <= 4
+
+
+def read_npz(path: Path, *, reading: Reading | None = None) -> dict[str, Any]:
     """Arrays of a NumPy archive: train_images, test_images and, both or neither, train_labels, test_labels.
 
-    Or x_train, x_test, y_train, y_test. Images are uint8 (n, h, w), (n, h, w, c) or (n, c, h, w) with 1 or 3 channels,
-    labels whole numbers (n,) or (n, 1).
+    Or x_train, x_test, y_train, y_test. Arrays of a validation split (val_images, x_val, ...) are left out, which
+    `reading` notes; an array of any other name is refused. Images are uint8 (n, h, w), (n, h, w, c) or (n, c, h, w)
+    with 1 or 3 channels, labels whole numbers (n,) or (n, 1).
     """
     with _open_npz(path) as archive:
+        _refuse_unread_arrays(path, archive.files, reading or Reading())
         images = {f"{split}_images": _npz_images(archive, split, path) for split in SPLITS}
         labels = [_npz_labels(archive, split, path) for split in SPLITS]
     return images | _own_labels(*labels, place=path)
@@ -136,9 +171,41 @@ def _open_npz(path: Path) -> Iterator[Any]:
         yield archive
 
 
+def _names(split: str, kind: str) -> tuple[str, str]:
+    """What an array may be called."""
+    return f"{split}_{kind}", f"{'x' if kind == 'images' else 'y'}_{split}"
+
+
+def _refuse_unread_arrays(path: Path, found: list[str], reading: Reading) -> None:
+    """InputError for an array of an unknown name, or for two of one meaning; those held out are noted."""
+    known = [_names(split, kind) for split in SPLITS for kind in RANKS]
+    wanted = ", ".join(" or ".join(names) for names in known)
+    for names in known:
+        if set(names) <= set(found):
+            raise InputError(f"{path}: found both {' and '.join(names)}, wanted one of them. Save it again with one.")
+    held_out = {name for split in HELD_OUT for kind in RANKS for name in _names(split, kind)} & set(found)
+    if unknown := sorted(set(found) - held_out - set(itertools.chain(*known))):
+        meant = sorted({guess for name in unknown if (guess := _guess(name)) and guess not in found})
+        hint = f" Did you mean {', '.join(meant)}?" if meant else ""
+        remedy = f"Save it again with these names and without other arrays.{hint}"
+        raise InputError(f"{path}: found {shortened(unknown)}, which would not be read, wanted {wanted}. {remedy}")
+    if held_out:
+        reading.notes.append(f"left out {', '.join(sorted(held_out))}, which are of neither train nor test")
+
+
+def _guess(name: str) -> str | None:
+    """Which array a name of another spelling may mean."""
+    split = next((split for split in SPLITS if split in name.lower()), None)
+    if split is None:
+        return None
+    rest = name.lower().replace(split, "").strip("_- ")
+    labels = rest == "y" or any(word in rest for word in ("label", "target", "class", "lbl"))
+    return _names(split, "labels" if labels else "images")[0]
+
+
 def _npz_array(archive: Any, split: str, kind: str, path: Path) -> tuple[str, np.ndarray | None]:
     """The name of an array and the array, None if it is in the archive by neither of its names."""
-    names = (f"{split}_{kind}", f"{'x' if kind == 'images' else 'y'}_{split}")
+    names = _names(split, kind)
     name = next((name for name in names if name in archive), None)
     if name is None:
         return " or ".join(names), None

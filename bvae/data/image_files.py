@@ -4,6 +4,7 @@ Nothing is extracted. Pixels go to an unlinked file as they are decoded, so that
 """
 
 import contextlib
+import functools
 import io
 import logging
 import os
@@ -22,11 +23,14 @@ from typing import Any
 import numpy as np
 import torch
 
+from bvae.data.summary import Reading, by_suffix
 from bvae.errors import InputError
 
 log = logging.getLogger(__name__)
 
-SUFFIXES = (".jpg", ".jpeg", ".png")
+SUFFIXES = (".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".webp", ".bmp")
+FORMATS = ("JPEG", "PNG", "WEBP", "BMP")  # PIL's: it tries no others, whatever a file is called
+STILL = ("PNG", "WEBP")  # of these, one file may hold many frames
 PIL_MODES = {"grey": "L", "rgb": "RGB"}
 CONVERTIBLE = ("1", "L", "LA", "P", "PA", "RGB", "RGBA")  # PIL's modes with at most 8 bits a channel, CMYK left out
 BOMB_RATIO, BOMB_BYTES, MOST_BYTES = 100, 50 * 10**6, 64 * 2**30  # what a zip archive may not unpack to
@@ -37,10 +41,14 @@ REMEDY = "Delete the file and get it again."
 
 @dataclass(frozen=True)
 class ImageFiles:
-    """The image files below a folder or in a zip archive; names are relative, with "/" between folders, sorted."""
+    """The image files below a folder or in a zip archive; names are relative, with "/" between folders, sorted.
+
+    `others` are the files of other suffixes than SUFFIXES, which are not read.
+    """
 
     path: Path
     names: list[str]
+    others: list[str]
     folders: list[str]
     read: Callable[[str], bytes]
 
@@ -50,12 +58,14 @@ class Form:
     """How images are made alike: convert to `mode`, take the central `crop` pixels, then resize to `size`.
 
     mode: "grey" (PIL's luma) or "rgb"; crop and size in pixels, of squares; the filter is PIL's antialiased bilinear.
-    What is None is not done, and every image must then be as it is needed. EXIF orientation is not looked at.
+    What is None is not done, and every image must then be as it is needed. With `upright`, an image is first turned or
+    mirrored as its EXIF orientation says, as viewers do.
     """
 
     mode: str | None = None
     crop: int | None = None
     size: int | None = None
+    upright: bool = False
 
     def __post_init__(self) -> None:
         if self.mode not in (None, *PIL_MODES):
@@ -79,12 +89,15 @@ def open_files(path: Path) -> Iterator[ImageFiles]:
 
 
 def _listing(path: Path, names: list[str], folders: list[str], read: Callable[[str], bytes]) -> ImageFiles:
-    images = [name for name in names if _visible(name) and name.lower().endswith(SUFFIXES)]
-    if len(images) < len(names):
-        log.info("%s: left out %s files that are not %s", path, len(names) - len(images), ", ".join(SUFFIXES))
+    visible = sorted(filter(_visible, names))
+    images = [name for name in visible if name.lower().endswith(SUFFIXES)]
+    others = [name for name in visible if not name.lower().endswith(SUFFIXES)]
     if not images:
-        raise InputError(f"{path}: found no image, wanted files {', '.join(SUFFIXES)}.")
-    return ImageFiles(path, sorted(images), sorted(filter(_visible, folders)), read)
+        found = f"no image, but files: {by_suffix(others)}" if others else "no image"
+        raise InputError(
+            f"{path}: found {found}, wanted files {', '.join(SUFFIXES)}. Convert them, to PNG for example."
+        )
+    return ImageFiles(path, images, others, sorted(filter(_visible, folders)), read)
 
 
 def _visible(name: str) -> bool:
@@ -156,6 +169,7 @@ def decode(
     skip_corrupt: bool = False,
     remedy: str = REMEDY,
     scratch: Path | None = None,
+    reading: Reading | None = None,
 ) -> dict[str, tuple[torch.Tensor, list[str]]]:
     """For each split, the images of these names as uint8 (n, c, h, w), and the n names.
 
@@ -164,14 +178,16 @@ def decode(
 
     Raises InputError: an image that does not fit is named, with the option that would make it fit; all images that
     cannot be decoded are counted and the first five named, ending in `remedy`. With `skip_corrupt` these, and no
-    others, are left out instead, and logged.
+    others, are left out instead, and logged. `reading` notes how many were left out, and how many were turned upright.
     """
     kept: dict[str, list[str]] = {split: [] for split in splits}
     shape, damaged = (0,), {}
+    turned: list[str] = []
+    reading = reading or Reading()
     scratch, started = Path(scratch or tempfile.gettempdir()), time.monotonic()
     scratch.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryFile(dir=scratch, buffering=0) as stream:
-        for split, name, pixels in _decode_all(files, splits, form):
+        for split, name, pixels in _decode_all(files, splits, form, turned):
             if isinstance(pixels, DamagedImage):
                 damaged[name] = f"{name} ({pixels})"
             else:
@@ -187,6 +203,9 @@ def decode(
             if not skip_corrupt:
                 raise InputError(f"{files.path}: found {found}. {remedy}")
             log.warning("%s: left out %s", files.path, found)
+            reading.notes.append(f"left out {len(damaged):,} of {count:,} images that cannot be decoded")
+        if turned:
+            reading.notes.append(f"turned {len(turned):,} of {count:,} images upright, as their EXIF orientation says")
         result, start = {}, 0
         for split, names in kept.items():
             if splits[split] and not names:
@@ -209,20 +228,29 @@ def _write(stream: io.FileIO, pixels: np.ndarray, scratch: Path) -> None:
 
 
 def _decode_all(
-    files: ImageFiles, splits: Mapping[str, Sequence[str]], form: Form
+    files: ImageFiles, splits: Mapping[str, Sequence[str]], form: Form, turned: list[str]
 ) -> Iterator[tuple[str, str, "np.ndarray | DamagedImage"]]:
-    """Yield (split, name, pixels) in order, decoded by a pool of threads (PIL frees the GIL)."""
+    """Yield (split, name, pixels) in order, decoded by a pool of threads (PIL frees the GIL).
+
+    Appends to `turned` the names of the images that are turned upright.
+    """
     from PIL import Image
     from tqdm import tqdm
 
     todo = [(split, name) for split, names in splits.items() for name in names]
     with warnings.catch_warnings(), ThreadPoolExecutor(os.cpu_count()) as pool:
         warnings.simplefilter("error", Image.DecompressionBombWarning)
-        model = next(filter(None, (_look(files, name) for _, name in todo)), None)
+        model = next(filter(None, (_look(files, name, form) for _, name in todo)), None)
+
+        def fit(name: str, image: Any) -> np.ndarray:
+            upright = _upright(image) if form.upright else image
+            if upright is not image:
+                turned.append(name)
+            return _fit(upright, form, model)
 
         def attempt(name: str) -> np.ndarray | DamagedImage:
             try:
-                return _decode(files, name, lambda image: _fit(image, form, model))
+                return _decode(files, name, functools.partial(fit, name))
             except DamagedImage as damage:
                 return damage
             except Unfit as unfit:
@@ -257,11 +285,36 @@ class Model:
     height: int
 
 
-def _look(files: ImageFiles, name: str) -> Model | None:
-    """What an image's header says; None for an image that cannot be decoded."""
+def _look(files: ImageFiles, name: str, form: Form) -> Model | None:
+    """What an image looks like, upright if `form` wants it; None for an image that cannot be decoded."""
+
+    def look(image: Any) -> Model:
+        image = _upright(image) if form.upright else image
+        return Model(name, image.mode, image.width, image.height)
+
     with contextlib.suppress(DamagedImage, Unfit):
-        return _decode(files, name, lambda image: Model(name, image.mode, image.width, image.height))
+        return _decode(files, name, look)
     return None
+
+
+def _upright(image: Any) -> Any:
+    """A PIL image turned or mirrored as its EXIF orientation says; the image itself where that says nothing."""
+    from PIL import ExifTags, Image
+
+    turns = {
+        2: Image.Transpose.FLIP_LEFT_RIGHT,
+        3: Image.Transpose.ROTATE_180,
+        4: Image.Transpose.FLIP_TOP_BOTTOM,
+        5: Image.Transpose.TRANSPOSE,
+        6: Image.Transpose.ROTATE_270,
+        7: Image.Transpose.TRANSVERSE,
+        8: Image.Transpose.ROTATE_90,
+    }
+    try:
+        turn = turns.get(image.getexif().get(ExifTags.Base.Orientation, 1))
+    except Exception as error:  # PIL raises all kinds for a damaged EXIF; without it nobody knows what is up
+        raise DamagedImage(f"its EXIF cannot be read: {error}") from None
+    return image if turn is None else image.transpose(turn)
 
 
 def _decode(files: ImageFiles, name: str, use: Callable[[Any], Any]) -> Any:
@@ -277,12 +330,14 @@ def _decode(files: ImageFiles, name: str, use: Callable[[Any], Any]) -> Any:
     try:
         if content.startswith(b"\x89PNG") and content[24:25] == b"\x10":  # PIL would cut the colours to 8 bits
             raise Unfit("16 bits a channel", "8", "Choose how to reduce it, and save it anew.")
-        with Image.open(io.BytesIO(content), formats=("JPEG", "PNG")) as image:
+        with Image.open(io.BytesIO(content), formats=FORMATS) as image:
+            if image.format in STILL and (frames := getattr(image, "n_frames", 1)) > 1:
+                raise Unfit(f"{frames} frames", "1", "Save the frame that you mean, or each as a file of its own.")
             return use(image)
     except (Image.DecompressionBombError, Image.DecompressionBombWarning):
         raise Unfit("more pixels", f"at most {Image.MAX_IMAGE_PIXELS:,}", "Remove it, or make it smaller.") from None
     except UnidentifiedImageError:
-        raise DamagedImage("neither PNG nor JPEG") from None
+        raise DamagedImage(f"not of the formats {', '.join(FORMATS)}") from None
     except DAMAGED as error:
         raise DamagedImage(error) from None
 

@@ -21,6 +21,7 @@ import torch
 from bvae.data import image_files as images
 from bvae.data.image_files import REMEDY, refuse_html
 from bvae.data.image_folders import SPLITS, place_images
+from bvae.data.summary import Reading
 from bvae.errors import InputError
 
 CIFAR10_RECORD = 1 + 3 * 32 * 32  # bytes: one label, then the red, the green and the blue plane
@@ -91,24 +92,31 @@ def read_image_folder(
     skip_corrupt: bool = False,
     identity: str = "",
     scratch: Path | None = None,
+    reading: Reading | None = None,
 ) -> dict[str, Any]:
-    """PNG and JPEG images below a folder or in a zip archive of one, (n, c, h, w); by class, then by name.
+    """Images below a folder or in a zip archive of one, (n, c, h, w); by class, then by name.
 
-    Layouts, below any folder: {train,test}/<class>/<image>, <class>/<image>, {train,test}/<image> or <image>. Without
-    train and test, `test_fraction` (1/6 if None) of each class, at least one image, is drawn for the test: a draw that
-    depends on `identity` and on the names alone. Without class folders there are no labels, or those of `labels`, a
-    CSV file of rows name,label, with the names as below the common folder (as train/1.png). Class numbers are those of
-    the sorted names. `mode`, `crop` and `size` are those of Form, and `skip_corrupt` and `scratch` those of decode,
-    both in bvae.data.image_files, which says what is refused: without options every image is square, of one size and
-    mode.
+    Layouts, below any folder: {train,test}/<class>/<image>, <class>/<image>, {train,test}/<image> or <image>; the
+    folders may also be called training and testing, in capitals or not. Without them, `test_fraction` (1/6 if None) of
+    each class, at least one image, is drawn for the test: a draw that depends on `identity` and on the names alone.
+    Without class folders there are no labels, or those of `labels`, a CSV file of rows name,label, with the names as
+    below the common folder (as train/1.png). Class numbers are those of the sorted names.
+
+    Files of SUFFIXES are read, upright as their EXIF orientation says; image files of other kinds are refused. `mode`,
+    `crop` and `size` are those of Form, and `skip_corrupt` and `scratch` those of decode, all in
+    bvae.data.image_files, which says what is refused: without options every image is square, of one size and mode.
+    `reading` notes what was left out or turned.
     """
-    form = images.Form(mode, crop, size)
+    form = images.Form(mode, crop, size, upright=True)
+    reading = reading or Reading()
     with images.open_files(path) as files:
-        placed = place_images(files, labels=labels, test_fraction=test_fraction, identity=identity)
+        placed = place_images(files, labels=labels, test_fraction=test_fraction, identity=identity, reading=reading)
         class_of = {image.name: image.label for image in placed}
         splits = {split: [image.name for image in placed if image.split == split] for split in SPLITS}
         remedy = "Replace or remove them, or give --skip-corrupt to leave them out."
-        decoded = images.decode(files, splits, form, skip_corrupt=skip_corrupt, remedy=remedy, scratch=scratch)
+        decoded = images.decode(
+            files, splits, form, skip_corrupt=skip_corrupt, remedy=remedy, scratch=scratch, reading=reading
+        )
     classes = sorted({label for label in class_of.values() if label is not None})
     number: dict[str | None, int] = {name: i for i, name in enumerate(classes)}
     result: dict[str, Any] = {"classes": tuple(classes)} if classes else {}

@@ -1,7 +1,7 @@
 """The sources of data: what each is made from, and how it is read. `SOURCES`, at the end, names them all."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +9,7 @@ import torch
 
 from bvae.data import formats, readers
 from bvae.data.published_files import PublishedFile, find
+from bvae.data.summary import Reading
 
 N_TEST_DIGITS = 360
 BINARIZED_SEED = 0  # published: the images of mnist_binarized are one fixed draw
@@ -25,6 +26,7 @@ class Request:
     name: str  # of the data set
     scratch: Path  # an existing folder for temporary files
     options: Mapping[str, Any]  # by the names of IMAGE_OPTIONS (bvae/system/options.py); only those that were given
+    reading: Reading = field(default_factory=Reading)  # what a reader of the user's own data notes
 
     @property
     def argument(self) -> str:
@@ -191,18 +193,22 @@ def image_zip(request: Request) -> dict[str, Any]:
 
 
 def _images(path: Path, request: Request) -> dict[str, Any]:
-    found = readers.read_image_folder(path, **request.options, identity=request.name, scratch=request.scratch)
+    found = readers.read_image_folder(
+        path, **request.options, identity=request.name, scratch=request.scratch, reading=request.reading
+    )
     return found | {"licence": OWN_LICENCE}
 
 
 def npz(request: Request) -> dict[str, Any]:
     """A NumPy archive of the user's arrays; `formats.read_npz` names them."""
-    return formats.read_npz(Path(request.argument).expanduser()) | {"licence": OWN_LICENCE}
+    return formats.read_npz(Path(request.argument).expanduser(), reading=request.reading) | {"licence": OWN_LICENCE}
 
 
 def idx_folder(request: Request) -> dict[str, Any]:
     """A user's folder of IDX files by MNIST's names."""
-    return formats.read_idx_folder(Path(request.argument).expanduser()) | {"licence": OWN_LICENCE}
+    return formats.read_idx_folder(Path(request.argument).expanduser(), reading=request.reading) | {
+        "licence": OWN_LICENCE
+    }
 
 
 # Every source: its name in a rule file -> a function of that name that returns what `bvae.data.make` takes.

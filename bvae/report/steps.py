@@ -2,6 +2,7 @@
 
 import argparse
 import re
+import sys
 from pathlib import Path
 
 from bvae.errors import InputError
@@ -25,6 +26,7 @@ def fetch(args: argparse.Namespace) -> None:
         expected_sha256=args.sha256,
         validation=args.validation,
         options=options,
+        show=None if args.log is None else lambda summary: print(summary, file=sys.stderr),  # the log is in a file
     )
 
 
