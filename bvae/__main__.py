@@ -33,7 +33,7 @@ sources, each as it is given:
   torchvision:KMNIST        torchvision:EMNIST        torchvision:SVHN
   torchvision:Omniglot      mnist_binarized           cifar10
   celeba64
-and your own images and arrays:
+and your own images (PNG, JPEG, WebP, BMP) and arrays:
   folder:~/birds --size 64 --mode rgb     a folder <class>/<image>, or {train,test}/<class>/<image>, or <image>
   zip:birds.zip --crop 140 --size 64      a zip of such a folder, in BVAE_MIRROR or in resources/downloads/
   folder:~/birds --labels labels.csv      with classes by a file of rows name,label

@@ -326,6 +326,19 @@ def test_folders_named_like_splits_in_other_words_are_the_splits(train, test, zi
     assert np.array_equal(found["test_images"].numpy(), arrays([png(900 + i) for i in range(4)]))
 
 
+def test_the_training_folder_of_pascal_voc():
+    fake_data.write_files(FOLDER, deep(classes(3), "trainval") | deep(classes(1), "test"))
+    assert len(read(FOLDER)["train_images"]) == 6
+
+
+def test_some_images_under_two_suffixes_are_noted():
+    fake_data.write_files(FOLDER, classes(3) | {"cat/1.jpg": jpeg(1), "cat/1.bmp": fake_data.encode(picture(1), "BMP")})
+    reading = Reading()
+    read(FOLDER, reading=reading)
+    [note] = reading.notes
+    assert note.startswith("3 images ") and "cat/1.bmp and cat/1.jpg and cat/1.png" in note
+
+
 def test_a_class_may_be_called_train():
     fake_data.write_files(FOLDER, {f"{label}/{i}.png": png(i) for label in ("bus", "train", "truck") for i in range(2)})
     assert read(FOLDER)["classes"] == ("bus", "train", "truck")
@@ -425,6 +438,15 @@ FOLDERS = {
     "splits of a year": (deep(classes(), "train2017", "val2017"), {}, "train2017 and val2017.*train and test"),
     "splits of a set": (deep({"1.png": png(1)}, "training_set", "test_set"), {}, "test_set and training_set"),
     "CycleGAN's splits": (deep({"1.png": png(1)}, "trainA", "trainB", "testA", "testB"), {}, "testA and trainA"),
+    "Kaggle's splits": (deep({"1.png": png(1)}, "train", "test1"), {}, "test1 and train, wanted splits or classes"),
+    "more than training": (deep({"1.png": png(1)}, "trainval", "validation", "x"), {}, "trainval and validation"),
+    "splits of classes": (deep({"1.png": png(1)}, "cat_train", "CatTest", "dog_train"), {}, "CatTest and cat_train"),
+    "joined words": (deep({"1.png": png(1)}, "trainset", "testset", "x"), {}, "testset and trainset"),
+    "copies of another suffix": (
+        classes() | {name.replace("png", "jpg"): jpeg(1) for name in classes()},
+        {},
+        "24 images .* as cat/0.jpg and cat/0.png, wanted each image once",
+    ),
     "a class or a split": (deep({"1.png": png(1)}, "car", "train", "val"), {}, "train and val"),
     "splits by file name": (
         {f"{split}_{i}.png": png(i) for split in ("Train", "test") for i in range(3)},
@@ -591,7 +613,7 @@ def test_any_flipped_byte_gives_an_image_or_a_refusal():
     rng = np.random.default_rng(0)
     outcomes = []
     for i in range(150):
-        content = bytearray((png if i % 2 else jpeg)(i))
+        content = bytearray([png(i), jpeg(i), tagged(6, "JPEG"), tagged(6), tagged(3, "WEBP")][i % 5])
         content[rng.integers(len(content))] ^= 1 << rng.integers(8)
         fake_data.write_zip(ZIP, {"1.png": bytes(content), "2.png": png(1), "3.png": png(2)})
         if i % 3 == 0:
@@ -599,7 +621,8 @@ def test_any_flipped_byte_gives_an_image_or_a_refusal():
             content[rng.integers(len(content))] ^= 1 << rng.integers(8)
             ZIP.write_bytes(content)
         try:
-            outcomes.append(len(read_image_folder(ZIP)["train_images"]))
+            found = read_image_folder(ZIP, size=8, mode="rgb")
+            outcomes.append(len(found["train_images"]))
         except InputError as refusal:
             assert str(ZIP) in str(refusal)
             outcomes.append(None)

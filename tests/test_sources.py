@@ -340,11 +340,15 @@ def test_a_flat_folder_with_and_without_a_file_of_labels():
 def test_a_validation_split_of_an_npz_archive_is_left_out_and_said(capsys):
     """The arrays of MedMNIST's archives; each other array is read."""
     arrays = own_arrays()
-    held_out = {"val_images": arrays["test_images"][:3], "val_labels": arrays["test_labels"][:3]}
+    held_out = {
+        "x_dev": arrays["test_images"],
+        "val_images": arrays["test_images"][:3],
+        "val_labels": arrays["test_labels"][:3],
+    }
     np.savez("own.npz", **arrays, **held_out)
     fake_data.assert_same(fetch_fake("npz:own.npz"), arrays)
     shown = run_fetch("npz:own.npz", capsys)
-    assert "val_images" in shown and "val_labels" in shown and "train_images" not in shown
+    assert "x_dev" in shown and "val_images" in shown and "val_labels" in shown and "train_images" not in shown
 
 
 # --- the summary and repeated images --------------------------------------------------------------------------------
@@ -428,13 +432,14 @@ def test_what_may_be_a_mistake_is_remarked_and_not_refused(name, capsys):
     assert remark not in run_fetch("npz:own.npz", capsys)
 
 
-def test_class_names_that_differ_in_capitals_only_are_remarked(capsys):
+@pytest.mark.parametrize("alike", [("Cat", "cat"), ("caf\u00e9", "cafe\u0301")])
+def test_class_names_that_are_spelt_alike_are_remarked(alike, capsys):
     pngs = {
         f"{i}.png": fake_data.encode(Image.fromarray(x[0]), "PNG") for i, x in enumerate(own_arrays()["test_images"])
     }
     fake_data.write_files(Path("flat"), pngs)
-    Path("labels.csv").write_text("".join(f"{i}.png,{('cat', 'Cat', 'dog')[i % 3]}\n" for i in range(10)))
-    assert "capitals only: Cat, cat\n" in run_fetch("folder:flat", capsys, "--labels", "labels.csv")
+    Path("labels.csv").write_text("".join(f"{i}.png,{(*alike, 'dog')[i % 3]}\n" for i in range(10)))
+    assert f"only: {', '.join(sorted(alike))}\n" in run_fetch("folder:flat", capsys, "--labels", "labels.csv")
 
 
 @pytest.mark.parametrize(("copied", "count"), [(1, 1), (9, 9)])

@@ -1,6 +1,7 @@
 """Mistakes that only the pixels show: a wrong scale, nothing to see, test images that are training images."""
 
 import hashlib
+import unicodedata
 from collections.abc import Iterator, Mapping
 
 import torch
@@ -73,11 +74,11 @@ def _digests(images: Tensor) -> Iterator[bytes]:
         yield hashlib.blake2b(image.contiguous().numpy().data, digest_size=16).digest()
 
 
-def differ_in_capitals(names: tuple[str, ...]) -> list[str]:
-    """The names that another one differs from in capitals only."""
+def spelt_alike(names: tuple[str, ...]) -> list[str]:
+    """The names that another one differs from in capitals, spaces or the encoding of accents only."""
     spelt: dict[str, list[str]] = {}
     for name in names:
-        spelt.setdefault(name.casefold(), []).append(name)
+        spelt.setdefault(unicodedata.normalize("NFKC", name).casefold().strip(), []).append(name)
     return [name for group in spelt.values() if len(group) > 1 for name in group]
 
 

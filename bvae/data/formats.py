@@ -18,6 +18,7 @@ import torch
 from torch import Tensor
 
 from bvae.data.image_files import DAMAGED, REMEDY, Form, decode, open_files, open_zip, refuse_html
+from bvae.data.image_folders import ROLES
 from bvae.data.readers import read_idx
 from bvae.data.summary import Reading, by_suffix, shortened
 from bvae.errors import InputError
@@ -26,7 +27,7 @@ SVHN_CLASSES = tuple(str(digit) for digit in range(10))
 OMNIGLOT_FORM = Form(mode="grey", size=28)  # published as 105 x 105 pixels, black or white
 SPLITS = {"train": "train", "test": "t10k"}  # the prefixes of MNIST's files
 RANKS = {"images": 3, "labels": 1}  # of IDX files
-HELD_OUT = ("val", "valid", "validation")  # a split that is left out of an .npz archive, as a folder of that name is
+HELD_OUT = [name for name, role in ROLES.items() if role not in SPLITS]  # left out, as a folder of that name is
 
 
 def read_svhn(train: Path, test: Path) -> dict[str, Any]:

@@ -32,6 +32,8 @@ SUFFIXES = (".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".webp", ".bmp")
 FORMATS = ("JPEG", "PNG", "WEBP", "BMP")  # PIL's: it tries no others, whatever a file is called
 STILL = ("PNG", "WEBP")  # of these, one file may hold many frames
 PIL_MODES = {"grey": "L", "rgb": "RGB"}
+TURNS = {2: "FLIP_LEFT_RIGHT", 3: "ROTATE_180", 4: "FLIP_TOP_BOTTOM"}  # EXIF's orientation -> PIL's transposition
+TURNS |= {5: "TRANSPOSE", 6: "ROTATE_270", 7: "TRANSVERSE", 8: "ROTATE_90"}
 CONVERTIBLE = ("1", "L", "LA", "P", "PA", "RGB", "RGBA")  # PIL's modes with at most 8 bits a channel, CMYK left out
 BOMB_RATIO, BOMB_BYTES, MOST_BYTES = 100, 50 * 10**6, 64 * 2**30  # what a zip archive may not unpack to
 BATCH = 64  # images: no more than these wait in memory, decoded
@@ -301,20 +303,11 @@ def _upright(image: Any) -> Any:
     """A PIL image turned or mirrored as its EXIF orientation says; the image itself where that says nothing."""
     from PIL import ExifTags, Image
 
-    turns = {
-        2: Image.Transpose.FLIP_LEFT_RIGHT,
-        3: Image.Transpose.ROTATE_180,
-        4: Image.Transpose.FLIP_TOP_BOTTOM,
-        5: Image.Transpose.TRANSPOSE,
-        6: Image.Transpose.ROTATE_270,
-        7: Image.Transpose.TRANSVERSE,
-        8: Image.Transpose.ROTATE_90,
-    }
     try:
-        turn = turns.get(image.getexif().get(ExifTags.Base.Orientation, 1))
+        turn = TURNS.get(image.getexif().get(ExifTags.Base.Orientation))
     except Exception as error:  # PIL raises all kinds for a damaged EXIF; without it nobody knows what is up
         raise DamagedImage(f"its EXIF cannot be read: {error}") from None
-    return image if turn is None else image.transpose(turn)
+    return image if turn is None else image.transpose(Image.Transpose[turn])
 
 
 def _decode(files: ImageFiles, name: str, use: Callable[[Any], Any]) -> Any:

@@ -18,7 +18,7 @@ from bvae.system.seeds import derive_seed
 
 SPLITS = ("train", "test")
 # What folders of these names, in capitals or not, hold; alone they are no classes. What is held out is not read.
-ROLES = {"train": "train", "training": "train", "test": "test", "testing": "test"}
+ROLES = {"train": "train", "training": "train", "trainval": "train", "test": "test", "testing": "test"}
 ROLES |= dict.fromkeys(("val", "valid", "validation", "dev", "eval", "evaluation", "holdout"), "held out")
 # Files of these suffixes hold images, and are not read: to leave them out would leave out a part of the data.
 UNREAD_IMAGES = re.compile(
@@ -61,6 +61,7 @@ def place_images(
     placed = _by_folders(files, reading)
     if labels is None and placed[0].label is None:
         _refuse_unused_labels(files, placed)
+    _refuse_copies(files, reading)
     used = labels and labels.resolve()
     if left_out := [name for name in files.others if (files.path / name).resolve() != used]:
         reading.notes.append(f"left out {len(left_out):,} files that are not images: {by_suffix(left_out)}")
@@ -99,6 +100,21 @@ def _refuse_unused_labels(files: ImageFiles, placed: list[Placed]) -> None:
                 if not files.path.is_dir():
                     remedy = "Take it out of the archive, and give it as --labels FILE, rows name,label."
                 raise InputError(f"{files.path}: found {name}, which names the images, wanted --labels. {remedy}")
+
+
+def _refuse_copies(files: ImageFiles, reading: Reading) -> None:
+    """InputError where each image is there under two suffixes, as 1.png and 1.jpg; where some are, a note."""
+    of_stem: dict[PurePosixPath, list[str]] = {}
+    for name in files.names:
+        of_stem.setdefault(PurePosixPath(name).with_suffix(""), []).append(name)
+    twins = [names for names in of_stem.values() if len(names) > 1]
+    if twins:
+        found = (
+            f"{sum(map(len, twins)):,} images that differ from another in the suffix only, as {' and '.join(twins[0])}"
+        )
+        if len(twins) == len(of_stem):
+            raise InputError(f"{files.path}: found {found}, wanted each image once. Remove the copies.")
+        reading.notes.append(f"{found}: are they copies?")
 
 
 def _refuse_splits_by_file_name(placed: list[Placed], path: Path) -> None:
@@ -183,7 +199,14 @@ def _refuse_other_splits(names: set[str], path: Path) -> None:
 
 
 def _pair_of_splits(names: Iterable[str]) -> list[str]:
-    """Two names that differ by the name of a split only, as birds_train and birds_test; an empty list without."""
+    """Two names that look like different splits, as train and test1, or trainset and testset; an empty list without."""
+    role_of: dict[str, str] = {}
+    for name in names:
+        words = re.findall(r"[A-Z]?[a-z]+|[A-Z]+", name)
+        if roles := [ROLES[word.lower()] for word in words if word.lower() in ROLES]:
+            role_of.setdefault("train" if "train" in roles else "other", name)
+    if len(role_of) > 1:
+        return sorted(role_of.values())
     rests: dict[str, dict[str, str]] = {}
     for name in names:
         for word, role in ROLES.items():

@@ -5,7 +5,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import PurePosixPath
 
-from bvae.data.checks import DARK, differ_in_capitals, n_dark, n_of_classes, pixel_range
+from bvae.data.checks import DARK, n_dark, n_of_classes, pixel_range, spelt_alike
 from bvae.data.dataset import Dataset
 
 MOST_NAMES = 8  # in a line
@@ -59,8 +59,8 @@ def _remarks(dataset: Dataset) -> list[str]:
         counts = n_of_classes(labels, len(names))
         if found := [name for name, count in zip(names, counts, strict=False) if count == few]:
             remarks.append(f"{words} of class {shortened(found)}")
-    if alike := differ_in_capitals(names):
-        remarks.append(f"classes that differ in capitals only: {shortened(alike)}")
+    if alike := spelt_alike(names):
+        remarks.append(f"classes that differ in capitals, spaces or accents only: {shortened(alike)}")
     for split, images in (("training", dataset.train_images), ("test", dataset.test_images)):
         if (high := pixel_range(images)[1]) < DIM:
             remarks.append(f"the brightest {split} pixel is {high} of 255: is the scale right?")
