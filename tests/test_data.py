@@ -663,6 +663,12 @@ def test_images_that_are_not_uint8_are_neither_made_nor_saved(dtype, split):
     assert not files_below(Path("resources"))
 
 
+def test_only_uint8_becomes_a_batch():
+    """Floats would be divided by 255 once more."""
+    with pytest.raises(InputError, match="found images of torch.float32, wanted torch.uint8"):
+        data.to_batch(torch.rand(2, 1, 8, 8))
+
+
 def test_arrays_of_numpy_are_no_images():
     with pytest.raises(InputError, match="found train_images, a ndarray of uint8, wanted a Tensor"):
         small_dataset(train_images=np.zeros((20, 1, 8, 8), np.uint8))

@@ -339,6 +339,19 @@ def test_some_images_under_two_suffixes_are_noted():
     assert note.startswith("3 images ") and "cat/1.bmp and cat/1.jpg and cat/1.png" in note
 
 
+def test_a_text_that_gives_no_image_a_label_is_no_file_of_labels():
+    fake_data.write_files(
+        FOLDER, {f"{i}.png": png(i) for i in range(4)} | {"a.txt": b"0.png\n1.png\n", "b.csv": b"x,y\n"}
+    )
+    assert read(FOLDER).get("classes") is None
+
+
+def test_labels_of_folders_in_capitals_are_named_as_the_files_are():
+    fake_data.write_files(FOLDER, deep({f"{i}.png": png(i) for i in range(3)}, "TRAIN", "Testing"))
+    LABELS.write_text("".join(f"{split}/{i}.png,{i}\n" for split in ("Testing", "TRAIN") for i in range(3)))
+    assert read(FOLDER, labels=LABELS)["test_labels"].tolist() == [0, 1, 2]
+
+
 def test_a_class_may_be_called_train():
     fake_data.write_files(FOLDER, {f"{label}/{i}.png": png(i) for label in ("bus", "train", "truck") for i in range(2)})
     assert read(FOLDER)["classes"] == ("bus", "train", "truck")
@@ -465,6 +478,11 @@ FOLDERS = {
         {f"{i}.png": png(i) for i in range(4)} | {"labels.csv": b"id,label\n0,cat\n1,dog\n"},
         {},
         "found labels.csv, which names the images, wanted --labels",
+    ),
+    "labels in a text": (
+        deep({f"{i}.png": png(i) for i in range(4)}, "Train", "Test") | {"classes.txt": b"0.png  3\n1.png  4\n"},
+        {},
+        "found classes.txt, which names the images, wanted --labels",
     ),
     "labels of splits not given": (
         deep({f"{i}.png": png(i) for i in range(4)}, "train", "test") | {"a.tsv": b'name\tlabel\n"train/0.png"\tcat\n'},
@@ -608,6 +626,7 @@ def test_an_image_that_cannot_be_read_is_refused_even_when_corrupt_ones_are_skip
     assert_refused(FOLDER, "cat/9.png cannot be read .*No such file", skip_corrupt=True)
 
 
+@pytest.mark.filterwarnings("ignore:Tag data")  # of PIL, for an EXIF that is cut
 def test_any_flipped_byte_gives_an_image_or_a_refusal():
     """No other exception leaves PIL's or zipfile's decoders."""
     rng = np.random.default_rng(0)

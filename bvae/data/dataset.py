@@ -181,5 +181,7 @@ def _problems(dataset: Dataset) -> Iterator[tuple[str, str]]:
 
 
 def to_batch(images: torch.Tensor) -> torch.Tensor:
-    """uint8 (n, c, h, w) -> float32 in [0, 1], channels last in memory."""
+    """uint8 (n, c, h, w) -> float32 in [0, 1], channels last in memory. Raises InputError for any other dtype."""
+    if images.dtype != torch.uint8:
+        raise InputError(f"found images of {images.dtype}, wanted torch.uint8, 0 to 255. Scale and round them first.")
     return images.to(torch.float32, memory_format=torch.channels_last).div_(255)

@@ -89,13 +89,17 @@ def _refuse_unread_images(files: ImageFiles) -> None:
 
 def _refuse_unused_labels(files: ImageFiles, placed: list[Placed]) -> None:
     """InputError for a table whose first column names images, where they would stay without classes."""
-    names = {part for i in placed for part in (i.name, i.short, PurePosixPath(i.name).name, PurePosixPath(i.name).stem)}
+    names = {part for image in placed for part in (image.name, image.short, PurePosixPath(image.name).name)}
+    stems = {PurePosixPath(image.name).stem for image in placed}
     for name in files.others:
-        if not name.lower().endswith((".csv", ".tsv")):
+        text = name.lower().endswith(".txt")
+        if not text and not name.lower().endswith((".csv", ".tsv")):
             continue
         with contextlib.suppress(*DAMAGED):
             rows = files.read(name).decode("utf-8-sig", "replace").splitlines()
-            if any(re.split(r"[,;\t]", row)[0].strip(' "') in names for row in rows):
+            cells = [re.split(r"[,;\s]+" if text else r"[,;\t]", row.strip()) for row in rows]
+            first = {row[0].strip(' "') for row in cells if len(row) > 1}
+            if first & (names if text else names | stems):
                 remedy = f"Give --labels {files.path / name}, as rows name,label, or remove the file."
                 if not files.path.is_dir():
                     remedy = "Take it out of the archive, and give it as --labels FILE, rows name,label."
