@@ -28,6 +28,7 @@ from bvae.study.config import (
     check_interpreter,
     check_root,
     check_study,
+    check_tuning,
     known_datasets,
 )
 from bvae.study.runs import (

@@ -20,9 +20,18 @@ if workflow.is_main_process:
     OWN_DATA = [data_path(name) for name in DATASETS if name not in PUBLISHED]
     CONTENTS = open_contents()
     try:
-        CONTENT_OF_STUDY = results_of_study(
-            STUDY, CONTENTS, CLAIMS_FILE, sources_of_data()
+        SOURCES = sources_of_data()
+        # of a rule that cannot be read it is not known before the data set is there
+        unknown = {name: {"source": "--validation"} for name in DATASETS}
+        check_tuning(
+            STUDY,
+            [
+                name
+                for name, said in (unknown | SOURCES).items()
+                if "--validation" in said.get("source", "--validation")
+            ],
         )
+        CONTENT_OF_STUDY = results_of_study(STUDY, CONTENTS, CLAIMS_FILE, SOURCES)
         OUTDATED = outdated(CONTENT_OF_STUDY, CONTENTS)
         refuse_own_data(OUTDATED, OWN_DATA)
     except InputError as error:
