@@ -24,6 +24,7 @@ from bvae.__main__ import main
 from bvae.data import dataset as data
 from bvae.data import fetch, sources
 from bvae.errors import InputError
+from bvae.system.options import IMAGE_OPTIONS
 from helpers import fake_data
 
 OUTPUT = Path("resources/data/fake.safetensors")
@@ -790,7 +791,7 @@ def test_help_names_every_source(capsys):
     shown = capsys.readouterr().out
     for source in sources.SOURCES:
         assert re.sub("(PATH|NAME.zip)$", "", source) in shown
-    for option in sources.IMAGE_OPTIONS:
+    for option in IMAGE_OPTIONS:
         assert f"--{option.replace('_', '-')}" in shown
 
 

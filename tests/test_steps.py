@@ -104,7 +104,7 @@ def test_the_examples_of_the_help_run_as_printed(quick_copy, monkeypatch):
         (["pca", "digits-pca0"], "digits-pca0: wanted <data set>-pca<components>"),
         (["train", "config/none.yaml", "bvae-z8-seed0"], "config/none.yaml: no such file"),
         (["train", "config", "bvae-z8-seed0"], "config: cannot be read (Is a directory)"),
-        (["train", "config/date.yaml", "bvae-z8-seed0"], "config/date.yaml: not a YAML file: month must be in 1..12"),
+        (["train", "config/date.yaml", "bvae-z8-seed0"], "config/date.yaml has 1 fault:\n  - line 1"),
         (["claims", "config/quick.yaml", "--claims", "config"], "config: cannot be read (Is a directory)"),
         (["controls", "../data/digits"], "../data/digits: no name of a data set"),
         (["pca", "../data/digits-pca8"], "../data/digits: no name of a data set"),

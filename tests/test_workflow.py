@@ -221,7 +221,7 @@ def test_a_study_that_is_not_whole_is_not_published(quick_copy, monkeypatch, cap
     kept = model.read_bytes()
     model.write_bytes(other.read_bytes())
     assert main(["publish", "config/quick.yaml"]) == 1
-    assert f"{Path(quick_metrics('bvae', 1)).name}: of another model than {model}" in capsys.readouterr().err
+    assert f"{model} was made from seed 0" in capsys.readouterr().err
     model.write_bytes(kept)
     Path(TABLES, "table2.json").unlink()
     assert main(["publish", "config/quick.yaml"]) == 1
@@ -298,7 +298,7 @@ def test_table_refuses_runs_of_other_settings(quick, tmp_path, monkeypatch):
     monkeypatch.chdir(quick)
     study = json.loads((TABLES / "table1.json").read_text())["provenance"]["config"]
     study["recipes"]["mlp-quick"]["training"]["learning_rate"] = 0.5
-    with pytest.raises(InputError, match=r"bvae-z8-seed0/metrics-\w+\.json: no such file"):
+    with pytest.raises(InputError, match=r"bvae-z8-seed0/metrics-\w+\.json is missing"):
         write_tables(study, tmp_path / "tables")
     assert not (tmp_path / "tables").exists()
 
@@ -416,12 +416,26 @@ def test_usable_as_a_module(plan, tmp_path):
     assert done.returncode == 0, done.stdout[-3000:]
     assert (tmp_path / "user" / data).exists() and not (plan / data).exists()
     snakefile = (tmp_path / "user/Snakefile").read_text()
-    for prefix in ('prefix: "bench"', 'replace_prefix: {"results/": "bench/results/"}'):
-        moved = snakefile.replace("    config: config\n", f"    config: config\n    {prefix}\n")
-        (tmp_path / "user/Snakefile").write_text(moved)
-        done = snakemake(tmp_path / "user", "-n", "--cores", "1")
-        assert done.returncode == 1 and "moves the results to bench/results/" in done.stdout
-        assert "Traceback" not in done.stdout
+    moved = snakefile.replace("    config: config\n", '    config: config\n    prefix: "bench"\n')
+    (tmp_path / "user/Snakefile").write_text(moved)
+    done = snakemake(tmp_path / "user", "-n", "--cores", "1")
+    assert done.returncode == 1 and "moves the results to bench/results/" in done.stdout
+    assert "Traceback" not in done.stdout
+
+
+def test_a_study_that_tunes_on_test_images_is_refused_before_any_job(plan):
+    """Published data sets, and those of one's own by what their rule says."""
+    rule = 'rule {0}:\n    output:\n        "resources/data/{0}.safetensors",\n    shell:\n'
+    rule += '        "python -m bvae fetch sklearn:digits --name {0} {1} --output {{output:q}}"\n'
+    for name, options in (("tested", ""), ("held", "--validation 100")):
+        (plan / f"workflow/rules/datasets/{name}.smk").write_text(rule.format(name, options))
+    for datasets, refused in ((["held", "mnist_validation"], False), (["mnist_validation", "tested"], True)):
+        config = yaml.safe_load((plan / "config/quick.yaml").read_text())
+        config["blocks"][0]["datasets"] = datasets
+        (plan / "config/tuned.yaml").write_text(yaml.safe_dump(config | {"study": "tuned", "tuning": True}))
+        done = snakemake(plan, "-n", "--configfile", "config/tuned.yaml")
+        assert done.returncode == refused, done.stdout[-3000:]
+        assert (f"'{datasets[-1]}' would be judged by test images" in done.stdout) == refused
 
 
 def test_names_with_hyphens_are_told_apart(plan):
@@ -490,11 +504,15 @@ def test_a_study_that_tunes_plans_training_and_its_elbo_alone(plan):
             "study: mine\nversion: 2\nversion: 3\n",
             "mine.yaml has 1 fault:\n  - line 3: the key 'version' stands in line 2",
         ),
-        ("study: mine\nversion: 012\n", "mine.yaml has 1 fault:\n  - line 2: YAML takes '012' for 10."),
+        pytest.param(
+            "study: mine\nversion: 012\n",
+            "mine.yaml has 1 fault:\n  - line 2: YAML takes '012' for 10.",
+            marks=pytest.mark.slow,
+        ),
         ("title: mine\n", "mine.yaml: 'study' is missing: found title."),
     ],
 )
-@pytest.mark.parametrize("module", [False, True], ids=["alone", "module"])
+@pytest.mark.parametrize("module", [False, pytest.param(True, marks=pytest.mark.slow)], ids=["alone", "module"])
 def test_snakemake_refuses_a_config_file_that_is_not_what_it_seems(plan, tmp_path, content, said, module):
     """Snakemake's own reader drops the first of two keys, and adds the paper's study to a file without one."""
     folder = plan
@@ -512,6 +530,7 @@ def test_snakemake_refuses_a_config_file_that_is_not_what_it_seems(plan, tmp_pat
     assert "Traceback" not in done.stdout
 
 
+@pytest.mark.slow
 def test_a_checkout_and_a_data_set_with_braces_in_their_names_are_refused(plan):
     """Snakemake takes them for wildcards: its own message would be of a name that is not known."""
     (plan / "workflow/rules/datasets/my{set}.smk").touch()
@@ -524,6 +543,7 @@ def test_a_checkout_and_a_data_set_with_braces_in_their_names_are_refused(plan):
     assert "bvae{1}: the path of the benchmark has { and }" in done.stdout
 
 
+@pytest.mark.slow
 def test_two_studies_are_not_mixed_and_a_file_beside_one_changes_it(plan):
     (plan / "more.yaml").write_text("title: another title\n")
     done = snakemake(plan, "-n", "--configfile", "config/quick.yaml", "config/mnist.yaml")
@@ -578,6 +598,7 @@ class Executor(RemoteExecutor):
 """
 
 
+@pytest.mark.slow
 def test_a_python_that_no_job_of_a_cluster_could_start_is_refused_before_the_first_job(plan, tmp_path):
     """Its path has a space, and an executor that is no local one writes it into a command without quotes."""
     (tmp_path / "snakemake_executor_plugin_away").mkdir()

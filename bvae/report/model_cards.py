@@ -85,4 +85,8 @@ def _results(metrics: dict) -> str:
         if column.heading is not None and metrics.get(column.name) is not None
     }
     table = to_markdown(pd.DataFrame([shown]))
-    return f"On the {metrics['test_images']:,} test images (definitions: `docs/metrics.md`), n = 1:\n\n{table}".rstrip()
+    on_fewer = ""
+    if metrics.get("nll_images", metrics["test_images"]) < metrics["test_images"]:
+        on_fewer = f", the NLL on {metrics['nll_images']:,} of them"
+    where = f"On the {metrics['test_images']:,} test images{on_fewer} (definitions: `docs/metrics.md`), n = 1:"
+    return f"{where}\n\n{table}".rstrip()

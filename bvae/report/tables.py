@@ -199,7 +199,7 @@ def table2(study: dict, rows: list[dict], root: Path = Path()) -> Table:
     frame = _below(summarise(lines, TABLE2, [*by, "arm"]), pd.DataFrame(floors.values()), by)
     text, words = printed(frame, TABLE2, set())
     caption = _caption(study, "generation and interpolation by arm.")
-    empty = [f"{EXTRACTORS[name].metric(kind.name)}_samples" for kind in KINDS for name in asked]
+    empty = [f"{EXTRACTORS[name].metric(kind.name)}_{what}" for kind in KINDS for name in asked for what in DECODED]
     notes = [on_runs(rows), *on_table2(), *on_features(rows), *on_empty(rows, empty)]
     return Table("table2", caption, frame, text, words, notes)
 
