@@ -254,45 +254,6 @@ def test_runs_are_verified_against_the_published_ones(quick_copy, monkeypatch):
         verify(published)
 
 
-def test_changed_setting_retrains_and_new_seed_adds_only_its_runs(quick_copy):
-    def longer(config):
-        config["recipes"]["mlp-quick"]["training"]["epochs"] += 1
-
-    def fewer_samples(config):
-        config["recipes"]["mlp-quick"]["importance"]["samples"] = [1, 10]
-
-    def one_more_seed(config):
-        config["blocks"][0]["seeds"].append(3)
-
-    retrained = snakemake(quick_copy, "-n", "--configfile", edited_quick(quick_copy, longer))
-    assert planned_jobs(retrained.stdout)["train"] == 12
-    evaluated = snakemake(quick_copy, "-n", "--configfile", edited_quick(quick_copy, fewer_samples))
-    evaluated = planned_jobs(evaluated.stdout)
-    assert evaluated["evaluate"] == 12
-    assert "train" not in evaluated
-    added = snakemake(quick_copy, "-n", "--configfile", edited_quick(quick_copy, one_more_seed))
-    assert planned_jobs(added.stdout)["train"] == 4
-    assert "controls" not in planned_jobs(added.stdout)
-
-
-@pytest.mark.parametrize(
-    ("file", "old", "new", "redone"),
-    [
-        ("bvae/__init__.py", "TRAINING_VERSION = ", "TRAINING_VERSION = 9", {"train", "evaluate", "cost"}),
-        ("bvae/evaluation/metrics/classification.py", "version=", "version=9", {"evaluate", "controls", "untrained"}),
-        ("bvae/report/figures/_plots.py", "import", "# another look\nimport", set()),
-    ],
-    ids=["training", "evaluation", "figure"],
-)
-def test_a_change_of_the_code_redoes_what_its_version_says(quick_copy, file, old, new, redone):
-    """What alters numbers bumps a version; an edit to a figure trains and evaluates nothing."""
-    text = (quick_copy / file).read_text()
-    (quick_copy / file).write_text(text.replace(old, new, 1))
-    planned = planned_jobs(snakemake(quick_copy, "-n", *QUICK).stdout)
-    assert redone <= planned.keys()
-    assert ("train" in planned) == ("train" in redone) and ("evaluate" in planned) == ("evaluate" in redone)
-
-
 def test_table_refuses_runs_of_other_settings(quick, tmp_path, monkeypatch):
     """Results copied without Snakemake's records: runs of other settings are not taken for those of this study."""
     monkeypatch.chdir(quick)

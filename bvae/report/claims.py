@@ -5,24 +5,22 @@ difference is always counted so that positive means worse for the first arm.
 """
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pandas as pd
 
 from bvae.arms import ARMS
-from bvae.errors import InputError
 from bvae.evaluation.metrics import run_metrics
+from bvae.report.claims_file import COMPARED, load_claims
 from bvae.report.outdated import note_made_from
-from bvae.report.pilots import MINIMUM_SEEDS, check_pilots, faults_of_pilot, pilots_of
+from bvae.report.pilots import MINIMUM_SEEDS, check_pilots, pilots_of
 from bvae.report.tables import GROUP, collect_runs, count_of_seeds, provenance
 from bvae.report.typeset import Table, markdown, to_markdown, write_table
-from bvae.study.config import suggest
 from bvae.study.runs import group_paths
-from bvae.system.files import listed, read_json, read_yaml, write_text
+from bvae.system.files import read_json, write_text
 
 LEVEL = 0.05
 HEADING = (
@@ -126,86 +124,8 @@ def judge_cut(first: float, second: float, *, reproduced_from: float, partly_fro
 
 
 # --------------------------------------------------------------------------------------------------------------------
-# The claims file, and a study's verdicts
+# A study's verdicts
 # --------------------------------------------------------------------------------------------------------------------
-
-TESTS = {  # what a claim of each test must say, besides id, text, test and arms, and what it may
-    "parameter_cut": ({"reproduced_from", "partly_from"}, set()),
-    "matches": ({"metric", "margin"}, {"otherwise", "gaussian", "confirmatory", "only"}),
-    "outperforms": ({"metric", "margin"}, {"otherwise", "gaussian", "confirmatory", "only"}),
-    "number": ({"metric", "value", "margin"}, {"only"}),
-    "backward_noise": ({"metric"}, {"only"}),
-}
-COMPARED = ("matches", "outperforms")  # by the direction of their metric
-
-LOG_LIKELIHOODS = ("reconstruction", "elbo", "nll")  # of a density their zero hangs on the unit of a pixel
-
-
-def load_claims(path: str | Path) -> tuple[list[dict], list[dict]]:
-    """Read and check the claims and the pilots; InputError names every fault at once, before any run."""
-    document = read_yaml(path)
-    known = document if isinstance(document, dict) else {"claims": None}
-    lists: dict[str, Any] = {key: known.get(key, []) for key in ("claims", "pilots")}
-    for key, entries in lists.items():
-        if not isinstance(entries, list) or not all(isinstance(entry, dict) for entry in entries):
-            raise InputError(f"{path}: wanted a list of {key} under the key '{key}'")
-    claims, pilots = lists.values()
-    faults = [
-        f"{claim.get('id', f'claims[{i}]')}: {fault}" for i, claim in enumerate(claims) for fault in _faults(claim)
-    ]
-    ids = [claim.get("id") for claim in claims]
-    faults += [f"unknown key '{key}'. {suggest(key, lists)}" for key in known.keys() - lists.keys()]
-    faults += [f"{name}: stands twice" for name in sorted({str(name) for name in ids if ids.count(name) > 1})]
-    faults += [f"pilots[{i}]: {fault}" for i, pilot in enumerate(pilots) for fault in faults_of_pilot(pilot)]
-    if faults:
-        raise InputError(listed(f"{path} has", faults))
-    return claims, pilots
-
-
-def _faults(claim: dict) -> Iterator[str]:
-    test = claim.get("test")
-    if test not in TESTS:
-        yield f"test '{test}' is not known. {suggest(test, TESTS)}"
-        return
-    required, optional = TESTS[test]
-    required = required | {"id", "text", "test", "arms"}
-    for key in sorted(required - claim.keys()):
-        yield f"'{key}' is missing"
-    for key in sorted(claim.keys() - required - optional):
-        yield f"unknown key '{key}'. {suggest(key, required | optional)}"
-    for arm in claim.get("arms", []):
-        if arm not in ARMS:
-            yield f"arm '{arm}' is not known. {suggest(arm, ARMS)}"
-    wanted = 1 if test == "number" else 2
-    if len(claim.get("arms", [])) != wanted:
-        yield f"wanted {wanted} arm(s), got {claim.get('arms')}"
-    known = run_metrics()
-    for key in ("metric", "otherwise", "gaussian"):
-        if key in claim and claim[key] not in known:
-            yield f"metric '{claim[key]}' is not known. {suggest(claim[key], known)}"
-        elif key in claim and test in COMPARED and known[claim[key]].better is None:
-            yield f"of metric '{claim[key]}' neither a lower nor a higher value is better: wanted one of which one is"
-    margin = claim.get("margin")
-    if margin is not None and (
-        not isinstance(margin, dict)
-        or len(margin.keys() & {"absolute", "relative"}) != 1
-        or not margin.keys() <= {"absolute", "relative", "pilot_sds"}
-        or not all(isinstance(value, int | float) and value > 0 for value in margin.values())
-    ):
-        yield (
-            f"margin is {margin}, wanted one of absolute: or relative: with a positive number, and pilot_sds: if it is"
-            " to be at least so many standard deviations of a pilot"
-        )
-    elif margin and "relative" in margin and claim.get("metric") in LOG_LIKELIHOODS and "gaussian" not in claim:
-        yield (
-            f"'gaussian' is missing: a share of the {claim['metric']} of a density, whose zero hangs on the unit of a"
-            " pixel, is no margin. Name the metric to take under a Gaussian, such as mse_per_pixel"
-        )
-    elif margin and "absolute" in margin and "gaussian" in claim:
-        yield (
-            f"'gaussian' stands beside an absolute margin, which is in the unit of {claim.get('metric')} and not of"
-            f" {claim['gaussian']}. Wanted a relative one, or no 'gaussian'"
-        )
 
 
 def judge_claims(
