@@ -61,6 +61,7 @@ def benchmark(folder: Path, *groups: str) -> dict[str, dict]:
     return {row["name"].split(", float32")[0].split(", bfloat16")[0]: row for row in rows}
 
 
+@pytest.mark.slow
 def test_the_benchmark_in_one_group_of_rows(tmp_path):
     """The fake data set has 300 training images: "many" are all of them, and so are "few", 1,000 at most."""
     rows = benchmark(tmp_path, "scaling")
