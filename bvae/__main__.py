@@ -10,11 +10,10 @@ import io
 import logging
 import math
 import os
-import re
 import shlex
 import signal
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from pathlib import Path
 
 import argcomplete
@@ -146,8 +145,9 @@ def build_parser() -> argparse.ArgumentParser:
     step.add_argument("names", nargs="*", metavar="NAME", help="table1, table2, table3, runs; all without a name")
     step.set_defaults(run=steps.table)
 
-    step = add("claims", [study, common], "the verdicts of a study")
-    step.add_argument("--claims", type=Path, default=Path("config/claims.yaml"), help="the claims and their margins")
+    rules = argparse.ArgumentParser(add_help=False)
+    rules.add_argument("--claims", type=Path, default=Path("config/claims.yaml"), help="the claims and their margins")
+    step = add("claims", [study, rules, common], "the verdicts of a study")
     step.set_defaults(run=steps.claims)
 
     step = add("tuning", [study, common], "the table and picture of a study that tunes")
@@ -158,7 +158,7 @@ def build_parser() -> argparse.ArgumentParser:
     step.add_argument("names", nargs="+", metavar="NAME", help=what)
     step.set_defaults(run=steps.figure)
 
-    step = add("publish", [study, common], "copy a finished study's results for citation")
+    step = add("publish", [study, rules, common], "copy a finished study's results for citation")
     step.set_defaults(run=steps.publish)
 
     for name, help, run in (
@@ -187,15 +187,12 @@ def build_parser() -> argparse.ArgumentParser:
     return parser
 
 
-def read_rule(command: str, params: Mapping[str, object], output: Path, place: str) -> dict[str, str]:
+def read_rule(command: str, output: Path, place: str) -> dict[str, str]:
     """What a data set file will say that it was made from, by the command of its rule in the file `place`.
 
     That is `source`, and `sha256` if the command has it; nothing where no step `fetch` can be read from the command.
     Raises InputError when the command gives the data set another name than its file.
     """
-    command = re.sub(
-        r"\{params\.(\w+)(?::q)?\}", lambda found: shlex.quote(str(params.get(found[1], found[0]))), command
-    )
     try:
         words = shlex.split(command.replace("\\\n", " "), comments=True)
         begin = next(i for i in range(1, len(words)) if words[i] == "fetch" and Path(words[i - 1]).name == "bvae")
@@ -205,15 +202,13 @@ def read_rule(command: str, params: Mapping[str, object], output: Path, place: s
     try:
         with contextlib.redirect_stderr(io.StringIO()):
             args = build_parser().parse_args(words[begin : min(ends, default=len(words))])
-    except SystemExit:  # what Snakemake fills in later is no number
+    except SystemExit:
         return {}
-    if args.name != output.stem and "{" not in args.name:
+    if args.name != output.stem:
         raise InputError(
             f"{place}: its rule makes {output} with `--name {args.name}`, wanted `--name {output.stem}`: a data set has"
             " the name of its file. Correct the rule."
         )
-    if "{" in args.source:
-        return {}
     return {"source": steps.source_of_fetch(args)} | ({"sha256": args.sha256} if args.sha256 else {})
 
 

@@ -175,7 +175,8 @@ def test_files_that_change_or_go_are_noticed(quick_copy):
         ("results/runs/*/*/*/model.safetensors", Path.unlink, {"train": 1, "evaluate": 1}),
         ("results/runs/*/*/*/model.safetensors", swapped, {"train": 1, "evaluate": 1}),
         ("results/runs/*/*/*/model.safetensors", lambda path: path.write_bytes(b"x" * 99), {"train": 1, "evaluate": 1}),
-        ("results/runs/*/*/*/history.csv", Path.unlink, {"train": 1}),
+        ("results/runs/*/*/*/history.csv", Path.unlink, {"train": 1, "figures": 1, "slow_figures": 1}),
+        ("results/runs/*/*/*/history.csv", lambda path: path.write_text("x"), {"figures": 1, "slow_figures": 1}),
         ("results/runs/*/*/*/metrics-*.json", Path.unlink, {"evaluate": 1, **EVERY}),
         ("results/runs/*/*/*/metrics-*.json", lambda path: path.write_text("{"), {"evaluate": 1, **EVERY}),
         ("results/references/*", Path.unlink, {"reference": 1, "evaluate": 12}),
@@ -185,6 +186,9 @@ def test_files_that_change_or_go_are_noticed(quick_copy):
         ("results/costs/*/*", Path.unlink, {"cost": 1, "table": 1}),
         ("results/networks/*/*/made_from.json", Path.unlink, {"diagrams": 1}),
         ("results/studies/*/made_from/table.json", Path.unlink, {"table": 1}),
+        ("results/studies/*/tables/table1.csv", lambda path: path.write_text("n\n1\n"), {"table": 1}),
+        ("results/studies/*/figures/*/*/samples.svg", Path.unlink, {"figures": 1}),
+        ("results/networks/*/*/blocks.png", lambda path: path.write_bytes(b"png"), {"diagrams": 1}),
     ]
     for pattern, change, expected in changes:
         path = sorted(quick_copy.glob(pattern))[0]
@@ -216,6 +220,15 @@ def test_without_records_of_snakemake_and_with_any_triggers_the_plan_is_the_same
     assert plan("--", str(metrics[1].relative_to(quick_copy))) == {}
 
 
+def test_copies_in_any_order_are_current(quick_copy):
+    """Every file is older than what it was made from, and there are no records of Snakemake's."""
+    shutil.rmtree(quick_copy / ".snakemake")
+    paths = sorted(path for part in ("results", "resources") for path in (quick_copy / part).rglob("*"))
+    for age, path in enumerate(paths):  # the data come last
+        os.utime(path, (1_600_000_000 + age,) * 2)
+    assert "Nothing to be done" in snakemake(quick_copy, "-n", *QUICK).stdout
+
+
 @pytest.mark.slow
 def test_what_was_made_again_is_current(quick_copy):
     """Another title, with the triggers that Snakemake has by itself: the second start has nothing to do."""
@@ -232,19 +245,17 @@ def test_what_was_made_again_is_current(quick_copy):
 
 # --- data sets of one's own ------------------------------------------------------------------------------------------
 
-COMMAND = "python -m bvae fetch {params.source:q} --name wrens --size 16 \\\n --output {output:q} --log {log:q}"
-
 
 def test_a_rule_says_what_its_data_set_is_made_from():
-    output, params = Path("resources/data/wrens.safetensors"), {"source": "folder:my wrens", "size": 8}
-    assert read_rule(COMMAND, params, output, "wrens.smk") == {"source": "folder:my wrens --size 16"}
-    other = "bvae fetch npz:a.npz --name {wildcards.name} --sha256 12ab --output x > log && echo fetch"
-    assert read_rule(other, {}, output, "wrens.smk") == {"source": "npz:a.npz", "sha256": "12ab"}
-    assert read_rule("python -m bvae fetch {input} --name wrens --output x", {}, output, "wrens.smk") == {}
-    for unread in ("make wrens", "python -m bvae fetch {params.size} --size {params.width}", "echo 'bvae fetch", "# a"):
-        assert read_rule(unread, params, output, "wrens.smk") == {}
+    output = Path("resources/data/wrens.safetensors")
+    command = "cd x && python -m bvae fetch 'folder:my wrens' --name wrens --size 16 \\\n --output y --log z"
+    assert read_rule(command, output, "wrens.smk") == {"source": "folder:my wrens --size 16"}
+    other = "bvae fetch npz:a.npz --name wrens --sha256 12ab --output x > log && echo fetch"
+    assert read_rule(other, output, "wrens.smk") == {"source": "npz:a.npz", "sha256": "12ab"}
+    for unread in ("", "make wrens", "python -m bvae fetch a --size b --name wrens", "echo 'bvae fetch", "# a"):
+        assert read_rule(unread, output, "wrens.smk") == {}
     with pytest.raises(InputError, match=r"wrens\.smk.*--name wrens.*--name robins"):
-        read_rule(COMMAND, params, Path("resources/data/robins.safetensors"), "wrens.smk")
+        read_rule(command, Path("resources/data/robins.safetensors"), "wrens.smk")
 
 
 def test_options_are_flags_in_their_order():
@@ -267,7 +278,11 @@ def test_a_data_set_whose_rule_has_other_options_is_refused_with_a_remedy_that_w
     path.write_text(rule.format(data, "robins", ""))
     refused = snakemake(plan, *dry_run)
     assert refused.returncode == 1 and "--name robins" in refused.stdout and "Traceback" not in refused.stdout
-    path.write_text(rule.format(data, "wrens", "--validation 100"))
+    path.write_text(
+        'TAKEN = "--validation 100"\n\n\nrule wrens:\n    output:\n        "resources/data/wrens.safetensors",\n'
+        '    params:\n        source=["sklearn:digits", "--name", "wrens"],\n        more=lambda wildcards: TAKEN,\n'
+        '    shell:\n        "python -m bvae fetch {params.source} {params.more} --output {output:q}"\n'
+    )
     fetch.fetch("sklearn:digits", name="wrens", output=plan / data)
     refused = snakemake(plan, *dry_run)
     assert refused.returncode == 1 and f"{data} was made from source sklearn:digits" in refused.stdout

@@ -4,7 +4,8 @@
 """
 
 import json
-from collections.abc import Collection, Sequence
+import re
+from collections.abc import Sequence
 from pathlib import Path
 from unittest import mock
 
@@ -16,7 +17,6 @@ import yaml
 
 from bvae.arms import ARMS
 from bvae.data import load
-from bvae.data.fetch import fetch
 from bvae.evaluation import protocol
 from bvae.evaluation.extractors import EXTRACTORS, Weights
 from bvae.evaluation.extractors.inception import fetch_weights
@@ -49,7 +49,7 @@ def test_inception_gives_2048_features_of_any_image(tmp_path, monkeypatch):
     assert (grey == colour).all()  # a grey image is one of three equal channels
 
 
-def paper_study(folder: Path, config: dict, datasets: Collection[str], targets: Sequence[str]) -> Path:
+def paper_study(folder: Path, config: dict, targets: Sequence[str]) -> Path:
     """Make files of a study in the form of config/paper.yaml, of fake data sets in their published formats.
 
     The limits below which a metric is left empty, the layer of Inception whose features are compared, the length of
@@ -67,10 +67,8 @@ def paper_study(folder: Path, config: dict, datasets: Collection[str], targets: 
     patched = with_protocol(folder, **lowered, COST_ROUNDS=1, COST_SECONDS=1e-4, PATH_PAIRS=3)
     (plan / "config/tiny.yaml").write_text(yaml.safe_dump(config))
     environment = {"BVAE_MIRROR": str(mirror), "PYTHONPATH": f"{plan}:{patched}"}
-    for name, source in (("mnist", "torchvision:MNIST"), ("fashion_mnist", "torchvision:FashionMNIST")):
-        if name in datasets:  # the rules of these two refuse any but the published data
-            with mock.patch.dict("os.environ", environment):
-                fetch(source, name=name, output=plan / f"resources/data/{name}.safetensors")
+    table = plan / "workflow/datasets.yaml"  # with the hashes of the published data, which these are not
+    table.write_text(re.sub(r"^  sha256: .*\n", "", table.read_text(), flags=re.MULTILINE))
     done = snakemake(plan, "--configfile", "config/tiny.yaml", "--", *targets, **environment)
     assert done.returncode == 0, done.stdout[-6000:]
     return plan
@@ -98,7 +96,7 @@ def test_the_paper_study_in_miniature(tmp_path):
     for recipe in config["recipes"].values():
         recipe["network"] |= {"width": 4, "max_width": 4, "neck": 4, "hidden": [4]}
     _, celeba = results_paths(check(config)).values()
-    plan = paper_study(tmp_path, config, ["mnist"], [celeba])
+    plan = paper_study(tmp_path, config, ["resources/data/mnist.safetensors", celeba])
     mnist = load(plan / "resources/data/mnist.safetensors")
     assert (mnist.shape, len(mnist.train_images), len(mnist.test_images)) == ((1, 28, 28), 20, 8)
     row = json.loads((plan / celeba).read_text())
@@ -118,7 +116,7 @@ def test_the_whole_paper_study_is_executed(tmp_path):
     tables = [f"results/studies/paper/tables/table1.{suffix}" for suffix in ("csv", "tex", "html", "json")]
     folder = "results/studies/paper/figures/resnet-celeba64/celeba64-z128"
     figures = [f"{folder}/reconstructions.{suffix}" for suffix in ("svg", "png")]
-    plan = paper_study(tmp_path, config, list(arms), [*tables, *figures])
+    plan = paper_study(tmp_path, config, [*tables, *figures])
     assert all((plan / name).stat().st_size for name in tables + figures)
     table = pd.read_csv(plan / tables[0])
     runs = table[table["arm"].isin(ARMS)]

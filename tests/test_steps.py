@@ -84,6 +84,9 @@ def test_the_examples_of_the_help_run_as_printed(quick_copy, monkeypatch):
     before = {path: path.read_bytes() for path in made}
     steps = ("fetch", "data describe", "train", "reference", "evaluate", "controls", "pca", "untrained", "cost")
     for step in (*steps, "table", "claims", "figure", "publish", "runs", "tensorboard"):
+        if step == "publish":  # costs were measured again, so that the example of `table` is not all that is outdated
+            assert main(["publish", "config/quick.yaml"]) == 1
+            assert main(["table", "config/quick.yaml"]) == 0
         assert main([*step.split(), *shlex.split(EXAMPLES[step])]) == 0, step
     assert {path: path.read_bytes() for path in made} == before
 

@@ -8,17 +8,19 @@ contents, never at time stamps or at Snakemake's own records, so nothing is miss
 import hashlib
 import json
 import logging
+import os
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import bvae
 from bvae.arms import ARMS
 from bvae.errors import InputError
 from bvae.evaluation.extractors import EXTRACTORS
 from bvae.evaluation.metrics import OF_CONTROLS, TASKS, tasks_of, versions
-from bvae.report.figures import kinds_of
+from bvae.report.figures import FIGURES, kinds_of
 from bvae.study.runs import (
     controls_path,
     data_path,
@@ -31,6 +33,7 @@ from bvae.study.runs import (
     reference_path,
     results_paths,
     run_name,
+    study_folder,
     training_settings,
 )
 from bvae.system.contents import Contents
@@ -39,9 +42,12 @@ from bvae.system.files import write_json
 log = logging.getLogger(__name__)
 
 MISSING = "is missing"
+MADE = "made"  # where tables, claims and figures say which files were made, by their hashes
 SHOWN = 5  # results that are named
 KEPT_HASHES = ".snakemake/hashes.json"
 CLAIMS = "config/claims.yaml"
+TABLES = ("table1", "table2", "table3", "runs")
+FORMATS = ("csv", "tex", "html", "json")  # of a table
 # The code whose change alters what a rule makes, as patterns from the package's folder.
 OF_DIAGRAMS = ("arms/*.py", "report/figures/*.py")
 OF_TABLES = ("arms/*.py", "evaluation/extractors/*.py", "evaluation/metrics/*.py", "report/*.py")
@@ -56,13 +62,14 @@ def _itself(facts: dict) -> dict:
 class Result:
     """What a job makes: the file that says what it was made from, and `also` the others without which it is not whole.
 
-    `wanted` returns what it would be made from today, by name; what is not known yet is None. `said` takes the same
-    names from what the file says.
+    `inputs` are the files that it is made from. `wanted` returns what it would be made from today, by name; what is not
+    known yet is None. `said` takes the same names from what the file says.
     """
 
     path: str
     wanted: Callable[[], Mapping[str, object]]
-    said: Callable[[dict], Mapping[str, object]] = _itself
+    inputs: Sequence[str]
+    said: Callable[[dict], Mapping[str, Any]] = _itself
     also: Sequence[str] = ()
 
 
@@ -95,12 +102,35 @@ def _reason(result: Result, contents: Contents, known_only: bool) -> str | None:
                 return f"was made from {name}, which is missing"
         elif said.get(name) != value:
             return f"was made from {name} {_short(said.get(name))}, which is now {_short(value)}"
+    for path, sha256 in said.get(MADE, {}).items():
+        if (found := contents.sha256(path)) != sha256:
+            return MISSING if found is None else f"has made another {path} than is there"
     return None
 
 
 def _short(value: object) -> str:
     text = value if isinstance(value, str) else json.dumps(value, sort_keys=True)
     return f"{text[:12]}…" if len(text) == 64 else text if len(text) <= 60 else f"{text[:57]}..."
+
+
+def set_times_right(results: Sequence[Result], found: Mapping[str, str], root: Path = Path()) -> None:
+    """Make each result that is not among the outdated ones `found` as new as what it was made from.
+
+    A copy of results may have its time stamps in any order, and Snakemake makes what is older than its inputs again.
+    """
+    for result in results:
+        if result.path not in found:
+            newest = max((_time(root / path) for path in result.inputs), default=0)
+            for path in (result.path, *result.also):
+                if _time(root / path) < newest:
+                    os.utime(root / path, ns=(newest, newest))
+
+
+def _time(path: Path) -> int:
+    try:
+        return os.stat(path).st_mtime_ns
+    except FileNotFoundError:
+        return 0
 
 
 def tell_outdated(found: Mapping[str, str]) -> None:
@@ -125,10 +155,19 @@ def refuse_own_data(found: Mapping[str, str], own: Collection[str]) -> None:
             )
 
 
+def warn_of_unread(paths: Collection[str]) -> None:
+    """Say of data sets, by their paths, that a change of their rules is not noticed, if they are there."""
+    for path in paths:
+        if Path(path).exists():
+            log.warning(
+                "%s: its rule has no `bvae fetch` that can be read. After a change of it, delete this file.", path
+            )
+
+
 def refuse_outdated(study: dict, root: Path, rule: str) -> None:
     """Raise InputError when a result that a rule of a checked study takes is missing or outdated."""
     contents = open_contents(root)
-    inputs = made_from(study, rule, contents)
+    inputs = inputs_of(study, rule, contents)
     taken = [result for result in results_of(study, contents) if result.path in inputs]
     for path, reason in outdated(taken, contents, known_only=True).items():
         raise InputError(f"{root / path} {reason}. Run `snakemake`, which makes it again.")
@@ -171,18 +210,19 @@ def _data_sets(study: dict) -> list[str]:
 
 def _of_data(study: dict, sources: Mapping[str, Mapping]) -> Iterator[Result]:
     for dataset in _data_sets(study):
-        yield Result(data_path(dataset), partial(dict, sources.get(dataset, {}), name=dataset))
+        yield Result(data_path(dataset), partial(dict, sources.get(dataset, {}), name=dataset), [])
 
 
 def _of_real_images(study: dict, contents: Contents) -> Iterator[Result]:
     """References, and controls without an encoder."""
     for dataset in _data_sets(study):
-        yield Result(controls_path(dataset), partial(_control, contents, dataset))
+        yield Result(controls_path(dataset), partial(_control, contents, dataset), [data_path(dataset)])
         for name in study["features"]:
             reference = partial(_of_dataset, contents, dataset, extractor=name, version=EXTRACTORS[name].version)
-            yield Result(reference_path(dataset, name), reference)
+            yield Result(reference_path(dataset, name), reference, [data_path(dataset)])
     for dataset, latent_dim in dict.fromkeys((group["dataset"], group["latent_dim"]) for group in group_paths(study)):
-        yield Result(pca_path(dataset, latent_dim), partial(_control, contents, dataset, latent_dim=latent_dim))
+        pca = partial(_control, contents, dataset, latent_dim=latent_dim)
+        yield Result(pca_path(dataset, latent_dim), pca, [data_path(dataset)])
 
 
 def _of_dataset(contents: Contents, name: str, **facts: object) -> dict:
@@ -198,10 +238,10 @@ def _of_groups(study: dict, contents: Contents) -> Iterator[Result]:
     for group in group_paths(study, contents.root):
         facts = {"latent_dim": group["latent_dim"], "settings": first_settings(study["recipes"][group["recipe"]])}
         untrained = partial(_control, contents, group["dataset"], seed=group["seed"], **facts)
-        yield Result(group["untrained"], untrained)
+        yield Result(group["untrained"], untrained, [data_path(group["dataset"])])
         of_code = {"training_version": bvae.TRAINING_VERSION, "arms": sorted(ARMS)}
         cost = partial(_of_dataset, contents, group["dataset"], **facts, **of_code)
-        yield Result(group["cost"], cost, _said_by_cost)
+        yield Result(group["cost"], cost, [data_path(group["dataset"])], _said_by_cost)
 
 
 def _said_by_cost(facts: dict) -> dict:
@@ -214,8 +254,11 @@ def _of_runs(study: dict, contents: Contents) -> Iterator[Result]:
         results = paths[run_name(run)]
         folder = results.rpartition("/")[0]
         model, history = (f"{folder}/{name}" for name in ("model.safetensors", "history.csv"))
-        yield Result(model, partial(_trained, study, run, contents), _said_by_model, [history])
-        yield Result(results, partial(_evaluated, study, run, results, contents), _said_by_results)
+        data = data_path(run["dataset"])
+        yield Result(model, partial(_trained, study, run, contents), [data], _said_by_model, [history])
+        references = [] if study["tuning"] else [reference_path(run["dataset"], name) for name in study["features"]]
+        evaluated = partial(_evaluated, study, run, results, contents)
+        yield Result(results, evaluated, [data, model, *references], _said_by_results)
 
 
 def _trained(study: dict, run: dict, contents: Contents) -> dict:
@@ -259,7 +302,9 @@ def _of_study(study: dict, contents: Contents, claims: str) -> Iterator[Result]:
     rules += [(rule, group) for group in group_paths(study, contents.root) for rule in kinds_of(study)]
     for rule, group in [("tuning", None)] if study["tuning"] else rules:
         wanted = partial(made_from, study, rule, contents, group=group, claims=claims)
-        yield Result(made_from_path(study, rule, group), wanted)
+        inputs = inputs_of(study, rule, contents, group=group, claims=claims)
+        data = [] if group is None else [data_path(group["dataset"])]
+        yield Result(made_from_path(study, rule, group), wanted, [*data, *inputs], also=files_of(study, rule, group))
 
 
 def made_from(
@@ -270,30 +315,53 @@ def made_from(
     It is hashes by name: of settings, of the code, and of each file by its path, None when it is not there yet; and
     the number of files. Of figures, `group` is their entry of `group_paths`.
     """
-    place = {} if group is None else {key: group[key] for key in ("recipe", "dataset", "latent_dim")}
-    paths = results_paths(study, contents.root)
-    files = [paths[run_name(run)] for run in expand_runs(study) if place.items() <= run.items()]
-    settings: object = study
-    facts: dict[str, object] = {}
-    code = OF_TABLES if group is None else OF_DIAGRAMS if rule == "diagrams" else OF_FIGURES
-    if group is None:
-        parts = {"table": ("untrained", "pca", "controls", "cost"), "claims": ("controls",)}.get(rule, ())
-        files += dict.fromkeys(found[part] for found in group_paths(study, contents.root) for part in parts)
-        files += [claims] if rule == "claims" else []
-    else:
-        recipe = study["recipes"][group["recipe"]]
-        settings = [group["recipe"], recipe, study.get("figure_seed")]
+    files = inputs_of(study, rule, contents, group=group, claims=claims)
+    facts: dict[str, object] = {"files": len(files)}
+    settings, code = _hash(study), code_hash(OF_TABLES)
+    if group is not None:
+        recipe, code = study["recipes"][group["recipe"]], code_hash(OF_FIGURES)
+        settings = _hash([group["recipe"], recipe, study.get("figure_seed")])
         facts["dataset_sha256"] = _data_hash(contents, group["dataset"])
         if rule == "diagrams":  # of every study with this network
-            settings, files = network_settings(recipe), []
-    facts |= {"settings": _hash(settings), "code": code_hash(code), "files": len(files)}
-    return facts | {path: contents.sha256(path) for path in files}
+            settings, code = _hash(network_settings(recipe)), code_hash(OF_DIAGRAMS)
+    facts |= {"settings": settings, "code": code}
+    return facts | {path if path != claims else "the claims": contents.sha256(path) for path in files}
+
+
+def inputs_of(
+    study: dict, rule: str, contents: Contents, *, group: dict | None = None, claims: str = CLAIMS
+) -> list[str]:
+    """The files that a rule makes tables, claims or figures of a checked study from, but for data sets."""
+    if rule == "diagrams":
+        return []
+    paths = results_paths(study, contents.root)
+    place = {} if group is None else {key: group[key] for key in ("recipe", "dataset", "latent_dim")}
+    runs = [paths[run_name(run)] for run in expand_runs(study) if place.items() <= run.items()]
+    if group is not None:
+        return [*runs, *(f"{path.rpartition('/')[0]}/history.csv" for path in runs)]
+    parts = {"table": ("untrained", "pca", "controls", "cost"), "claims": ("controls",)}.get(rule, ())
+    more = dict.fromkeys(found[part] for found in group_paths(study, contents.root) for part in parts)
+    return [*runs, *more, *([claims] if rule == "claims" else [])]
 
 
 def note_made_from(study: dict, rule: str, root: Path, *, group: dict | None = None, claims: str = CLAIMS) -> None:
-    """Write what tables, claims or figures were made from, where `made_from_path` says."""
-    facts = made_from(study, rule, open_contents(root), group=group, claims=claims)
+    """Write what tables, claims or figures were made from, and their hashes, where `made_from_path` says."""
+    contents = Contents(root)
+    made = {path: contents.sha256(path) for path in files_of(study, rule, group)}
+    facts = made_from(study, rule, contents, group=group, claims=claims) | {MADE: made}
     write_json(root / made_from_path(study, rule, group), facts)
+
+
+def files_of(study: dict, rule: str, group: dict | None = None) -> list[str]:
+    """The files that a rule makes: tables, claims, or the figures of an entry of `group_paths`."""
+    folder = study_folder(study).as_posix()
+    if group is not None:
+        folder = group["network" if rule == "diagrams" else "figures"]
+        return [f"{folder}/{kind}.{suffix}" for kind in kinds_of(study)[rule] for suffix in FIGURES[kind].suffixes]
+    if rule == "table":
+        return [f"{folder}/tables/{name}.{suffix}" for name in TABLES for suffix in FORMATS]
+    more = {"claims": ("md",), "tuning": ("svg", "png")}[rule]
+    return [f"{folder}/{rule}.{suffix}" for suffix in (*FORMATS, *more)]
 
 
 def _hash(settings: object) -> str:

@@ -4,25 +4,24 @@ import shutil
 from pathlib import Path
 
 from bvae.errors import InputError
-from bvae.report.figures import FIGURES, kinds_of
-from bvae.report.outdated import open_contents, outdated, results_of
-from bvae.report.tables import TABLES
+from bvae.report.figures import kinds_of
+from bvae.report.outdated import CLAIMS, files_of, open_contents, outdated, results_of
 from bvae.study.runs import group_paths, results_paths, study_folder
 from bvae.system.files import read_json, sha256_of_file, write_json
 
 
-def publish(study: dict, output: Path, root: Path = Path()) -> None:
+def publish(study: dict, output: Path, root: Path = Path(), *, claims: str = CLAIMS) -> None:
     """Copy the finished study's tables, figures and claims to `output`, with `manifest.json` beside them.
 
     The manifest names the SHA-256 of every published file, and of the model and results of every run behind them.
     Raises InputError when a file or a run is missing or outdated, and when `output` holds other runs than these: what
-    was cited stays. Tables and figures of the same runs are replaced.
+    was cited stays. Tables and figures of the same runs are replaced. `claims` is the path of the claims.
     """
     source, contents = root / study_folder(study), open_contents(root)
-    made = [result for result in results_of(study, contents) if result.path.startswith("results/")]
+    made = [result for result in results_of(study, contents, claims) if result.path.startswith("results/")]
     for path, reason in outdated(made, contents, known_only=True).items():
         raise InputError(f"{root / path} {reason}. Run `snakemake` to its end first.")
-    names = files_of(study)
+    names = _published(study)
     if missing := [name for name in names if not (source / name).exists()]:
         raise InputError(f"{source}: the study is not finished: no {missing[0]}. Run `snakemake` to its end first.")
     runs = {}
@@ -53,22 +52,14 @@ def publish(study: dict, output: Path, root: Path = Path()) -> None:
     write_json(published, manifest)
 
 
-def files_of(study: dict) -> list[str]:
-    """The files of a checked study that are published, from its folder."""
-    formats = ("csv", "tex", "html", "json")
-    if study["tuning"]:
-        return [f"tuning.{suffix}" for suffix in (*formats, "svg", "png")]
-    kinds = kinds_of(study)
-    return [
-        *(f"tables/{name}.{suffix}" for name in TABLES for suffix in formats),
-        *(f"claims.{suffix}" for suffix in (*formats, "md")),
-        *(
-            f"{Path(group['figures']).relative_to(study_folder(study)).as_posix()}/{kind}.{suffix}"
-            for group in group_paths(study)
-            for kind in (*kinds["figures"], *kinds["slow_figures"])
-            for suffix in FIGURES[kind].suffixes
-        ),
-    ]
+def _published(study: dict) -> list[str]:
+    """The files of a checked study that are published, from its folder: diagrams are of no study."""
+    rules = ("tuning",) if study["tuning"] else ("table", "claims")
+    files = [path for rule in rules for path in files_of(study, rule)]
+    if not study["tuning"]:
+        kinds = [rule for rule in kinds_of(study) if rule != "diagrams"]
+        files += [path for group in group_paths(study) for rule in kinds for path in files_of(study, rule, group)]
+    return [Path(path).relative_to(study_folder(study)).as_posix() for path in files]
 
 
 def _files(results: Path) -> dict[str, Path]:

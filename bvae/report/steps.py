@@ -195,7 +195,7 @@ def publish(args: argparse.Namespace) -> None:
     from bvae.report import publication
 
     study = _study(args.study)
-    publication.publish(study, Path(study_runs.publication(study)))
+    publication.publish(study, Path(study_runs.publication(study)), claims=str(args.claims))
 
 
 def verify(args: argparse.Namespace) -> None:

@@ -15,7 +15,7 @@ def unused_runs(config: Path, root: Path = Path()) -> list[Path]:
     Raises InputError for a study with a fault: what it uses is not known.
     """
     used = set()
-    for path in sorted(config.glob("*.yaml")):
+    for path in sorted(path for path in config.glob("*") if path.suffix in (".yaml", ".yml", ".json")):
         study = read_yaml(path)
         if isinstance(study, dict) and "study" in study:  # claims.yaml is none
             checked = check_study(study, datasets=known_datasets(root / "workflow"))

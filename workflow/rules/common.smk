@@ -18,9 +18,12 @@ from bvae.report.figures import FIGURES as KINDS_OF_FIGURES, kinds_of
 from bvae.report.claims_file import load_claims
 from bvae.report.pilots import check_pilots
 from bvae.report.outdated import (
+    files_of,
     open_contents,
     outdated,
     refuse_own_data,
+    set_times_right,
+    warn_of_unread,
     tell_outdated,
     results_of as results_of_study,
 )

@@ -1,28 +1,12 @@
 # A study's tables and figures, and their publication.
 STUDY_LOGS = f"logs/studies/{STUDY['study']}"
-SUFFIXES = ["csv", "tex", "html", "json"]
-TABLES = [
-    f"{STUDY_FOLDER}/tables/{name}.{suffix}"
-    for name in ["table1", "table2", "table3", "runs"]
-    for suffix in SUFFIXES
-]
-CLAIMS = [f"{STUDY_FOLDER}/claims.{suffix}" for suffix in [*SUFFIXES, "md"]]
 KINDS = kinds_of(STUDY)  # of figures, by the rule that draws them
+TABLES = files_of(STUDY, "table")
+CLAIMS = files_of(STUDY, "claims")
+TUNING = files_of(STUDY, "tuning")
 FIGURES = [
-    path.format(**group | {"recipe": recipe})
-    for group in GROUPS
-    for rule_of_kinds, kinds in KINDS.items()
-    for recipe in [
-        (
-            Path(group["network"]).parts[2]
-            if rule_of_kinds == "diagrams"
-            else group["recipe"]
-        )
-    ]
-    for kind in kinds
-    for path in paths_of_figure(kind)
+    path for group in GROUPS for kind in KINDS for path in files_of(STUDY, kind, group)
 ]
-TUNING = [f"{STUDY_FOLDER}/tuning.{suffix}" for suffix in [*SUFFIXES, "svg", "png"]]
 RESULTS = TUNING if STUDY["tuning"] else [*TABLES, *CLAIMS, *FIGURES]
 
 
@@ -49,10 +33,10 @@ rule table:
         f"{STUDY_LOGS}/tables.log",
     conda:
         ENVIRONMENT
-    params:
+    resources:
         study=STUDY_FILE,
     shell:
-        "python -m bvae table {params.study:q} --log {log:q}"
+        "python -m bvae table {resources.study:q} --log {log:q}"
 
 
 rule claims:
@@ -68,10 +52,10 @@ rule claims:
         f"{STUDY_LOGS}/claims.log",
     conda:
         ENVIRONMENT
-    params:
+    resources:
         study=STUDY_FILE,
     shell:
-        "python -m bvae claims {params.study:q} --claims {input.claims:q} --log {log:q}"
+        "python -m bvae claims {resources.study:q} --claims {input.claims:q} --log {log:q}"
 
 
 # Many kinds in one job, because they are drawn sooner than torch is imported; the slow ones beside it.
@@ -96,11 +80,12 @@ rule figures:
         f"{STUDY_LOGS}/figures/{FIGURE}.log",
     conda:
         ENVIRONMENT
-    params:
+    resources:
         study=STUDY_FILE,
+    params:
         names=names_of_figures(KINDS["figures"]),
     shell:
-        "python -m bvae figure {params.study:q} {params.names} --log {log:q}"
+        "python -m bvae figure {resources.study:q} {params.names} --log {log:q}"
 
 
 use rule figures as slow_figures with:
@@ -114,7 +99,6 @@ use rule figures as slow_figures with:
     log:
         f"{STUDY_LOGS}/slow_figures/{FIGURE}.log",
     params:
-        study=STUDY_FILE,
         names=names_of_figures(KINDS["slow_figures"]),
 
 
@@ -149,15 +133,17 @@ rule tuning:
         f"{STUDY_LOGS}/tuning.log",
     conda:
         ENVIRONMENT
-    params:
+    resources:
         study=STUDY_FILE,
     shell:
-        "python -m bvae tuning {params.study:q} --log {log:q}"
+        "python -m bvae tuning {resources.study:q} --log {log:q}"
 
 
 rule publish:
     input:
         RESULTS,
+        claims=CLAIMS_FILE,
+        stamp=stamp(f"{publication(STUDY)}/manifest.json"),  # always newer: whoever asks for it wants it now
     output:
         # not deleted before the job: it says which runs are published already
         update(f"{publication(STUDY)}/manifest.json"),
@@ -165,7 +151,7 @@ rule publish:
         f"{STUDY_LOGS}/publish.log",
     conda:
         ENVIRONMENT
-    params:
+    resources:
         study=STUDY_FILE,
     shell:
-        "python -m bvae publish {params.study:q} --log {log:q}"
+        "python -m bvae publish {resources.study:q} --claims {input.claims:q} --log {log:q}"

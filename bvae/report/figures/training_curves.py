@@ -24,7 +24,7 @@ def training_curves(subject):
     for arm in subject.seeds:
         paths, label = finished(subject, arm)
         histories = [path.with_name("history.csv") for path in paths]
-        elbos = [np.genfromtxt(path, delimiter=",", names=True)["elbo"] for path in histories]
+        elbos = [read_elbos(path) for path in histories]
         median, low, high = spread([np.atleast_1d(elbo) for elbo in elbos]) if elbos else np.empty((3, 0))
         epochs, colour, marker = np.arange(1, len(median) + 1), ARMS[arm].colour, "o" if len(median) == 1 else ""
         look = {"color": colour, "linestyle": ARMS[arm].dash, "marker": marker, "linewidth": 1.4}
@@ -42,3 +42,18 @@ def training_curves(subject):
     trim(axes, "y")
     axes.legend(loc="lower right", framealpha=0.8, edgecolor="none", handlelength=3.5)
     return figure
+
+
+def read_elbos(path):
+    """The ELBO of each epoch, (epochs,), of a run's history. Raises InputError for a damaged one."""
+    import numpy as np
+
+    from bvae.errors import InputError
+
+    try:
+        elbos = np.genfromtxt(path, delimiter=",", names=True)["elbo"]
+    except (ValueError, IndexError):
+        elbos = np.array([np.nan])
+    if np.isnan(elbos).any():
+        raise InputError(f"{path}: damaged, wanted a line of numbers for each epoch. Delete it and run `snakemake`.")
+    return elbos
