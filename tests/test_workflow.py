@@ -225,7 +225,7 @@ def test_a_study_that_is_not_whole_is_not_published(quick_copy, monkeypatch, cap
     model.write_bytes(kept)
     Path(TABLES, "table2.json").unlink()
     assert main(["publish", "config/quick.yaml"]) == 1
-    assert "the study is not finished: no tables/table2.json" in capsys.readouterr().err
+    assert f"there is no {TABLES}/table2.json" in capsys.readouterr().err
     assert not Path("results/published").exists()
 
 

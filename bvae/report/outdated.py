@@ -89,8 +89,10 @@ def outdated(results: Sequence[Result], contents: Contents, *, known_only: bool 
 
 
 def _reason(result: Result, contents: Contents, known_only: bool) -> str | None:
-    if not all(map(contents.exists, (result.path, *result.also))):
+    if not contents.exists(result.path):
         return MISSING
+    if gone := [path for path in result.also if not contents.exists(path)]:
+        return f"is not whole: there is no {gone[0]}"
     try:
         said = result.said(contents.facts(result.path))
         wanted = result.wanted()
@@ -103,8 +105,8 @@ def _reason(result: Result, contents: Contents, known_only: bool) -> str | None:
         elif said.get(name) != value:
             return f"was made from {name} {_short(said.get(name))}, which is now {_short(value)}"
     for path, sha256 in said.get(MADE, {}).items():
-        if (found := contents.sha256(path)) != sha256:
-            return MISSING if found is None else f"has made another {path} than is there"
+        if contents.sha256(path) != sha256:
+            return f"has made another {path} than is there"
     return None
 
 

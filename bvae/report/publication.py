@@ -22,13 +22,9 @@ def publish(study: dict, output: Path, root: Path = Path(), *, claims: str = CLA
     for path, reason in outdated(made, contents, known_only=True).items():
         raise InputError(f"{root / path} {reason}. Run `snakemake` to its end first.")
     names = _published(study)
-    if missing := [name for name in names if not (source / name).exists()]:
-        raise InputError(f"{source}: the study is not finished: no {missing[0]}. Run `snakemake` to its end first.")
     runs = {}
     for name, results in results_paths(study, root).items():
         paths = _files(root / results)
-        if missing := [str(path) for path in paths.values() if not path.exists()]:
-            raise InputError(f"{name}: {', '.join(missing)} missing. Run `snakemake` to its end first.")
         runs[name] = {part: sha256_of_file(path) for part, path in paths.items()}
     published = output / "manifest.json"
     if published.exists() and runs_of(read_json(published)) != runs:
