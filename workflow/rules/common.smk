@@ -150,7 +150,7 @@ def fetch_options(wildcards):
 
 
 def stamp(result):
-    """An input of the rule that makes a result: a file that is newer than the result if that is outdated."""
+    """An input of what makes a result, a file that is newer than the result if that is outdated."""
     return lambda wildcards: stamp_of(result.format(**dict(wildcards.items())))
 
 
@@ -176,6 +176,15 @@ def minutes(count):
 
 def results_of(runs):
     return [RESULTS_OF[run_name(run)] for run in runs]
+
+
+def runs_of_figures(wildcards):
+    place = (wildcards.recipe, wildcards.dataset, int(wildcards.latent_dim))
+    return results_of(
+        run
+        for run in RUNS
+        if (run["recipe"], run["dataset"], run["latent_dim"]) == place
+    )
 
 
 FIGURE = "{recipe}/{dataset}-z{latent_dim}"

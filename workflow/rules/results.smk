@@ -59,15 +59,6 @@ rule claims:
 
 
 # Many kinds in one job, because they are drawn sooner than torch is imported; the slow ones beside it.
-def runs_of_figures(wildcards):
-    place = (wildcards.recipe, wildcards.dataset, int(wildcards.latent_dim))
-    return results_of(
-        run
-        for run in RUNS
-        if (run["recipe"], run["dataset"], run["latent_dim"]) == place
-    )
-
-
 rule figures:
     input:
         data=DATA,
