@@ -1,7 +1,6 @@
 """A run: one arm trained once on one data set by one recipe, and the files that hold it."""
 
 import csv
-import hashlib
 import io
 import json
 import logging
@@ -18,7 +17,14 @@ from bvae.data import Dataset
 from bvae.errors import InputError
 from bvae.networks import VAE, Layout, plan
 from bvae.objective import build_likelihood
-from bvae.system.files import read_tensors, remove_dead_parts, write_tensors, write_text
+from bvae.system.files import (
+    read_facts,
+    read_tensors,
+    remove_dead_parts,
+    sha256_of_json,
+    write_tensors,
+    write_text,
+)
 from bvae.system.locks import held_alone
 from bvae.system.seeds import derive_seed
 from bvae.training import HISTORY_COLUMNS, computes_in_bfloat16, pick_device, pick_precision, train
@@ -110,7 +116,7 @@ def _train(
         samples=run.settings["objective"].get("samples", 1),
         resume_path=resume,
         lines_path=folder / LINES,
-        fingerprint=hashlib.sha256(json.dumps(record, sort_keys=True).encode()).hexdigest(),
+        fingerprint=sha256_of_json(record),
         resume_interval=resume_interval,
         progress=progress,
         **run.settings["training"],
@@ -146,7 +152,7 @@ def save_model(model: VAE, path: Path, record: dict) -> None:
 
 def read_record(path: Path) -> dict:
     """What a model file says of its run: settings, data hash, versions, device, status."""
-    return read_tensors(path, form=FORMAT, remedy=REMEDY, facts_only=True)[1]
+    return read_facts(path, form=FORMAT, remedy=REMEDY)
 
 
 def load_run(folder: str | Path, *, device: str = "cpu") -> tuple[VAE, dict]:

@@ -1,19 +1,17 @@
 """Fixtures of several modules: small data sets, one quick study for all workers, one thread."""
 
 import logging
-import os
 import shutil
 from pathlib import Path
 
 import pytest
 import torch
-from filelock import FileLock
 
 from bvae.data import dataset as data
 from bvae.data import fetch
 from bvae.evaluation import protocol
 from bvae.evaluation.references import Reference, make_reference
-from helpers.checkouts import CHECKOUT, QUICK, make_checkout, snakemake
+from helpers.checkouts import QUICK, finished_once, make_checkout
 from helpers.small import make_dataset
 from helpers.training_runs import CPU
 
@@ -67,16 +65,7 @@ def reference(fake) -> Reference:
 @pytest.fixture(scope="session")
 def quick(tmp_path_factory) -> Path:
     """A checkout in which the quick study has run to its end, once for all workers: read it, and change a copy."""
-    folder = tmp_path_factory.getbasetemp()
-    if "PYTEST_XDIST_WORKER" in os.environ:
-        folder = folder.parent  # of all workers
-    checkout, log = folder / "quick" / CHECKOUT, folder / "quick.log"
-    with FileLock(folder / "quick.lock"):
-        if not log.exists():
-            make_checkout(checkout.parent)
-            log.write_text(snakemake(checkout, *QUICK).stdout)
-    assert (checkout / "results/studies/quick/claims.csv").exists(), log.read_text()[-6000:]
-    return checkout
+    return finished_once(tmp_path_factory.getbasetemp(), "quick", *QUICK)
 
 
 @pytest.fixture

@@ -633,13 +633,7 @@ def test_pixels_on_a_wrong_scale_are_neither_saved_nor_loaded(name):
     sound = small_dataset()
     assert int(sound.train_images.max()) > 240 < int(sound.test_images.max())
     changes = {"train_images": change_train(sound.train_images), "test_images": change_test(sound.test_images)}
-    dataset = small_dataset(**changes)
-    with pytest.raises(InputError, match=f"{OUTPUT}.*{pattern}.*Nothing was written"):
-        data.save(dataset, OUTPUT)
-    assert not files_below(Path("resources"))
-    write_unchecked(dataset)
-    with pytest.raises(InputError, match=f"{OUTPUT}.*{pattern}"):
-        data.load(OUTPUT)
+    check_that_it_is_refused(small_dataset(**changes), pattern)
 
 
 @pytest.mark.parametrize("change", [lambda x: x // 7 + 1, lambda x: x // 128 * 255, lambda x: x // 64 * 85])
@@ -677,7 +671,11 @@ def test_arrays_of_numpy_are_no_images():
 @pytest.mark.parametrize("name", UNSOUND)
 def test_unsound_data_set_is_neither_saved_nor_loaded(name):
     changes, pattern = UNSOUND[name]
-    dataset = small_dataset(**changes)
+    check_that_it_is_refused(small_dataset(**changes), pattern)
+
+
+def check_that_it_is_refused(dataset: data.Dataset, pattern: str) -> None:
+    """It is neither saved, nor loaded when it was saved unchecked."""
     with pytest.raises(InputError, match=f"{OUTPUT}.*{pattern}.*Nothing was written"):
         data.save(dataset, OUTPUT)
     assert not files_below(Path("resources"))

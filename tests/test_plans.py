@@ -9,11 +9,10 @@ from pathlib import Path
 import pandas as pd
 import pytest
 import yaml
-from filelock import FileLock
 
 from bvae.data import load, save
 from bvae.data.dataset import arrays_sha256
-from helpers.checkouts import CHECKOUT, make_checkout, snakemake
+from helpers.checkouts import finished_once, snakemake
 from helpers.studies import planned_jobs, sound
 
 pytestmark = pytest.mark.slow
@@ -27,53 +26,52 @@ ALL = OF_SETTINGS | {"data": 1, "controls": 1, "pca": 1, "reference": 1, "diagra
 CONFIG = ("--configfile", "config/small.yaml")
 
 
-def study(**more) -> dict:
+def study() -> dict:
     """Two arms and two seeds of the smallest network, an epoch each."""
-    config = sound() | more
+    config = sound()
     config["blocks"][0] |= {"arms": ["bvae", "vae"], "seeds": [0, 1], "latent_dims": [4]}
     config["recipes"]["plain"] |= {"importance": {"samples": [1]}}
     config["recipes"]["plain"]["training"]["epochs"] = 1
     return config
 
 
+def write(checkout: Path, config: dict) -> None:
+    (checkout / CONFIG[1]).write_text(yaml.safe_dump(config))
+
+
 @pytest.fixture(scope="session")
 def finished(tmp_path_factory) -> Path:
     """A checkout in which that study has run to its end, once for all workers."""
-    folder = tmp_path_factory.getbasetemp()
-    if "PYTEST_XDIST_WORKER" in os.environ:
-        folder = folder.parent  # of all workers
-    checkout, log = folder / "small" / CHECKOUT, folder / "small.log"
-    with FileLock(folder / "small.lock"):
-        if not log.exists():
-            make_checkout(checkout.parent)
-            (checkout / "config/small.yaml").write_text(yaml.safe_dump(study()))
-            log.write_text(snakemake(checkout, *CONFIG).stdout)
-    assert (checkout / "results/studies/small/claims.csv").exists(), log.read_text()[-6000:]
-    return checkout
+    return finished_once(
+        tmp_path_factory.getbasetemp(), "small", *CONFIG, edit=lambda checkout: write(checkout, study())
+    )
 
 
-def set_to(**values) -> Callable:
-    """Set values of the study: of its top level, of its block or its recipe where they have such a key."""
+def changed(part: Callable[[dict], dict], **values) -> Callable:
+    """Set values of a part of the study."""
 
     def change(checkout: Path) -> None:
         config = study()
-        recipe = config["recipes"]["plain"]
-        for key, value in values.items():
-            places = [recipe["training"], config["blocks"][0], recipe]
-            place = next((place for place in places if key in place), config)
-            place[key] = value
-        (checkout / "config/small.yaml").write_text(yaml.safe_dump(config))
+        part(config).update(values)
+        write(checkout, config)
 
     return change
 
 
-def in_recipe(**values) -> Callable:
-    def change(checkout: Path) -> None:
-        config = study()
-        config["recipes"]["plain"] |= values
-        (checkout / "config/small.yaml").write_text(yaml.safe_dump(config))
+def top(**values) -> Callable:
+    return changed(lambda config: config, **values)
 
-    return change
+
+def block(**values) -> Callable:
+    return changed(lambda config: config["blocks"][0], **values)
+
+
+def recipe(**values) -> Callable:
+    return changed(lambda config: config["recipes"]["plain"], **values)
+
+
+def training(**values) -> Callable:
+    return changed(lambda config: config["recipes"]["plain"]["training"], **values)
 
 
 def edit(path: str, old: str, new: str) -> Callable:
@@ -106,23 +104,23 @@ def other_images(checkout: Path) -> None:
 VERSION = ("version=", "version=9")
 CHANGES = {  # what is changed, and the jobs that are then planned
     "nothing": (lambda checkout: None, {}),
-    "title": (set_to(title="Another"), TABLES),
-    "version of the study": (set_to(version=2), TABLES),
-    "figure_seed": (set_to(figure_seed=1), TABLES | FIGURES),
-    "importance samples": (set_to(importance={"samples": [1, 2]}), EVALUATED),
-    "features": (set_to(features=["inception"]), EVALUATED | {"reference": 1, "weights": 1}),
-    "epochs": (set_to(epochs=2), OF_SETTINGS),
-    "learning_rate": (set_to(learning_rate=0.002), OF_SETTINGS),
-    "threads": (in_recipe(threads=1), OF_SETTINGS),
-    "precision": (in_recipe(precision="bfloat16"), OF_SETTINGS),
-    "network": (in_recipe(network={"architecture": "mlp", "hidden": [17]}), OF_SETTINGS | {"diagrams": 1}),
-    "objective": (in_recipe(objective={"beta": 2.0}), OF_SETTINGS | {"diagrams": 1}),
-    "likelihood": (in_recipe(likelihood={"name": "gaussian"}), OF_SETTINGS | {"diagrams": 1}),
-    "one seed more": (set_to(seeds=[0, 1, 2]), EVALUATED | {"train": 2, "evaluate": 2}),
-    "one seed less": (set_to(seeds=[0]), TABLES | FIGURES),
-    "the first seed less": (set_to(seeds=[1]), TABLES | FIGURES | {"untrained": 1}),
-    "one arm more": (set_to(arms=["bvae", "vae", "vae_narrow"]), EVALUATED | {"train": 2, "evaluate": 2}),
-    "one arm less": (set_to(arms=["bvae"]), TABLES | FIGURES),
+    "title": (top(title="Another"), TABLES),
+    "version of the study": (top(version=2), TABLES),
+    "figure_seed": (top(figure_seed=1), TABLES | FIGURES),
+    "importance samples": (recipe(importance={"samples": [1, 2]}), EVALUATED),
+    "features": (top(features=["inception"]), EVALUATED | {"reference": 1, "weights": 1}),
+    "epochs": (training(epochs=2), OF_SETTINGS),
+    "learning_rate": (training(learning_rate=0.002), OF_SETTINGS),
+    "threads": (recipe(threads=1), OF_SETTINGS),
+    "precision": (recipe(precision="bfloat16"), OF_SETTINGS),
+    "network": (recipe(network={"architecture": "mlp", "hidden": [17]}), OF_SETTINGS | {"diagrams": 1}),
+    "objective": (recipe(objective={"beta": 2.0}), OF_SETTINGS | {"diagrams": 1}),
+    "likelihood": (recipe(likelihood={"name": "gaussian"}), OF_SETTINGS | {"diagrams": 1}),
+    "one seed more": (block(seeds=[0, 1, 2]), EVALUATED | {"train": 2, "evaluate": 2}),
+    "one seed less": (block(seeds=[0]), TABLES | FIGURES),
+    "the first seed less": (block(seeds=[1]), TABLES | FIGURES | {"untrained": 1}),
+    "one arm more": (block(arms=["bvae", "vae", "vae_narrow"]), EVALUATED | {"train": 2, "evaluate": 2}),
+    "one arm less": (block(arms=["bvae"]), TABLES | FIGURES),
     "data": (other_images, ALL),
     "claims": (edit("config/claims.yaml", "absolute: 1", "absolute: 2"), {"claims": 1}),
     "version of training": (edit("bvae/__init__.py", "VERSION = ", "VERSION = 9"), OF_SETTINGS | {"diagrams": 1}),
@@ -178,7 +176,7 @@ def test_a_changed_study_is_made_whole_and_the_next_start_has_nothing_to_do(fini
     """Another hidden layer after .snakemake was lost: all tables have the parameters of the new network."""
     checkout = tmp_path / finished.name
     shutil.copytree(finished, checkout, ignore=shutil.ignore_patterns(".snakemake"))
-    in_recipe(network={"architecture": "mlp", "hidden": [24]})(checkout)
+    recipe(network={"architecture": "mlp", "hidden": [24]})(checkout)
     done = snakemake(checkout, *CONFIG)
     assert done.returncode == 0, done.stdout[-3000:]
     folder = checkout / "results/studies/small/tables"

@@ -111,7 +111,7 @@ def test_outdated_controls_and_costs_are_refused_by_name(written, tmp_path, part
         write_tables(study, tmp_path / "tables", tmp_path)
     assert not (tmp_path / "tables").exists()
     if part != "controls":
-        assert len(collect_runs(study, tmp_path, "claims")) == len(ROWS)
+        assert len(collect_runs(study, "claims", tmp_path)) == len(ROWS)
 
 
 def test_means_spreads_and_controls_by_hand(written, tmp_path):
@@ -341,4 +341,4 @@ def test_arms_of_a_seed_that_were_not_trained_alike_are_named(change):
 def test_stale_runs_are_refused_by_name(written, tmp_path, changes, message):
     study = written([*ROWS[:-1], ROWS[-1] | changes])
     with pytest.raises(InputError, match=f"vae-z4-seed2/metrics-[0-9a-f]+.json:? .*{message}"):
-        collect_runs(study, tmp_path)
+        collect_runs(study, "table", tmp_path)

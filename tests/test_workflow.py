@@ -20,7 +20,7 @@ from bvae.evaluation.references import FORMAT
 from bvae.report.figures import FIGURES as KINDS
 from bvae.report.publication import verify
 from bvae.report.tables import write_tables
-from bvae.system.files import read_tensors, read_yaml
+from bvae.system.files import read_facts, read_yaml
 from helpers import browser
 from helpers.checkouts import QUICK, ROOT, environment, run_in, snakemake
 from helpers.own_data import bring_birds
@@ -75,9 +75,7 @@ def test_table_is_mean_and_spread_of_the_runs(quick):
 def test_generation_and_interpolation_stand_above_their_floor(quick):
     runs, table = quick_runs(quick), pd.read_csv(quick / TABLES / "table2.csv").set_index("arm")
     assert set(table["features"]) == {"classifier"}
-    floor = read_tensors(
-        quick / "results/references/digits-classifier.safetensors", form=FORMAT, remedy="", facts_only=True
-    )[1]["floor"]
+    floor = read_facts(quick / "results/references/digits-classifier.safetensors", form=FORMAT)["floor"]
     for what in ("samples", "mixture_samples", "interpolations", "slerp_interpolations", "reconstructions"):
         assert table.loc["real_images", f"fd_{what}"] == floor["fd"]
         for arm in ARMS:

@@ -4,9 +4,9 @@ from bvae.arms import arm
 
 
 def of_the_bvaes_size(layout):
-    """The layout, narrowed until a VAE of it has as nearly as many parameters as the BVAE of the planned one as may be.
+    """The layout, narrowed until a VAE of it is as near to the planned BVAE's parameter count as it comes.
 
-    Of a network of few layers that may be far from as many: claims at equal size are then left open.
+    With few layers that may not be near. Claims at equal size are then left open.
     """
     from bvae.arms._narrowing import count_parameters, narrow
     from bvae.networks import BVAE

@@ -16,7 +16,7 @@ from bvae.data.checks import is_copied, n_repeated
 from bvae.data.sources import SOURCES, TAKE_IMAGE_OPTIONS, Request, known
 from bvae.data.summary import summarize
 from bvae.errors import InputError
-from bvae.system.options import as_flag, as_flags
+from bvae.system.options import as_flag, said_of_source
 from bvae.system.seeds import derive_seed
 
 log = logging.getLogger(__name__)
@@ -55,11 +55,11 @@ def fetch(
     try:
         output.parent.mkdir(parents=True, exist_ok=True)
         request = Request(source, name, output.parent, options)
-        given = as_flags(options)
         arrays = read(request)
         if validation:
-            arrays, given = hold_out(arrays, validation, name=name), [*given, *as_flags({"validation": validation})]
-        dataset = data.make(name=name, source=" ".join([source, *given]), **arrays)
+            arrays = hold_out(arrays, validation, name=name)
+        said = said_of_source(source, options | {"validation": validation or None})
+        dataset = data.make(name=name, source=said, **arrays)
         if expected_sha256 not in (None, dataset.sha256):
             raise InputError(
                 f"{output}: found arrays of SHA-256 {dataset.sha256} in {source}, wanted {expected_sha256}. Nothing was"

@@ -1,9 +1,11 @@
 """A few lines on what a fetch read, and on what it did not read."""
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import PurePosixPath
+
+from torch import Tensor
 
 from bvae.data.checks import DARK, n_dark, n_of_classes, pixel_range, spelt_alike
 from bvae.data.dataset import Dataset
@@ -26,11 +28,13 @@ def summarize(dataset: Dataset, reading: Reading, *, repeated: int) -> str:
     `repeated` of the test images are training images too.
     """
     splits = {"training": dataset.train_images, "test": dataset.test_images}
+    ranges = {split: pixel_range(images) for split, images in splits.items()}
     counts = " and ".join(f"{len(images):,} {split}" for split, images in splits.items())
-    pixels = "; ".join("{} {} to {}".format(split, *pixel_range(images)) for split, images in splits.items())
+    pixels = "; ".join(f"{split} {low} to {high}" for split, (low, high) in ranges.items())
     shape = " x ".join(map(str, dataset.shape))
     lines = [f"{dataset.name}: {counts} images of {shape} pixels (channels x height x width; {pixels})"]
     lines += [_classes(dataset), *reading.notes, *_remarks(dataset)]
+    lines += [remark for split, images in splits.items() for remark in _on_darkness(split, images, ranges[split][1])]
     if repeated:
         lines.append(f"{repeated:,} of {len(dataset.test_images):,} test images are training images too, byte for byte")
     return "\n  ".join(lines)
@@ -61,12 +65,14 @@ def _remarks(dataset: Dataset) -> list[str]:
             remarks.append(f"{words} of class {shortened(found)}")
     if alike := spelt_alike(names):
         remarks.append(f"classes that differ in capitals, spaces or accents only: {shortened(alike)}")
-    for split, images in (("training", dataset.train_images), ("test", dataset.test_images)):
-        if (high := pixel_range(images)[1]) < DIM:
-            remarks.append(f"the brightest {split} pixel is {high} of 255: is the scale right?")
-        if dark := n_dark(images):
-            remarks.append(f"{dark:,} of {len(images):,} {split} images have no pixel above {DARK - 1}")
     return remarks
+
+
+def _on_darkness(split: str, images: Tensor, brightest: int) -> Iterator[str]:
+    if brightest < DIM:
+        yield f"the brightest {split} pixel is {brightest} of 255: is the scale right?"
+    if dark := n_dark(images):
+        yield f"{dark:,} of {len(images):,} {split} images have no pixel above {DARK - 1}"
 
 
 def shortened(words: Iterable[str]) -> str:

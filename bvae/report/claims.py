@@ -15,7 +15,7 @@ import pandas as pd
 from bvae.arms import ARMS
 from bvae.evaluation.metrics import run_metrics
 from bvae.report.claims_file import COMPARED, load_claims
-from bvae.report.outdated import note_made_from
+from bvae.report.outdated import Plan, note_made_from
 from bvae.report.pilots import MINIMUM_SEEDS, check_pilots, pilots_of
 from bvae.report.tables import GROUP, collect_runs, count_of_seeds, provenance
 from bvae.report.typeset import Table, markdown, to_markdown, write_table
@@ -250,7 +250,7 @@ def write_claims(study: dict, claims_path: Path, folder: Path, root: Path = Path
     """Write claims.{csv,tex,html,json,md} of a study into `folder`."""
     claims, pilots = load_claims(claims_path)
     check_pilots(pilots, study)
-    rows = collect_runs(study, root, "claims")
+    rows = collect_runs(study, "claims", root)
     controls = {group["dataset"]: read_json(root / group["controls"]) for group in group_paths(study)}
     frame = pd.DataFrame(judge_claims(claims, rows, controls, pilots_of(pilots, study)))
     text = pd.DataFrame([_shown(row) for row in frame.to_dict("records")])
@@ -258,7 +258,7 @@ def write_claims(study: dict, claims_path: Path, folder: Path, root: Path = Path
     table = Table("claims", f"{title}: the claims of the paper, and what became of them.", frame, text, 5, [HEADING])
     write_table(table, folder, facts)
     write_text(folder / "claims.md", f"# Claims: {markdown(title)}\n\n{HEADING}\n\n{to_markdown(text)}")
-    note_made_from(study, "claims", root, claims=str(claims_path))
+    note_made_from(Plan(study, root, claims=str(claims_path)), "claims")
 
 
 def _shown(row: dict) -> dict[str, str]:

@@ -1,4 +1,4 @@
-"""Which results are not made from what they would be made from today.
+"""Which results are outdated: made from something else than they would be made from today.
 
 Every result says what it was made from: settings, hashes of data, models and other results, versions of the code. At
 each start of a study `outdated` compares this with the study, the files and the code as they are now. It looks only at
@@ -11,7 +11,7 @@ import logging
 import os
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
@@ -37,7 +37,7 @@ from bvae.study.runs import (
     training_settings,
 )
 from bvae.system.contents import Contents
-from bvae.system.files import write_json
+from bvae.system.files import sha256_of_json, write_json
 
 log = logging.getLogger(__name__)
 
@@ -48,10 +48,11 @@ KEPT_HASHES = ".snakemake/hashes.json"
 CLAIMS = "config/claims.yaml"
 TABLES = ("table1", "table2", "table3", "runs")
 FORMATS = ("csv", "tex", "html", "json")  # of a table
-# The code whose change alters what a rule makes, as patterns from the package's folder.
+# The code whose change alters what is made, as patterns from the package's folder.
 OF_DIAGRAMS = ("arms/*.py", "report/figures/*.py")
 OF_TABLES = ("arms/*.py", "evaluation/extractors/*.py", "evaluation/metrics/*.py", "report/*.py")
 OF_FIGURES = (*OF_TABLES, "report/figures/*.py")
+CONTROLS = {"table": ("untrained", "pca", "controls", "cost"), "claims": ("controls",)}  # that a rule takes
 
 
 def _itself(facts: dict) -> dict:
@@ -73,18 +74,46 @@ class Result:
     also: Sequence[str] = ()
 
 
-def open_contents(root: Path = Path()) -> Contents:
-    """The contents of the files below `root`, whose hashes are kept there."""
-    return Contents(root, root / KEPT_HASHES)
+class Plan:
+    """A checked study with where its results are and what files say, each looked up once.
+
+    `claims` is the path of the claims from `root`.
+    """
+
+    def __init__(self, study: dict, root: Path = Path(), *, claims: str = CLAIMS):
+        self.study, self.claims = study, claims
+        self.contents = Contents(root, root / KEPT_HASHES)
+        self.runs = expand_runs(study)
+        self.groups = group_paths(study, root)
+        self.results = results_paths(study, root)  # of each run, by its name
+        self.codes: dict[Sequence[str], str] = {}
+
+    @cached_property
+    def data_sets(self) -> list[str]:
+        """The names of the study's data sets."""
+        return list(dict.fromkeys(run["dataset"] for run in self.runs))
+
+    def data_hash(self, dataset: str) -> str | None:
+        """The hash of a data set's arrays; None when there is no sound file of it."""
+        try:
+            return self.contents.facts(data_path(dataset))["sha256"]
+        except (InputError, KeyError):
+            return None
+
+    def code(self, patterns: Sequence[str]) -> str:
+        """`code_hash` of some patterns."""
+        if patterns not in self.codes:
+            self.codes[patterns] = code_hash(patterns)
+        return self.codes[patterns]
 
 
-def outdated(results: Sequence[Result], contents: Contents, *, known_only: bool = False) -> dict[str, str]:
+def outdated(plan: Plan, results: Sequence[Result], *, known_only: bool = False) -> dict[str, str]:
     """The results that are missing or outdated, by their path, each with the reason.
 
     A result whose inputs are missing is outdated; with `known_only` it is compared as far as that can be done.
     """
-    reasons = {result.path: _reason(result, contents, known_only) for result in results}
-    contents.keep()
+    reasons = {result.path: _reason(result, plan.contents, known_only) for result in results}
+    plan.contents.keep()
     return {path: reason for path, reason in reasons.items() if reason}
 
 
@@ -166,13 +195,12 @@ def warn_of_unread(paths: Collection[str]) -> None:
             )
 
 
-def refuse_outdated(study: dict, root: Path, rule: str) -> None:
-    """Raise InputError when a result that a rule of a checked study takes is missing or outdated."""
-    contents = open_contents(root)
-    inputs = inputs_of(study, rule, contents)
-    taken = [result for result in results_of(study, contents) if result.path in inputs]
-    for path, reason in outdated(taken, contents, known_only=True).items():
-        raise InputError(f"{root / path} {reason}. Run `snakemake`, which makes it again.")
+def refuse_outdated(plan: Plan, rule: str) -> None:
+    """Raise InputError when a result that a rule takes for tables, claims or tuning is missing or outdated."""
+    inputs = set(inputs_of(plan, rule))
+    taken = [result for result in results_of(plan) if result.path in inputs]
+    for path, reason in outdated(plan, taken, known_only=True).items():
+        raise InputError(f"{plan.contents.root / path} {reason}. Run `snakemake`, which makes it again.")
 
 
 # --------------------------------------------------------------------------------------------------------------------
@@ -180,94 +208,77 @@ def refuse_outdated(study: dict, root: Path, rule: str) -> None:
 # --------------------------------------------------------------------------------------------------------------------
 
 
-def results_of(
-    study: dict, contents: Contents, claims: str = CLAIMS, sources: Mapping[str, Mapping] | None = None
-) -> list[Result]:
-    """All results of a checked study, each after those that it is made from.
+def results_of(plan: Plan, sources: Mapping[str, Mapping] | None = None) -> list[Result]:
+    """All results of a study, each after those that it is made from.
 
-    `claims` is the path of the claims. `sources` is what the rules of data sets say of them, by name: `source`, and
-    `sha256` where it is known.
+    `sources` is what the rules of data sets say of them, by name: `source`, and `sha256` where it is known.
     """
-    tuning = study["tuning"]
-    return [
-        *_of_data(study, sources or {}),
-        *([] if tuning else _of_real_images(study, contents)),
-        *_of_runs(study, contents),
-        *([] if tuning else _of_groups(study, contents)),
-        *_of_study(study, contents, claims),
-    ]
+    of_data = _of_data(plan, sources or {})
+    if plan.study["tuning"]:
+        return [*of_data, *_of_runs(plan), *_of_study(plan)]
+    return [*of_data, *_of_real_images(plan), *_of_runs(plan), *_of_groups(plan), *_of_study(plan)]
 
 
-def _data_hash(contents: Contents, dataset: str) -> str | None:
-    """The hash of a data set's arrays; None when there is no sound file of it."""
-    try:
-        return contents.facts(data_path(dataset))["sha256"]
-    except (InputError, KeyError):
-        return None
-
-
-def _data_sets(study: dict) -> list[str]:
-    return list(dict.fromkeys(run["dataset"] for run in expand_runs(study)))
-
-
-def _of_data(study: dict, sources: Mapping[str, Mapping]) -> Iterator[Result]:
-    for dataset in _data_sets(study):
+def _of_data(plan: Plan, sources: Mapping[str, Mapping]) -> Iterator[Result]:
+    for dataset in plan.data_sets:
         yield Result(data_path(dataset), partial(dict, sources.get(dataset, {}), name=dataset), [])
 
 
-def _of_real_images(study: dict, contents: Contents) -> Iterator[Result]:
+def _of_real_images(plan: Plan) -> Iterator[Result]:
     """References, and controls without an encoder."""
-    for dataset in _data_sets(study):
-        yield Result(controls_path(dataset), partial(_control, contents, dataset), [data_path(dataset)])
-        for name in study["features"]:
-            reference = partial(_of_dataset, contents, dataset, extractor=name, version=EXTRACTORS[name].version)
+    for dataset in plan.data_sets:
+        yield Result(controls_path(dataset), partial(_control, plan, dataset), [data_path(dataset)])
+        for name in plan.study["features"]:
+            reference = partial(_of_dataset, plan, dataset, extractor=name, version=EXTRACTORS[name].version)
             yield Result(reference_path(dataset, name), reference, [data_path(dataset)])
-    for dataset, latent_dim in dict.fromkeys((group["dataset"], group["latent_dim"]) for group in group_paths(study)):
-        pca = partial(_control, contents, dataset, latent_dim=latent_dim)
+    for dataset, latent_dim in dict.fromkeys((group["dataset"], group["latent_dim"]) for group in plan.groups):
+        pca = partial(_control, plan, dataset, latent_dim=latent_dim)
         yield Result(pca_path(dataset, latent_dim), pca, [data_path(dataset)])
 
 
-def _of_dataset(contents: Contents, name: str, **facts: object) -> dict:
-    return facts | {"dataset_sha256": _data_hash(contents, name)}
+def _of_dataset(plan: Plan, name: str, **facts: object) -> dict:
+    return facts | {"dataset_sha256": plan.data_hash(name)}
 
 
-def _control(contents: Contents, name: str, **facts: object) -> dict:
-    return _of_dataset(contents, name, versions=versions(OF_CONTROLS), **facts)
+def _control(plan: Plan, name: str, **facts: object) -> dict:
+    return _of_dataset(plan, name, versions=versions(OF_CONTROLS), **facts)
 
 
-def _of_groups(study: dict, contents: Contents) -> Iterator[Result]:
+def _of_groups(plan: Plan) -> Iterator[Result]:
     """The untrained encoder and the cost of each recipe, data set and latent dimension."""
-    for group in group_paths(study, contents.root):
-        facts = {"latent_dim": group["latent_dim"], "settings": first_settings(study["recipes"][group["recipe"]])}
-        untrained = partial(_control, contents, group["dataset"], seed=group["seed"], **facts)
-        yield Result(group["untrained"], untrained, [data_path(group["dataset"])])
-        of_code = {"training_version": bvae.TRAINING_VERSION, "arms": sorted(ARMS)}
-        cost = partial(_of_dataset, contents, group["dataset"], **facts, **of_code)
-        yield Result(group["cost"], cost, [data_path(group["dataset"])], _said_by_cost)
+    of_code = {"training_version": bvae.TRAINING_VERSION, "arms": sorted(ARMS)}
+    for group in plan.groups:
+        facts = {"latent_dim": group["latent_dim"], "settings": first_settings(plan.study["recipes"][group["recipe"]])}
+        dataset, data = group["dataset"], [data_path(group["dataset"])]
+        yield Result(group["untrained"], partial(_control, plan, dataset, seed=group["seed"], **facts), data)
+        yield Result(group["cost"], partial(_of_dataset, plan, dataset, **facts, **of_code), data, _said_by_cost)
 
 
 def _said_by_cost(facts: dict) -> dict:
     return facts | {"arms": sorted(facts["arms"])}
 
 
-def _of_runs(study: dict, contents: Contents) -> Iterator[Result]:
-    paths = results_paths(study, contents.root)
-    for run in expand_runs(study):
-        results = paths[run_name(run)]
-        folder = results.rpartition("/")[0]
-        model, history = (f"{folder}/{name}" for name in ("model.safetensors", "history.csv"))
-        data = data_path(run["dataset"])
-        yield Result(model, partial(_trained, study, run, contents), [data], _said_by_model, [history])
-        references = [] if study["tuning"] else [reference_path(run["dataset"], name) for name in study["features"]]
-        evaluated = partial(_evaluated, study, run, results, contents)
-        yield Result(results, evaluated, [data, model, *references], _said_by_results)
+def _of_runs(plan: Plan) -> Iterator[Result]:
+    extractors = [] if plan.study["tuning"] else plan.study["features"]
+    for run in plan.runs:
+        data, results = data_path(run["dataset"]), plan.results[run_name(run)]
+        model, history = beside(results, "model.safetensors"), beside(results, "history.csv")
+        yield Result(model, partial(_trained, plan, run), [data], _said_by_model, [history])
+        references = [reference_path(run["dataset"], name) for name in extractors]
+        inputs = [data, model, *references]
+        yield Result(results, partial(_evaluated, plan, run, results, model), inputs, _said_by_results)
 
 
-def _trained(study: dict, run: dict, contents: Contents) -> dict:
+def beside(results: str, name: str) -> str:
+    """The path of another file of a run, by that of its results."""
+    return f"{results.rpartition('/')[0]}/{name}"
+
+
+def _trained(plan: Plan, run: dict) -> dict:
     return {
-        "settings": training_settings(study["recipes"][run["recipe"]], run["arm"]),
+        "settings": training_settings(plan.study["recipes"][run["recipe"]], run["arm"]),
         "training_version": bvae.TRAINING_VERSION,
-        "dataset_sha256": _data_hash(contents, run["dataset"]),
+        "dataset_sha256": plan.data_hash(run["dataset"]),
         **{key: run[key] for key in ("dataset", "arm", "latent_dim", "seed")},
     }
 
@@ -276,10 +287,10 @@ def _said_by_model(facts: dict) -> dict:
     return facts | facts["run"]
 
 
-def _evaluated(study: dict, run: dict, results: str, contents: Contents) -> dict:
+def _evaluated(plan: Plan, run: dict, results: str, model: str) -> dict:
     """What the results of a run are made from: its model, and for each task what that depends on."""
-    model = f"{results.rpartition('/')[0]}/model.safetensors"
-    wanted = _trained(study, run, contents) | {"model_sha256": contents.sha256(model)}
+    study, contents = plan.study, plan.contents
+    wanted = _trained(plan, run) | {"model_sha256": contents.sha256(model)}
     uses: dict = {"importance": study["recipes"][run["recipe"]]["importance"]}
     if not study["tuning"]:
         wanted |= uses
@@ -298,60 +309,57 @@ def _said_by_results(row: dict) -> dict:
     return row | tasks
 
 
-def _of_study(study: dict, contents: Contents, claims: str) -> Iterator[Result]:
+def _of_study(plan: Plan) -> Iterator[Result]:
     """Tables, claims and figures. A file beside them says what they were made from."""
     rules: list[tuple[str, dict | None]] = [("table", None), ("claims", None)]
-    rules += [(rule, group) for group in group_paths(study, contents.root) for rule in kinds_of(study)]
-    for rule, group in [("tuning", None)] if study["tuning"] else rules:
-        wanted = partial(made_from, study, rule, contents, group=group, claims=claims)
-        inputs = inputs_of(study, rule, contents, group=group, claims=claims)
+    rules += [(rule, group) for group in plan.groups for rule in kinds_of(plan.study)]
+    for rule, group in [("tuning", None)] if plan.study["tuning"] else rules:
         data = [] if group is None else [data_path(group["dataset"])]
-        yield Result(made_from_path(study, rule, group), wanted, [*data, *inputs], also=files_of(study, rule, group))
+        inputs, files = [*data, *inputs_of(plan, rule, group)], files_of(plan.study, rule, group)
+        said_in = made_from_path(plan.study, rule, group)
+        yield Result(said_in, partial(made_from, plan, rule, group), inputs, also=files)
 
 
-def made_from(
-    study: dict, rule: str, contents: Contents, *, group: dict | None = None, claims: str = CLAIMS
-) -> dict[str, object]:
-    """What a rule would make tables, claims or figures of a checked study from today.
+def made_from(plan: Plan, rule: str, group: dict | None = None) -> dict[str, object]:
+    """What a rule would make tables, claims or figures of a study from today.
 
     It is hashes by name: of settings, of the code, and of each file by its path, None when it is not there yet; and
     the number of files. Of figures, `group` is their entry of `group_paths`.
     """
-    files = inputs_of(study, rule, contents, group=group, claims=claims)
+    files = inputs_of(plan, rule, group)
     facts: dict[str, object] = {"files": len(files)}
-    settings, code = _hash(study), code_hash(OF_TABLES)
-    if group is not None:
-        recipe, code = study["recipes"][group["recipe"]], code_hash(OF_FIGURES)
-        settings = _hash([group["recipe"], recipe, study.get("figure_seed")])
-        facts["dataset_sha256"] = _data_hash(contents, group["dataset"])
+    if group is None:
+        facts |= {"settings": sha256_of_json(plan.study), "code": plan.code(OF_TABLES)}
+    else:
+        recipe = plan.study["recipes"][group["recipe"]]
+        facts["dataset_sha256"] = plan.data_hash(group["dataset"])
         if rule == "diagrams":  # of every study with this network
-            settings, code = _hash(network_settings(recipe)), code_hash(OF_DIAGRAMS)
-    facts |= {"settings": settings, "code": code}
-    return facts | {path if path != claims else "the claims": contents.sha256(path) for path in files}
+            facts |= {"settings": sha256_of_json(network_settings(recipe)), "code": plan.code(OF_DIAGRAMS)}
+        else:
+            settings = [group["recipe"], recipe, plan.study.get("figure_seed")]
+            facts |= {"settings": sha256_of_json(settings), "code": plan.code(OF_FIGURES)}
+    # the claims are elsewhere when Snakemake runs in another folder
+    names = {plan.claims: "the claims"}
+    return facts | {names.get(path, path): plan.contents.sha256(path) for path in files}
 
 
-def inputs_of(
-    study: dict, rule: str, contents: Contents, *, group: dict | None = None, claims: str = CLAIMS
-) -> list[str]:
-    """The files that a rule makes tables, claims or figures of a checked study from, but for data sets."""
+def inputs_of(plan: Plan, rule: str, group: dict | None = None) -> list[str]:
+    """The files that a rule makes tables, claims or figures of a study from, but for data sets."""
     if rule == "diagrams":
         return []
-    paths = results_paths(study, contents.root)
     place = {} if group is None else {key: group[key] for key in ("recipe", "dataset", "latent_dim")}
-    runs = [paths[run_name(run)] for run in expand_runs(study) if place.items() <= run.items()]
+    runs = [plan.results[run_name(run)] for run in plan.runs if place.items() <= run.items()]
     if group is not None:
-        return [*runs, *(f"{path.rpartition('/')[0]}/history.csv" for path in runs)]
-    parts = {"table": ("untrained", "pca", "controls", "cost"), "claims": ("controls",)}.get(rule, ())
-    more = dict.fromkeys(found[part] for found in group_paths(study, contents.root) for part in parts)
-    return [*runs, *more, *([claims] if rule == "claims" else [])]
+        return [*runs, *(beside(path, "history.csv") for path in runs)]
+    controls = dict.fromkeys(found[part] for found in plan.groups for part in CONTROLS.get(rule, ()))
+    return [*runs, *controls, *([plan.claims] if rule == "claims" else [])]
 
 
-def note_made_from(study: dict, rule: str, root: Path, *, group: dict | None = None, claims: str = CLAIMS) -> None:
+def note_made_from(plan: Plan, rule: str, group: dict | None = None) -> None:
     """Write what tables, claims or figures were made from, and their hashes, where `made_from_path` says."""
-    contents = Contents(root)
-    made = {path: contents.sha256(path) for path in files_of(study, rule, group)}
-    facts = made_from(study, rule, contents, group=group, claims=claims) | {MADE: made}
-    write_json(root / made_from_path(study, rule, group), facts)
+    made = {path: plan.contents.sha256(path) for path in files_of(plan.study, rule, group)}
+    path = plan.contents.root / made_from_path(plan.study, rule, group)
+    write_json(path, made_from(plan, rule, group) | {MADE: made})
 
 
 def files_of(study: dict, rule: str, group: dict | None = None) -> list[str]:
@@ -364,10 +372,6 @@ def files_of(study: dict, rule: str, group: dict | None = None) -> list[str]:
         return [f"{folder}/tables/{name}.{suffix}" for name in TABLES for suffix in FORMATS]
     more = {"claims": ("md",), "tuning": ("svg", "png")}[rule]
     return [f"{folder}/{rule}.{suffix}" for suffix in (*FORMATS, *more)]
-
-
-def _hash(settings: object) -> str:
-    return hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()
 
 
 def code_hash(patterns: Sequence[str]) -> str:

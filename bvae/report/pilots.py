@@ -1,6 +1,5 @@
 """Pilots: studies of the matched VAE alone, from which a margin knows how far seeds spread."""
 
-import hashlib
 import json
 import math
 import re
@@ -10,6 +9,7 @@ from bvae.errors import InputError
 from bvae.evaluation.metrics import run_metrics
 from bvae.study.config import is_name, suggest
 from bvae.study.runs import expand_runs, training_settings
+from bvae.system.files import sha256_of_json
 
 MINIMUM_SEEDS = 5  # below, a sign-flip test cannot reach p < 0.05 two-sided even when every seed agrees
 
@@ -23,7 +23,7 @@ def pilot_key(recipe: dict) -> str | None:
     if isinstance(rate, dict) and "vae" not in rate:
         return None
     settings = json.loads(json.dumps(training_settings(recipe, "vae")), parse_int=float)
-    return hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()[:8]
+    return sha256_of_json(settings)[:8]
 
 
 def pilots_of(pilots: list[dict], study: dict) -> list[dict]:

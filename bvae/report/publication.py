@@ -5,7 +5,7 @@ from pathlib import Path
 
 from bvae.errors import InputError
 from bvae.report.figures import kinds_of
-from bvae.report.outdated import CLAIMS, files_of, open_contents, outdated, results_of
+from bvae.report.outdated import CLAIMS, Plan, files_of, outdated, results_of
 from bvae.study.runs import group_paths, results_paths, study_folder
 from bvae.system.files import read_json, sha256_of_file, write_json
 
@@ -17,9 +17,9 @@ def publish(study: dict, output: Path, root: Path = Path(), *, claims: str = CLA
     Raises InputError when a file or a run is missing or outdated, and when `output` holds other runs than these: what
     was cited stays. Tables and figures of the same runs are replaced. `claims` is the path of the claims.
     """
-    source, contents = root / study_folder(study), open_contents(root)
-    made = [result for result in results_of(study, contents, claims) if result.path.startswith("results/")]
-    for path, reason in outdated(made, contents, known_only=True).items():
+    source, plan = root / study_folder(study), Plan(study, root, claims=claims)
+    made = [result for result in results_of(plan) if result.path.startswith("results/")]
+    for path, reason in outdated(plan, made, known_only=True).items():
         raise InputError(f"{root / path} {reason}. Run `snakemake` to its end first.")
     names = _published(study)
     runs = {}

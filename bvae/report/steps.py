@@ -1,6 +1,7 @@
 """What each step of the command line does: it takes a study and a name, and makes files where the workflow has them."""
 
 import argparse
+import contextlib
 import re
 import sys
 from pathlib import Path
@@ -8,7 +9,7 @@ from pathlib import Path
 from bvae.errors import InputError
 from bvae.evaluation.extractors import EXTRACTORS
 from bvae.study import runs as study_runs
-from bvae.system.options import IMAGE_OPTIONS, as_flags
+from bvae.system.options import IMAGE_OPTIONS, said_of_source
 
 # Steps import what they need when they run: `--help` and a bad argument answer at once.
 
@@ -32,8 +33,8 @@ def fetch(args: argparse.Namespace) -> None:
 
 def source_of_fetch(args: argparse.Namespace) -> str:
     """What a data set file will say that it was made from, by the arguments of `fetch`."""
-    given = {key: getattr(args, key) for key in IMAGE_OPTIONS} | {"validation": args.validation or None}
-    return " ".join([args.source, *as_flags(given)])
+    given = {key: getattr(args, key) for key in IMAGE_OPTIONS}
+    return said_of_source(args.source, given | {"validation": args.validation or None})
 
 
 def describe(args: argparse.Namespace) -> None:
@@ -89,7 +90,9 @@ def evaluate(args: argparse.Namespace) -> None:
         write_json(results, validate_run(results.parent, dataset, device=device))
         return
     references = [load_reference(Path(study_runs.reference_path(run.dataset, name))) for name in study["features"]]
-    importance, known = study["recipes"][recipe]["importance"], read_json(results) if results.exists() else None
+    importance, known = study["recipes"][recipe]["importance"], None
+    with contextlib.suppress(InputError):  # none yet, or damaged ones: all is computed
+        known = read_json(results)
     row = evaluate_run(results.parent, dataset, references, importance=importance, device=device, known=known)
     write_json(results, row)
     write_card(results.parent, dataset, row)

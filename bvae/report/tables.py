@@ -1,6 +1,5 @@
 """The tables of a study: mean and spread over seeds, with the controls and the provenance beside them."""
 
-import hashlib
 import json
 import os
 import platform
@@ -20,10 +19,11 @@ from bvae.evaluation.metrics import TASKS, Metric, all_metrics, versions
 from bvae.evaluation.metrics._cost import COSTS
 from bvae.evaluation.metrics.distances import DECODED, KINDS
 from bvae.report.footnotes import bounds, on_cost, on_empty, on_features, on_runs, on_table1, on_table2
-from bvae.report.outdated import note_made_from, refuse_outdated
+from bvae.report.outdated import TABLES as NAMES
+from bvae.report.outdated import Plan, note_made_from, refuse_outdated
 from bvae.report.typeset import Table, write_table
 from bvae.study.runs import expand_runs, group_paths, results_paths, run_name
-from bvae.system.files import read_json
+from bvae.system.files import read_json, sha256_of_json
 
 CONTROL_NAMES = {
     "untrained": "untrained encoder",
@@ -45,13 +45,13 @@ GROUP = ["dataset", "recipe", "latent_dim"]
 PACKAGES = ("torch", "torchvision", "torch-fidelity", "scikit-learn", "pandas", "numpy", "scipy")
 
 
-def collect_runs(study: dict, root: Path = Path(), rule: str = "tuning") -> list[dict]:
-    """Read the results of every run of a checked study, in the study's order: its metrics, or of tuning its ELBO.
+def collect_runs(study: dict, rule: str, root: Path = Path()) -> list[dict]:
+    """Read the results of every run of a checked study for a rule, in the study's order: metrics, or of tuning ELBOs.
 
     Raises InputError for a run that is missing, or is not made from the study's settings, its model and the code of
-    today, or saw other data than the runs before it; and for such controls and costs, if the `rule` takes any.
+    today, or saw other data than the runs before it; and for such controls and costs, if the rule takes any.
     """
-    refuse_outdated(study, root, rule)
+    refuse_outdated(Plan(study, root), rule)
     paths = results_paths(study, root)
     rows: list[dict] = []
     data_hashes: dict[str, str] = {}
@@ -244,11 +244,11 @@ def provenance(study: dict, rows: list[dict]) -> dict:
     changes = _git("status", "--porcelain", "--", ":/", ":(exclude,top)results")
     return {
         "study": study["study"],
-        "id": f"{study['study']}-{hashlib.sha256(json.dumps(results).encode()).hexdigest()[:12]}",
+        "id": f"{study['study']}-{sha256_of_json(results)[:12]}",
         "commit": _git("rev-parse", "HEAD"),
         "uncommitted_changes": None if changes is None else bool(changes),
         "config": study,
-        "config_sha256": hashlib.sha256(json.dumps(study, sort_keys=True).encode()).hexdigest(),
+        "config_sha256": sha256_of_json(study),
         "data_sha256": {row["dataset"]: row["dataset_sha256"] for row in rows},
         "training_version": bvae.TRAINING_VERSION,
         "evaluation_versions": versions(TASKS),
@@ -293,17 +293,14 @@ def write_tables(study: dict, folder: Path, root: Path = Path(), names: Sequence
     """
     if unknown := [name for name in names if name not in TABLES]:
         raise InputError(f"{unknown[0]}: no such table. Wanted one of {', '.join(TABLES)}.")
-    rows = collect_runs(study, root, "table")
+    rows = collect_runs(study, "table", root)
     facts = provenance(study, rows)
     for name in names or TABLES:
         write_table(TABLES[name](study, rows, root), folder, facts)
     if not names:
-        note_made_from(study, "table", root)
+        note_made_from(Plan(study, root), "table")
 
 
-TABLES: dict[str, Callable[[dict, list[dict], Path], Table]] = {
-    "table1": table1,
-    "table2": table2,
-    "table3": table3,
-    "runs": table_of_runs,
-}
+TABLES: dict[str, Callable[[dict, list[dict], Path], Table]] = dict(
+    zip(NAMES, (table1, table2, table3, table_of_runs), strict=True)
+)

@@ -12,7 +12,7 @@ from bvae.arms import ARMS
 from bvae.evaluation.metrics import run_metrics
 from bvae.report.figures._page import DPI, save_figure
 from bvae.report.footnotes import on_runs
-from bvae.report.outdated import note_made_from
+from bvae.report.outdated import Plan, note_made_from
 from bvae.report.tables import GROUP, collect_runs, provenance, summarise
 from bvae.report.typeset import Table, write_table
 
@@ -22,7 +22,7 @@ PANEL = (3.4, 2.5)  # inches
 
 def write_tuning(study: dict, folder: Path, root: Path = Path()) -> None:
     """Write tuning.{csv,tex,html,json,svg,png} of a checked study with `tuning: true` into `folder`."""
-    rows = collect_runs(study, root)
+    rows = collect_runs(study, "tuning", root)
     frame = compare(rows)
     title = study["title"] or study["study"]
     notes = [
@@ -33,7 +33,7 @@ def write_tuning(study: dict, folder: Path, root: Path = Path()) -> None:
     table = Table("tuning", f"{title}: ELBO by learning rate and arm.", frame, printed(frame), 3, notes)
     write_table(table, folder, provenance(study, rows))
     save_figure(partial(draw, frame), folder / "tuning")
-    note_made_from(study, "tuning", root)
+    note_made_from(Plan(study, root), "tuning")
 
 
 def compare(rows: list[dict]) -> pd.DataFrame:

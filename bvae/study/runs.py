@@ -1,13 +1,12 @@
 """The runs that a checked study means, and where their files are."""
 
-import hashlib
 import itertools
-import json
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 import bvae
 from bvae.errors import InputError
+from bvae.system.files import sha256_of_json
 
 if TYPE_CHECKING:
     from bvae.runs import Run
@@ -49,8 +48,7 @@ def network_settings(recipe: dict) -> dict:
 
 def settings_key(settings: object) -> str:
     """Eight hex digits of settings and of the code that trains by them: other numbers, another key."""
-    text = json.dumps([bvae.TRAINING_VERSION, settings], sort_keys=True)
-    return hashlib.sha256(text.encode()).hexdigest()[:8]
+    return sha256_of_json([bvae.TRAINING_VERSION, settings])[:8]
 
 
 def run_name(run: dict) -> str:

@@ -3,31 +3,14 @@
 import contextlib
 import json
 import os
-import struct
 import time
 from pathlib import Path
 from typing import Any
 
 from bvae.errors import InputError
-from bvae.system.files import read_json, sha256_of_file, write_text
+from bvae.system.files import read_facts, read_json, sha256_of_file, write_text
 
 JUST_WRITTEN = 2 * 10**9  # nanoseconds
-LONGEST_HEADER = 100 * 2**20  # bytes, as the safetensors library has it
-
-
-def read_facts(path: Path) -> dict:
-    """The facts of a file by `write_tensors`, without its tensors and without importing torch.
-
-    Raises InputError for a file that is damaged or of no such kind.
-    """
-    try:
-        with path.open("rb") as file:
-            (length,) = struct.unpack("<Q", file.read(8))
-            if length > LONGEST_HEADER:
-                raise ValueError(f"a header of {length} bytes")
-            return json.loads(json.loads(file.read(length))["__metadata__"]["bvae"])
-    except (OSError, ValueError, KeyError, TypeError, struct.error) as error:
-        raise InputError(f"{path}: damaged, or not a safetensors file of this suite ({error}).") from None
 
 
 class Contents:

@@ -8,6 +8,7 @@ import math
 import os
 import platform
 import re
+import struct
 import tempfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -15,6 +16,7 @@ from typing import Any
 
 from bvae.errors import InputError
 
+LONGEST_HEADER = 100 * 2**20  # bytes of a safetensors file, as the safetensors library has it
 OF_THE_DISK = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO, errno.ESTALE)
 
 
@@ -212,6 +214,11 @@ def listed(head: str, faults: Sequence[str]) -> str:
     return "\n".join([f"{head} {len(lines)} fault{'s' * (len(lines) > 1)}:", *lines[:20], *rest])
 
 
+def sha256_of_json(value: Any) -> str:
+    """SHA-256 of a value as JSON with sorted keys, as 64 hex digits."""
+    return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()
+
+
 def sha256_of_file(path: str | Path) -> str:
     """SHA-256 of a file's bytes, as 64 hex digits."""
     with open(path, "rb") as stream:
@@ -236,22 +243,37 @@ def write_tensors(path: str | Path, tensors: dict, *, form: str, facts: dict) ->
             raise _unwritable(Path(path), error) from None
 
 
-def read_tensors(path: str | Path, *, form: str, remedy: str, facts_only: bool = False) -> tuple[dict, dict]:
-    """The tensors and the facts of a file by `write_tensors`; no tensors when `facts_only`.
+def read_tensors(path: str | Path, *, form: str, remedy: str) -> tuple[dict, dict]:
+    """The tensors and the facts of a file by `write_tensors`.
 
     Raises InputError, ending in `remedy`, for a file that is missing, damaged, or not of this form.
     """
     from safetensors import SafetensorError, safe_open
 
-    if not Path(path).is_file():
-        raise InputError(f"{path}: no such file. {remedy}")
+    facts = read_facts(path, form=form, remedy=remedy)
     try:
         with safe_open(path, "pt") as file:
-            facts = json.loads((file.metadata() or {}).get("bvae", "{}"))
-            names = [] if facts_only else file.keys()
-            tensors = {name: file.get_tensor(name) for name in names}
-    except (SafetensorError, OSError, json.JSONDecodeError) as error:
+            return {name: file.get_tensor(name) for name in file.keys()}, facts  # noqa: SIM118
+    except (SafetensorError, OSError) as error:
         raise InputError(f"{path}: damaged, or not a safetensors file ({error}). {remedy}") from None
-    if (found := facts.pop("form", None)) != form:
-        raise InputError(f"{path}: found format {found!r}, wanted {form!r}. {remedy}")
-    return tensors, facts
+
+
+def read_facts(path: str | Path, *, form: str | None = None, remedy: str = "") -> dict:
+    """The facts of a file by `write_tensors`, of this form or of any, without its tensors and without importing torch.
+
+    Raises InputError as `read_tensors` does.
+    """
+    try:
+        with open(path, "rb") as file:
+            (length,) = struct.unpack("<Q", file.read(8))
+            if length > LONGEST_HEADER:
+                raise ValueError(f"a header of {length} bytes")
+            facts = json.loads(json.loads(file.read(length)).get("__metadata__", {}).get("bvae", "{}"))
+    except (FileNotFoundError, IsADirectoryError):
+        raise InputError(f"{path}: no such file. {remedy}") from None
+    except (OSError, ValueError, AttributeError, struct.error) as error:
+        raise InputError(f"{path}: damaged, or not a safetensors file ({error}). {remedy}") from None
+    found = facts.pop("form", None)
+    if found is None or found != (form or found):
+        raise InputError(f"{path}: found format {found!r}, wanted {form or 'one of this suite'!r}. {remedy}")
+    return facts

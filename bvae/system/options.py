@@ -14,6 +14,15 @@ def as_flag(option: str) -> str:
     return f"--{option.replace('_', '-')}"
 
 
+def said_of_source(source: str, options: Mapping[str, object]) -> str:
+    """What a data set file says that it was made from: the source, and the options that were given.
+
+    >>> said_of_source("folder:birds", {"size": 64, "validation": None})
+    'folder:birds --size 64'
+    """
+    return " ".join([source, *as_flags(options)])
+
+
 def as_flags(options: Mapping[str, object]) -> list[str]:
     """Each option that was given, with its value if it is no switch.
 

@@ -35,7 +35,7 @@ def set_stamps(results: Iterable[str], outdated: Mapping[str, str]) -> None:
 
 
 def _write(path: str, text: str) -> None:
-    """Write a file as fast as may be: there is one for each result."""
+    """Write a small file. There is one for each result, so this does no more than it must."""
     handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o666)
     os.write(handle, text.encode())
     os.close(handle)

@@ -4,7 +4,10 @@ import os
 import shutil
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
+
+from filelock import FileLock
 
 ROOT = Path(__file__).resolve().parents[2]
 CHECKOUT = "bvae benchmark ü"  # a name with spaces and an umlaut
@@ -22,6 +25,23 @@ def make_checkout(parent: Path) -> Path:
             shutil.copytree(source, checkout / part, ignore=shutil.ignore_patterns("__pycache__"))
         else:
             shutil.copy(source, checkout / part)
+    return checkout
+
+
+def finished_once(folder: Path, name: str, *arguments: str, edit: Callable[[Path], object] = lambda _: None) -> Path:
+    """A checkout below the session's folder in which Snakemake has run to its end, once for all workers.
+
+    `edit` may change the checkout before.
+    """
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        folder = folder.parent  # of all workers
+    checkout, log = folder / name / CHECKOUT, folder / f"{name}.log"
+    with FileLock(folder / f"{name}.lock"):
+        if not log.exists():
+            make_checkout(checkout.parent)
+            edit(checkout)
+            log.write_text(snakemake(checkout, *arguments).stdout)
+    assert (checkout / f"results/studies/{name}/claims.csv").exists(), log.read_text()[-6000:]
     return checkout
 
 

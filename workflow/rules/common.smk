@@ -1,6 +1,5 @@
 # The checked study and the names of its files, for all rules.
 import hashlib
-import json
 import os
 import shlex
 import sys
@@ -17,16 +16,8 @@ from bvae.__main__ import read_rule
 from bvae.report.figures import FIGURES as KINDS_OF_FIGURES, kinds_of
 from bvae.report.claims_file import load_claims
 from bvae.report.pilots import check_pilots
-from bvae.report.outdated import (
-    files_of,
-    open_contents,
-    outdated,
-    refuse_own_data,
-    set_times_right,
-    warn_of_unread,
-    tell_outdated,
-    results_of as results_of_study,
-)
+from bvae.report import outdated as comparison
+from bvae.report.outdated import files_of
 from bvae.study.config import (
     check_files,
     check_interpreter,
@@ -41,14 +32,13 @@ from bvae.study.runs import (
     group_paths,
     made_from_path,
     publication,
-    results_name,
     results_paths,
     run_name,
 )
 from bvae.errors import InputError
-from bvae.system.files import read_yaml, write_json, write_text
+from bvae.system.files import read_yaml, sha256_of_json, write_json, write_text
 from bvae.system.locks import clear_stale_locks
-from bvae.system.options import as_flags
+from bvae.system.options import as_flags, said_of_source
 from bvae.system.stamps import set_stamps, stamp_of
 
 # Of every rule, for --software-deployment-method conda.
@@ -96,8 +86,7 @@ onstart:
 
 
 # Jobs read the checked study from a file. Its name has a hash of it, so that no other Snakemake changes it meanwhile.
-STUDY_HASH = hashlib.sha256(json.dumps(STUDY, sort_keys=True).encode()).hexdigest()[:12]
-STUDY_FILE = f".snakemake/studies/{STUDY['study']}-{STUDY_HASH}.json"
+STUDY_FILE = f".snakemake/studies/{STUDY['study']}-{sha256_of_json(STUDY)[:12]}.json"
 if not Path(STUDY_FILE).exists():
     write_json(STUDY_FILE, STUDY)
 
@@ -188,6 +177,12 @@ def runs_of_figures(wildcards):
 
 
 FIGURE = "{recipe}/{dataset}-z{latent_dim}"
+# As an entry of `group_paths`, with wildcards.
+ANY_GROUP = {
+    **{key: f"{{{key}}}" for key in ("recipe", "dataset", "latent_dim")},
+    "figures": f"{STUDY_FOLDER}/figures/{FIGURE}",
+    "network": f"results/networks/{FIGURE}",
+}
 NETWORK_AND_STUDY = """
 
 Data set {{ snakemake.wildcards.dataset }}, recipe {{ snakemake.wildcards.recipe }},
@@ -218,13 +213,6 @@ def table_file(path):
     )
 
 
-def paths_of_figure(kind):
-    """The files of a kind of figure, with the wildcards of FIGURE; those of a network alone have a folder of its own."""
-    kind = KINDS_OF_FIGURES[kind]
-    folder = "results/networks" if kind.network else f"{STUDY_FOLDER}/figures"
-    return [f"{folder}/{FIGURE}/{kind.name}.{suffix}" for suffix in kind.suffixes]
-
-
 def labels_of(result):
     """What the report says of a figure. A label of two values becomes a toggle there."""
     return lambda wildcards: {
@@ -235,27 +223,21 @@ def labels_of(result):
     }
 
 
-def figures_of(kinds):
-    """The output of a rule that draws some kinds of figures. The report shows the svg."""
+def figures_of(rule):
+    """The output of a rule that draws figures. The report shows the svg."""
     outputs = []
-    for kind in kinds:
-        svg, *others = paths_of_figure(kind)
+    for path in files_of(STUDY, rule, ANY_GROUP):
+        kind = KINDS_OF_FIGURES[Path(path).stem]
         said = {
-            "caption": caption_file(KINDS_OF_FIGURES[kind].caption + NETWORK_AND_STUDY),
-            "category": KINDS_OF_FIGURES[kind].category,
-            "labels": labels_of(kind),
+            "caption": caption_file(kind.caption + NETWORK_AND_STUDY),
+            "category": kind.category,
+            "labels": labels_of(kind.name),
         }
-        outputs += [report(svg, **said), *others]
+        outputs.append(report(path, **said) if path.endswith(".svg") else path)
     return outputs
 
 
-def names_of_figures(kinds):
+def names_of_figures(rule):
     """What `python -m bvae figure` is asked for."""
-    return [paths_of_figure(kind)[0].removesuffix(".svg") for kind in kinds]
-
-
-def made_from_figures(rule):
-    """The file that says what a rule made figures from."""
-    group = {key: f"{{{key}}}" for key in ("recipe", "dataset", "latent_dim")}
-    network = {"network": f"results/networks/{FIGURE}"}
-    return made_from_path(STUDY, rule, group | network)
+    paths = files_of(STUDY, rule, ANY_GROUP)
+    return [path.removesuffix(".svg") for path in paths if path.endswith(".svg")]

@@ -21,47 +21,42 @@ def sources_of_data():
     """What its rule says of each data set."""
     sources = {}
     for name, entry in PUBLISHED.items():
-        flags = as_flags({"validation": entry.get("validation")})
-        sources[name] = {"source": " ".join([entry["source"], *flags])}
+        held_out = {"validation": entry.get("validation")}
+        sources[name] = {"source": said_of_source(entry["source"], held_out)}
         sources[name] |= {"sha256": entry["sha256"]} if "sha256" in entry else {}
     for made_by in workflow.rules:
         for path in map(Path, made_by.output):
             if str(path) in OWN_DATA:
                 place = str(made_by.snakefile)
                 sources[path.stem] = read_rule(command_of(made_by), path, place)
-    return sources
+    return {name: sources.get(name, {}) for name in NAMES}
 
 
 if workflow.is_main_process:
-    # of this study, by their paths
-    OWN_DATA = list(
-        dict.fromkeys(
-            data_path(run["dataset"]) for run in RUNS if run["dataset"] not in PUBLISHED
-        )
-    )
-    CONTENTS = open_contents()
+    NAMES = dict.fromkeys(run["dataset"] for run in RUNS)
+    OWN_DATA = [data_path(name) for name in NAMES if name not in PUBLISHED]
     try:
         SOURCES = sources_of_data()
-        # of a rule that cannot be read it is not known before the data set is there
-        unknown = {name: {"source": "--validation"} for name in DATASETS}
+        # where a rule cannot be read, it is not known before the data set is there
         check_tuning(
             STUDY,
             [
                 name
-                for name, said in (unknown | SOURCES).items()
-                if "--validation" in said.get("source", "--validation")
+                for name in NAMES
+                if "--validation" in SOURCES[name].get("source", "--validation")
             ],
         )
-        CONTENT_OF_STUDY = results_of_study(STUDY, CONTENTS, CLAIMS_FILE, SOURCES)
-        OUTDATED = outdated(CONTENT_OF_STUDY, CONTENTS)
-        refuse_own_data(OUTDATED, OWN_DATA)
-        warn_of_unread([path for path in OWN_DATA if not SOURCES.get(Path(path).stem)])
+        PLAN = comparison.Plan(STUDY, claims=CLAIMS_FILE)
+        CONTENT = comparison.results_of(PLAN, SOURCES)
+        OUTDATED = comparison.outdated(PLAN, CONTENT)
+        comparison.refuse_own_data(OUTDATED, OWN_DATA)
     except InputError as error:
         raise WorkflowError(str(error)) from None
-    set_times_right(CONTENT_OF_STUDY, OUTDATED)
-    ASKED_FOR = {f"{publication(STUDY)}/manifest.json": "is asked for"}
-    set_stamps(
-        [*(result.path for result in CONTENT_OF_STUDY), *ASKED_FOR],
-        OUTDATED | ASKED_FOR,
+    comparison.warn_of_unread(
+        [path for path in OWN_DATA if not SOURCES[Path(path).stem]]
     )
-    tell_outdated(OUTDATED)
+    comparison.tell_outdated(OUTDATED)
+    comparison.set_times_right(CONTENT, OUTDATED)
+    # a publication is made when it is asked for, whatever is there
+    ASKED_FOR = {f"{publication(STUDY)}/manifest.json": "is asked for"}
+    set_stamps([*(result.path for result in CONTENT), *ASKED_FOR], OUTDATED | ASKED_FOR)

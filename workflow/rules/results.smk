@@ -1,11 +1,13 @@
 # A study's tables and figures, and their publication.
 STUDY_LOGS = f"logs/studies/{STUDY['study']}"
-KINDS = kinds_of(STUDY)  # of figures, by the rule that draws them
 TABLES = files_of(STUDY, "table")
 CLAIMS = files_of(STUDY, "claims")
 TUNING = files_of(STUDY, "tuning")
 FIGURES = [
-    path for group in GROUPS for kind in KINDS for path in files_of(STUDY, kind, group)
+    path
+    for group in GROUPS
+    for rule_of in kinds_of(STUDY)
+    for path in files_of(STUDY, rule_of, group)
 ]
 RESULTS = TUNING if STUDY["tuning"] else [*TABLES, *CLAIMS, *FIGURES]
 
@@ -63,10 +65,10 @@ rule figures:
     input:
         data=DATA,
         runs=runs_of_figures,
-        stamp=stamp(made_from_figures("figures")),
+        stamp=stamp(made_from_path(STUDY, "figures", ANY_GROUP)),
     output:
-        figures_of(KINDS["figures"]),
-        made_from_figures("figures"),
+        figures_of("figures"),
+        made_from_path(STUDY, "figures", ANY_GROUP),
     log:
         f"{STUDY_LOGS}/figures/{FIGURE}.log",
     conda:
@@ -74,7 +76,7 @@ rule figures:
     resources:
         study=STUDY_FILE,
     params:
-        names=names_of_figures(KINDS["figures"]),
+        names=names_of_figures("figures"),
     shell:
         "python -m bvae figure {resources.study:q} {params.names} --log {log:q}"
 
@@ -83,24 +85,24 @@ use rule figures as slow_figures with:
     input:
         data=DATA,
         runs=runs_of_figures,
-        stamp=stamp(made_from_figures("slow_figures")),
+        stamp=stamp(made_from_path(STUDY, "slow_figures", ANY_GROUP)),
     output:
-        figures_of(KINDS["slow_figures"]),
-        made_from_figures("slow_figures"),
+        figures_of("slow_figures"),
+        made_from_path(STUDY, "slow_figures", ANY_GROUP),
     log:
         f"{STUDY_LOGS}/slow_figures/{FIGURE}.log",
     params:
-        names=names_of_figures(KINDS["slow_figures"]),
+        names=names_of_figures("slow_figures"),
 
 
 # Once a network on a data set, whatever studies train it.
 rule diagrams:
     input:
         DATA,
-        stamp=stamp(made_from_figures("diagrams")),
+        stamp=stamp(made_from_path(STUDY, "diagrams", ANY_GROUP)),
     output:
-        figures_of(KINDS["diagrams"]),
-        made_from_figures("diagrams"),
+        figures_of("diagrams"),
+        made_from_path(STUDY, "diagrams", ANY_GROUP),
     log:
         "logs/networks/{recipe}/{dataset}-z{latent_dim}.log",
     conda:
@@ -108,7 +110,7 @@ rule diagrams:
     resources:
         study=STUDY_FILE,
     params:
-        names=names_of_figures(KINDS["diagrams"]),
+        names=names_of_figures("diagrams"),
     shell:
         "python -m bvae figure {resources.study:q} {params.names} --log {log:q}"
 

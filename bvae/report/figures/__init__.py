@@ -84,11 +84,12 @@ def draw(names: Iterable[str], study: dict, root: Path = Path()) -> None:
 
     from bvae.data import load
     from bvae.report.figures._page import find_subject, save_figure
-    from bvae.report.outdated import note_made_from
-    from bvae.study.runs import data_path, first_name, group_paths
+    from bvae.report.outdated import Plan, note_made_from
+    from bvae.study.runs import data_path, first_name
     from bvae.system.files import write_text
 
-    groups = group_paths(study)
+    plan = Plan(study, root)
+    groups = plan.groups
     places = [(found, group, _place(found, group)) for group in groups for found in FIGURES.values()]
     asked: dict[str, tuple[Figure, dict]] = {}
     for name in names:
@@ -115,7 +116,7 @@ def draw(names: Iterable[str], study: dict, root: Path = Path()) -> None:
                 write_text(root / f"{path}.csv", found.numbers(about).to_csv(index=False, lineterminator="\n"))
         for rule, kinds in kinds_of(study).items():
             if {_place(FIGURES[kind], group) for kind in kinds} <= wanted.keys():
-                note_made_from(study, rule, root, group=group)
+                note_made_from(plan, rule, group)
 
 
 def _place(found: Figure, group: dict) -> str:
