@@ -19,7 +19,10 @@ from helpers.studies import check, quick_run
 
 
 def test_a_new_version_of_a_task_leaves_the_others(quick_copy, monkeypatch):
-    """The distances of a finished run are kept when the probe's version rises; a changed model keeps nothing."""
+    """The distances of a finished run are kept when the probe's version rises.
+
+    Of another model, and of damaged metrics, nothing is kept.
+    """
     monkeypatch.chdir(quick_copy)
     [path] = Path(quick_run("bvae", 0)).glob("metrics-*.json")
     row = json.loads(path.read_text())
@@ -31,10 +34,11 @@ def test_a_new_version_of_a_task_leaves_the_others(quick_copy, monkeypatch):
     assert again["fd_classifier_samples"] == -1.0
     assert again["probe_accuracy"] == row["probe_accuracy"]
     assert again["tasks"]["classification"]["version"] == 99
-    path.write_text(json.dumps(marked | {"model_sha256": "0" * 64}))
-    assert main(["evaluate", "config/quick.yaml", "bvae-z8-seed0"]) == 0
-    again = json.loads(path.read_text())
-    assert {name: again[name] for name in row if name != "tasks"} == {k: v for k, v in row.items() if k != "tasks"}
+    for unusable in (json.dumps(marked | {"model_sha256": "0" * 64}), "{"):
+        path.write_text(unusable)
+        assert main(["evaluate", "config/quick.yaml", "bvae-z8-seed0"]) == 0
+        again = json.loads(path.read_text())
+        assert {name: again[name] for name in row if name != "tasks"} == {k: v for k, v in row.items() if k != "tasks"}
 
 
 def test_a_run_of_a_renamed_recipe_is_evaluated_as_its_study_asks(quick_copy, monkeypatch):
