@@ -330,7 +330,7 @@ def test_facts_are_those_of_the_file_and_damage_is_named(tmp_path, fake):
     assert read_facts(tmp_path / "a.safetensors")["sha256"] == fake.sha256
     whole = (tmp_path / "a.safetensors").read_bytes()
     others = (b"\x02" + b"\0" * 7 + b"{}", whole.replace(b'"bvae"', b'"eavb"'))
-    for content in (b"", b"\xff" * 8, whole[:40], *others):
+    for content in (b"", b"\xff" * 8, whole[:40], whole[:-1], whole + b"\0", *others):
         (tmp_path / "a.safetensors").write_bytes(content)
         with pytest.raises(InputError, match="found format None" if content in others else "damaged"):
             read_facts(tmp_path / "a.safetensors")

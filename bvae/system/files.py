@@ -268,10 +268,14 @@ def read_facts(path: str | Path, *, form: str | None = None, remedy: str = "") -
             (length,) = struct.unpack("<Q", file.read(8))
             if length > LONGEST_HEADER:
                 raise ValueError(f"a header of {length} bytes")
-            facts = json.loads(json.loads(file.read(length)).get("__metadata__", {}).get("bvae", "{}"))
+            header = json.loads(file.read(length))
+            facts = json.loads(header.pop("__metadata__", {}).get("bvae", "{}"))
+            end = 8 + length + max((tensor["data_offsets"][1] for tensor in header.values()), default=0)
+            if (size := os.fstat(file.fileno()).st_size) != end:
+                raise ValueError(f"{size} bytes instead of {end}")
     except (FileNotFoundError, IsADirectoryError):
         raise InputError(f"{path}: no such file. {remedy}") from None
-    except (OSError, ValueError, AttributeError, struct.error) as error:
+    except (OSError, ValueError, AttributeError, LookupError, TypeError, struct.error) as error:
         raise InputError(f"{path}: damaged, or not a safetensors file ({error}). {remedy}") from None
     found = facts.pop("form", None)
     if found is None or found != (form or found):
