@@ -12,6 +12,7 @@ import yaml
 from bvae.arms import ARMS
 from bvae.errors import InputError
 from bvae.networks import ACTIVATIONS
+from bvae.study.claims import expand_claims
 from bvae.study.config import (
     ConfigError,
     check_files,
@@ -704,3 +705,86 @@ def test_training_settings_are_the_arguments_of_train():
     assert set(properties) <= set(parameters)
     required = {name for name in properties if parameters[name].default is inspect.Parameter.empty}
     assert required == set(RECIPE["training"]["required"])
+
+
+# --- protocol 2 -----------------------------------------------------------------------------------------------------
+
+LEAD = {"test": "outperforms", "task": "elbo", "arms": ["bvae_gain", "vae_narrow"]}
+MATCH = {"test": "matches", "task": "reconstruction", "arms": ["bvae", "vae"]}
+
+
+def second_protocol(*claims: dict, **changes: object) -> dict:
+    """The sound study by protocol 2."""
+    config = sound() | {"protocol": 2} | changes
+    return config | {"claims": list(claims)} if claims else config
+
+
+def test_protocol_2_has_defaults_of_its_own_and_protocol_1_keeps_its_file_names():
+    old, new = check(sound()), check(second_protocol())
+    assert new["features"] == ["classifier", "classifier2", "classifier3"]
+    assert new["recipes"]["plain"]["importance"] == {"samples": [1, 10, 100, 1000], "images": 2000}
+    assert old["features"] == ["classifier"] and "protocol" not in old
+    explicit = check(sound() | {"protocol": 1})
+    assert results_paths(explicit) == results_paths(old)
+    same = check(sound() | {"features": new["features"]})
+    same["recipes"]["plain"]["importance"] = new["recipes"]["plain"]["importance"]
+    assert set(results_paths(same).values()).isdisjoint(results_paths(new).values())
+    assert run_folders(same) == run_folders(new)
+
+
+def test_claims_without_a_place_are_of_each_place_and_the_first_is_primary():
+    config = second_protocol({**LEAD, "latent_dim": 8}, MATCH)
+    config["blocks"][0]["latent_dims"] = [8, 16]
+    found = expand_claims(check(config))
+    assert [(claim["test"], claim["latent_dim"]) for claim in found] == [
+        ("outperforms", 8),
+        ("matches", 8),
+        ("matches", 16),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("config", "message"),
+    [
+        (sound() | {"claims": [LEAD]}, "claims: belong to protocol 2"),
+        (second_protocol() | {"tuning": True}, "protocol: 2 is for studies whose claims are judged"),
+        (second_protocol(features=["classifier"]), "features: classifier2, classifier3 is missing"),
+        (second_protocol({**LEAD, "task": "size"}), "claims[0].task: 'size' is not known"),
+        (second_protocol({"test": "matches", "arms": ["bvae", "vae"]}), "claims[0]: task is missing"),
+        (second_protocol({**MATCH, "test": "fails_more"}), "claims[0]: task: reconstruction has no meaning"),
+        (second_protocol({**LEAD, "recipe": "other"}), "claims[0]: no run of the study has recipe other"),
+        (second_protocol(LEAD, MATCH, {**MATCH, "latent_dim": 8}), "claims: matches reconstruction"),
+        (
+            second_protocol({"test": "paper_numbers", "arms": ["bvae", "vae"]}),
+            "claims[0]: digits, plain, z8: expected mnist, z128",
+        ),
+    ],
+)
+def test_faults_of_protocol_2_are_named(config, message):
+    assert any(fault.startswith(message) for fault in faults(config)), faults(config)
+
+
+def test_a_primary_claim_is_about_one_place_and_the_others_are_ten_at_most():
+    config = second_protocol(LEAD, MATCH)
+    config["blocks"][0]["latent_dims"] = [8, 16]
+    assert faults(config)[0].startswith("claims[0]: is about 2 places")
+    config = second_protocol({**LEAD, "latent_dim": 1}, MATCH)
+    config["blocks"][0]["latent_dims"] = list(range(1, 12))
+    assert faults(config)[0].startswith("claims: 11 besides the primary one")
+    config["blocks"][0]["latent_dims"] = list(range(1, 11))
+    assert len(expand_claims(check(config))) == 11
+
+
+def test_a_comparison_with_the_matched_vae_needs_one_of_equal_size():
+    config = second_protocol(MATCH)
+    config["blocks"][0]["arms"] = ["bvae", "vae"]
+    assert faults(config)[0].startswith("claims[0]: digits, plain, z8 has no run of vae_narrow")
+    config = second_protocol({"test": "fails_more", "arms": ["bvae", "vae"]})
+    config["blocks"][0]["arms"] = ["bvae", "vae"]
+    check(config)
+
+
+def test_too_few_images_for_errors_over_images_are_refused():
+    config = second_protocol()
+    config["recipes"]["plain"]["importance"] = {"images": 1999}
+    assert faults(config)[0].startswith("recipes.plain.importance.images: 1999, expected at least 2,000")

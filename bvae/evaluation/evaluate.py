@@ -26,9 +26,11 @@ def evaluate_run(
     importance: dict,
     device: torch.device,
     known: dict | None = None,
+    protocol: int = 1,
 ) -> dict:
     """Every metric of a trained run on the test images of its data set, flat, with identity and protocol.
 
+    Tasks are those of the study's `protocol`.
     `importance` is the recipe's: `samples`, the sweep over K, and `images`, how many test images it is done on. `known`
     is an earlier result: tasks that would give the same again are taken from it. A metric that means nothing here is
     None, and `empty` says why: so is every metric of a model whose weights or posteriors are not finite. A run that
@@ -37,7 +39,7 @@ def evaluate_run(
     settings = {"importance": importance, "references": [[found.extractor, found.sha256] for found in references]}
     trained, row = _open_run(folder, dataset, device, settings, references)
     row["importance"] = importance
-    return _compute([TASKS[name] for name in tasks_of(row["status"])], trained, row, known or {})
+    return _compute([TASKS[name] for name in tasks_of(row["status"], protocol=protocol)], trained, row, known or {})
 
 
 def validate_run(folder: Path, dataset: Dataset, *, device: torch.device) -> dict:

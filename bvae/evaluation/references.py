@@ -1,6 +1,6 @@
 """References: the real side of the distances over an extractor's features, computed once for each data set."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -11,7 +11,7 @@ from torch import Tensor
 from bvae.data import Dataset
 from bvae.errors import InputError
 from bvae.evaluation import protocol
-from bvae.evaluation.extractors import EXTRACTORS, Network
+from bvae.evaluation.extractors import EXTRACTORS, Extractor, Network
 from bvae.evaluation.measures import (
     ball_radii,
     frechet_distance,
@@ -25,6 +25,7 @@ from bvae.system.seeds import derive_seed
 
 FORMAT = "bvae-reference-4"
 REMEDY = "Delete it if it is there, and run `snakemake` or `python -m bvae reference`."
+ALL_KINDS = Extractor.kinds
 NETWORK = "network."  # before the names of an extractor's tensors in the file
 
 
@@ -34,13 +35,17 @@ class RealFeatures(NamedTuple):
     values: Tensor  # (n, d)
     mean: Tensor  # (d,), float64
     covariance: Tensor  # (d, d), float64
-    radii: Tensor  # (n,), the distance of each to its third nearest
+    radii: Tensor  # (n,), the distance of each to its third nearest; (0,) where only Fréchet distances are asked for
 
 
-def real_features(values: Tensor) -> RealFeatures:
-    """Features (n, d) with their statistics."""
+def real_features(values: Tensor, kinds: Collection[str] = ALL_KINDS) -> RealFeatures:
+    """Features (n, d) with their statistics, for some `kinds` of metrics of `compare`."""
     mean, covariance = (torch.from_numpy(array) for array in gaussian_statistics(values))
-    return RealFeatures(values, mean, covariance, ball_radii(values.float()))
+    return RealFeatures(values, mean, covariance, ball_radii(values.float()) if _balls(kinds) else torch.empty(0))
+
+
+def _balls(kinds: Collection[str]) -> bool:
+    return not {"precision", "recall"}.isdisjoint(kinds)
 
 
 @dataclass(frozen=True)
@@ -92,22 +97,23 @@ def make_reference(dataset: Dataset, extractor: str, device: torch.device) -> Re
     if reason := chosen.why_empty(dataset, len(real)):
         return Reference(extractor, None, len(real), {}, reason, dataset.sha256)
     network = chosen.make(dataset, len(real), device)
-    features = real_features(extract(network, real, device))
+    features = real_features(extract(network, real, device), chosen.kinds)
     floor = {}
     if len(dataset.train_images) >= len(real):
         generator = torch.Generator().manual_seed(derive_seed(dataset.name, "floor images"))
         drawn = dataset.train_images[torch.randperm(len(dataset.train_images), generator=generator)[: len(real)]]
-        floor = compare(extract(network, drawn, device), features)
+        floor = compare(extract(network, drawn, device), features, chosen.kinds)
     return Reference(extractor, features, len(real), floor, None, dataset.sha256, network.tensors, network.facts)
 
 
-def compare(generated: Tensor, real: RealFeatures) -> dict[str, float]:
-    """`fd`, `kid` with `kid_spread` (from 1,000 images on), `precision` and `recall` of features (n, d)."""
+def compare(generated: Tensor, real: RealFeatures, kinds: Collection[str] = ALL_KINDS) -> dict[str, float]:
+    """`fd` of features (n, d); by `kinds` also `kid` (from 1,000 images on, with its spread), `precision`, `recall`."""
     statistics = real.mean.numpy(), real.covariance.numpy()
     row = {"fd": frechet_distance(gaussian_statistics(generated), statistics)}
-    if kernel := kernel_distance(generated, real.values):
+    if "kid" in kinds and (kernel := kernel_distance(generated, real.values)):
         row |= {"kid": kernel[0], "kid_spread": kernel[1]}
-    row["precision"], row["recall"] = precision_recall(generated, real.values, real.radii)
+    if _balls(kinds):
+        row["precision"], row["recall"] = precision_recall(generated, real.values, real.radii)
     return row
 
 

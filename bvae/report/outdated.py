@@ -30,6 +30,7 @@ from bvae.study.runs import (
     made_from_path,
     network_settings,
     pca_path,
+    protocol_of,
     reference_path,
     results_paths,
     run_name,
@@ -296,7 +297,8 @@ def _evaluated(plan: Plan, run: dict, results: str, model: str) -> dict:
         wanted |= uses
         hashes = [[name, contents.sha256(reference_path(run["dataset"], name))] for name in study["features"]]
         uses["references"] = hashes if all(sha256 for _, sha256 in hashes) else None
-    for name in tasks_of(contents.facts(results)["status"], tuning=study["tuning"]):
+    status = contents.facts(results)["status"]
+    for name in tasks_of(status, tuning=study["tuning"], protocol=protocol_of(study)):
         used = {key: uses[key] for key in TASKS[name].uses}
         wanted[f"task {name}"] = None if None in used.values() else {"version": TASKS[name].version} | used
     return wanted

@@ -93,7 +93,15 @@ def evaluate(args: argparse.Namespace) -> None:
     importance, known = study["recipes"][recipe]["importance"], None
     with contextlib.suppress(InputError):  # none yet, or damaged ones: all is computed
         known = read_json(results)
-    row = evaluate_run(results.parent, dataset, references, importance=importance, device=device, known=known)
+    row = evaluate_run(
+        results.parent,
+        dataset,
+        references,
+        importance=importance,
+        device=device,
+        known=known,
+        protocol=study_runs.protocol_of(study),
+    )
     write_json(results, row)
     write_card(results.parent, dataset, row)
 

@@ -185,7 +185,7 @@ def table2(study: dict, rows: list[dict], root: Path = Path()) -> Table:
     others = [metric.name for metric in all_metrics() if metric.table == 2 and not metric.any_features]
     by = [*GROUP, "features"]
     lines, floors = [], {}
-    for extractor in asked or list(EXTRACTORS)[-1:]:
+    for extractor in asked or study["features"]:
         names = {kind.name: EXTRACTORS[extractor].metric(kind.name) for kind in KINDS}
         for row in rows:
             place = {key: row[key] for key in GROUP} | {"features": extractor}

@@ -16,6 +16,7 @@ from bvae.architectures import ARCHITECTURES
 from bvae.arms import ARMS
 from bvae.errors import InputError
 from bvae.evaluation.extractors import EXTRACTORS
+from bvae.study.claims import faults_of_claims, set_defaults
 from bvae.study.runs import expand_runs, run_name
 from bvae.system.files import listed, read_yaml
 
@@ -47,6 +48,7 @@ def load_schema() -> dict:
     """Read the schema of a study, schema.yaml of this package, with the names of what there is."""
     schema = read_yaml(Path(__file__).with_name("schema.yaml"))
     schema["properties"]["blocks"]["items"]["properties"]["arms"]["items"]["enum"] = list(ARMS)
+    schema["properties"]["claims"]["items"]["properties"]["arms"]["items"]["enum"] = list(ARMS)
     recipe = schema["properties"]["recipes"]["additionalProperties"]["properties"]
     recipe["training"]["properties"]["learning_rate"]["propertyNames"]["enum"] = list(ARMS)
     recipe["network"]["properties"]["architecture"]["enum"] = list(ARCHITECTURES)
@@ -131,8 +133,11 @@ def check_study(config: Any, *, datasets: Collection[str] | None) -> dict:
     faults = [fault for error in VALIDATOR(schema).iter_errors(config) for fault in _explain(error)]
     faults += list(_unknown_names(config, datasets))
     if not faults:
-        config = _with_defaults(deepcopy(config), schema)
+        config = deepcopy(config)
+        set_defaults(config)
+        config = _with_defaults(config, schema)
         faults += [*_misfits(config), *_figures_without_runs(config), *_without_effect(config)]
+        faults += faults_of_claims(config)
     if faults:
         raise ConfigError(listed("The configuration has", faults))
     return config

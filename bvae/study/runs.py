@@ -101,13 +101,19 @@ def results_name(study: dict, recipe: str) -> str:
     """
     if study.get("tuning"):  # a manifest may be older than the key
         return "validation.json"
-    return f"metrics-{settings_key([study['features'], study['recipes'][recipe]['importance']])}.json"
+    asked = [study["features"], study["recipes"][recipe]["importance"]]
+    return f"metrics-{settings_key([*asked, 2] if protocol_of(study) == 2 else asked)}.json"
 
 
 def results_paths(study: dict, root: Path = Path()) -> dict[str, str]:
     """The results of each run of a checked study, from `root`, by the run's name."""
     folders = run_folders(study, root)
     return {name: f"{folder}/{results_name(study, name.partition('/')[0])}" for name, folder in folders.items()}
+
+
+def protocol_of(study: dict) -> int:
+    """The protocol by which a checked study is evaluated and judged: 1 or 2. Without the key it is 1."""
+    return study.get("protocol", 1)
 
 
 def publication(study: dict) -> str:

@@ -7,7 +7,7 @@ Extractors import torch inside their methods: Snakemake and `--help` read this f
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -44,12 +44,13 @@ class Extractor(ABC):
 
     name: str  # in studies and in the names of files: that of its class, in small letters
     label: str  # in Table 2
-    header: str  # of its Fréchet distance, in Table 1
+    header: str | None  # of its Fréchet distance, in Table 1; None: it has no column there
     features: str  # in the documentation: "Fréchet distance over ..."
     note: str  # below a table: what its distance is
     source: str = ""
     version: int  # of its references: raise it by one when a change alters them
     order: int = 100  # of its columns
+    kinds: Sequence[str] = ("fd", "kid", "precision", "recall")  # the metrics of `references.compare` over it
     called: Mapping[str, str] = {}  # metrics of `references.compare` with names of their own
     weights: Weights | None = None
 

@@ -39,11 +39,15 @@ class SmallClassifier(nn.Module):
         return self.outputs(F.relu(self.extract(images)))
 
 
-def train_classifier(dataset: Dataset, features: int, device: torch.device) -> tuple[SmallClassifier, float]:
+def train_classifier(
+    dataset: Dataset, features: int, device: torch.device, *, seed: int = 0
+) -> tuple[SmallClassifier, float]:
     """Train the classifier behind `fd_classifier`; returns it and its accuracy on the test images.
 
-    Adam with a one-cycle rate for CLASSIFIER_STEPS batches of 128; every random number derives from the data set.
+    Adam with a one-cycle rate for CLASSIFIER_STEPS batches of 128; every random number derives from the data set and
+    the seed.
     """
+    identity = (dataset.name, seed) if seed else (dataset.name,)
     attributes = dataset.train_attributes is not None
     train: Any = dataset.train_attributes if attributes else dataset.train_labels
     test: Any = dataset.test_attributes if attributes else dataset.test_labels
@@ -51,10 +55,10 @@ def train_classifier(dataset: Dataset, features: int, device: torch.device) -> t
     outputs = labels.shape[1] if attributes else len(dataset.classes)
     loss_of = F.binary_cross_entropy_with_logits if attributes else F.cross_entropy
     with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(derive_seed(dataset.name, "classifier weights"))
+        torch.manual_seed(derive_seed(*identity, "classifier weights"))
         model = SmallClassifier(dataset.channels, dataset.size, outputs, features).to(device)
     images, labels = dataset.train_images.to(device), labels.to(device)
-    generator = torch.Generator().manual_seed(derive_seed(dataset.name, "classifier order"))
+    generator = torch.Generator().manual_seed(derive_seed(*identity, "classifier order"))
     steps, batch_size = protocol.CLASSIFIER_STEPS, min(128, len(images))
     optimizer = torch.optim.Adam(model.parameters())
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, 3e-3, total_steps=steps + 1, cycle_momentum=False)

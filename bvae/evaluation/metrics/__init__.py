@@ -57,17 +57,25 @@ class Task:
     uses: Sequence[str]  # what it depends on besides the model and the data, as names in Trained.settings
     order: int  # of its columns
     compute: "Callable[[Trained], dict[str, Any]]"  # by name; under "empty", why a metric is None or not there
+    protocol: int = 1  # the first protocol whose studies compute it
 
 
 TASKS: dict[str, Task] = {}  # by name, in the order of their columns
 
 
 def task(
-    *, title: str, version: int, metrics: Sequence[Metric], uses: Sequence[str] = (), order: int = 100
+    *,
+    title: str,
+    version: int,
+    metrics: Sequence[Metric],
+    uses: Sequence[str] = (),
+    order: int = 100,
+    protocol: int = 1,
 ) -> Callable:
     """Enter the decorated function in TASKS. Raise `version` by one when a change alters its numbers.
 
-    Only this task is then computed anew. Tables have its columns after those of tasks of a lower `order`.
+    Only this task is then computed again. Tables show its columns after those of tasks with a lower `order`. A task of
+    `protocol` 2 is not computed in studies of protocol 1.
     """
 
     def decorate(compute: Callable) -> Callable:
@@ -75,7 +83,7 @@ def task(
         names = Counter((metric.any_features, metric.name) for metric in (*all_metrics(), *metrics))
         for _, taken in (found for found, count in names.items() if count > 1):
             raise InputError(f"{compute.__module__}: the name '{taken}' is taken by another metric: choose another")
-        enter(TASKS, Task(name, title, text, version, metrics, uses, order, compute), compute.__module__)
+        enter(TASKS, Task(name, title, text, version, metrics, uses, order, compute, protocol), compute.__module__)
         return compute
 
     return decorate
@@ -91,11 +99,14 @@ def run_metrics() -> dict[str, Metric]:
     return {metric.name: metric for metric in all_metrics() if not metric.any_features}
 
 
-def tasks_of(status: str, *, tuning: bool = False) -> list[str]:
-    """The tasks that a run is evaluated by: of one that diverged its size alone, of a study that tunes no others."""
+def tasks_of(status: str, *, tuning: bool = False, protocol: int = 1) -> list[str]:
+    """The tasks by which a run is evaluated.
+
+    A run that diverged has only its size, and a tuning study needs only the ELBO. `protocol` is that of the study.
+    """
     if status != "finished":
         return ["size"]
-    return ["size", "reconstruction"] if tuning else list(TASKS)
+    return ["size", "reconstruction"] if tuning else [n for n, task in TASKS.items() if task.protocol <= protocol]
 
 
 def versions(tasks: Iterable[str]) -> dict[str, int]:

@@ -55,6 +55,8 @@ COLUMNS = {  # of Fréchet distances in Table 2
 def of_extractors():
     """The metrics of a run: each kind, of what is decoded, over each extractor's features."""
     for kind, extractor, what in product(KINDS, EXTRACTORS.values(), DECODED):
+        if kind.name not in extractor.kinds:
+            continue
         name, distance = extractor.metric(kind.name), kind.name == "fd"
         yield replace(
             kind,
@@ -129,13 +131,13 @@ def distances(trained):
             continue
         network = reference.network(device)
         features = [extract(network, decoded, device) for decoded in images.values()]
-        compared = side_by_side(partial(compare, real=reference.features), features)
+        compared = side_by_side(partial(compare, real=reference.features, kinds=extractor.kinds), features)
         for what, found in zip(images, compared, strict=True):
             row |= {f"{extractor.metric(name)}_{what}": value for name, value in found.items()}
         if "mixture_samples" not in images:
             name = f"{extractor.metric('fd')}_mixture_samples"
             row[name], row["empty"][name] = None, "no mixture of Gaussians can be fitted to its training latents"
-        if "kid" not in found:
+        if "kid" in extractor.kinds and "kid" not in found:
             name = f"{extractor.metric('kid')}_samples"
             row["empty"][name] = f"{reference.images} test images; its subsets need {protocol.KID_SUBSET_SIZE:,}"
     return row

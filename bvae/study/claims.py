@@ -1,0 +1,105 @@
+"""The claims that a study of protocol 2 registers: where each is about, and what is wrong with them."""
+
+from collections.abc import Iterator
+
+from bvae.study.runs import expand_runs, protocol_of
+
+CLASSIFIERS = ("classifier", "classifier2", "classifier3")  # of three seeds, by which distances are judged
+IMPORTANCE_SAMPLES = (1, 10, 100, 1000)
+IMPORTANCE_IMAGES = 2_000  # at least: the standard error over images then allows a verdict
+COMPARED = ("matches", "outperforms")  # tests that compare two arms at a task
+PAPER_PLACE = ("mnist", 128)  # of the paper's two probe accuracies
+MOST_CLAIMS = 10  # besides the primary one
+PLACE = ("dataset", "recipe", "latent_dim")
+
+
+def set_defaults(config: dict) -> None:
+    """Fill in what protocol 2 asks for where a study does not say: its features and its importance samples."""
+    if config.get("protocol") != 2:
+        return
+    config.setdefault("features", list(CLASSIFIERS))
+    for recipe in config["recipes"].values():
+        importance = recipe.setdefault("importance", {})
+        importance.setdefault("samples", list(IMPORTANCE_SAMPLES))
+        importance.setdefault("images", IMPORTANCE_IMAGES)
+
+
+def expand_claims(study: dict) -> list[dict]:
+    """The registered claims of a checked study, each about one data set, recipe and latent dimension.
+
+    Dicts of test, task (None where the test has none), arms, dataset, recipe and latent_dim, in the study's order. The
+    first is the primary claim.
+    """
+    return [
+        {"test": claim["test"], "task": claim.get("task"), "arms": claim["arms"]} | place
+        for claim in study.get("claims", [])
+        for place in _places(study, claim)
+    ]
+
+
+def _places(study: dict, claim: dict) -> list[dict]:
+    """Where a claim is judged: each place of the study that it names."""
+    places = dict.fromkeys(tuple(run[key] for key in PLACE) for run in expand_runs(study))
+    found = [dict(zip(PLACE, place, strict=True)) for place in places]
+    return [place for place in found if all(claim.get(key, place[key]) == place[key] for key in PLACE)]
+
+
+def faults_of_claims(study: dict) -> Iterator[str]:
+    """What is wrong with the claims of a study, whose defaults are filled in, and with what protocol 2 needs."""
+    if protocol_of(study) == 1:
+        if "claims" in study:
+            yield "claims: belong to protocol 2, and this study is of protocol 1. Add `protocol: 2`"
+        return
+    if study["tuning"]:
+        yield "protocol: 2 is for studies whose claims are judged, and this one is for tuning. Remove the key"
+        return
+    if missing := [name for name in CLASSIFIERS if name not in study["features"]]:
+        yield f"features: {', '.join(missing)} is missing: protocol 2 judges distances over {', '.join(CLASSIFIERS)}"
+    for name, recipe in study["recipes"].items():
+        if (images := recipe["importance"]["images"]) < IMPORTANCE_IMAGES:
+            yield f"recipes.{name}.importance.images: {images}, expected at least {IMPORTANCE_IMAGES:,} by protocol 2"
+    for index, claim in enumerate(study.get("claims", [])):
+        for fault in _faults(study, claim):
+            yield f"claims[{index}]: {fault}"
+    if "claims" not in study:
+        return
+    if len(found := _places(study, study["claims"][0])) > 1:
+        yield (
+            f"claims[0]: is about {len(found)} places, expected one, because it is the primary claim. Add"
+            f" {' or '.join(key for key in PLACE if len({place[key] for place in found}) > 1)}"
+        )
+    judged = [tuple(map(str, claim.values())) for claim in expand_claims(study)]
+    if (more := len(judged) - 1) > MOST_CLAIMS:
+        yield (
+            f"claims: {more} besides the primary one, expected at most {MOST_CLAIMS}, because each makes the others"
+            " harder to show. A claim without a place is one for each data set, recipe and latent dimension"
+        )
+    for claim in sorted({claim for claim in judged if judged.count(claim) > 1}):
+        yield f"claims: {' '.join(claim)} is registered twice"
+
+
+def _faults(study: dict, claim: dict) -> Iterator[str]:
+    compared = claim["test"] in COMPARED
+    if not compared and "task" in claim:
+        yield f"task: {claim['task']} has no meaning for {claim['test']}. Remove it"
+    if compared and "task" not in claim:
+        yield f"task is missing: expected what the arms are compared at by {claim['test']}"
+    if claim["test"] == "paper_numbers" and claim["arms"] != ["bvae", "vae"]:
+        yield f"arms: {claim['arms']}, expected [bvae, vae], whose numbers the paper gives"
+    places = _places(study, claim)
+    if not places:
+        named = ", ".join(f"{key} {claim[key]}" for key in PLACE if key in claim)
+        yield f"no run of the study has {named}. Expected what a block names"
+    for place in places:
+        arms = {run["arm"] for run in expand_runs(study) if place.items() <= run.items()}
+        where = f"{place['dataset']}, {place['recipe']}, z{place['latent_dim']}"
+        for arm in claim["arms"]:
+            if arm not in arms:
+                yield f"{where} has no run of {arm}. Add the arm to its block, or name another place"
+        if claim["test"] == "paper_numbers" and (place["dataset"], place["latent_dim"]) != PAPER_PLACE:
+            yield f"{where}: expected mnist, z128, of which the paper gives numbers"
+        if compared and "vae" in claim["arms"] and "vae_narrow" not in arms:
+            yield (
+                f"{where} has no run of vae_narrow. Add it: without a VAE of equal size, a comparison with the matched"
+                " VAE does not tell tying from a smaller network"
+            )
