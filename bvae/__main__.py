@@ -146,7 +146,9 @@ def build_parser() -> argparse.ArgumentParser:
     step.set_defaults(run=steps.table)
 
     rules = argparse.ArgumentParser(add_help=False)
-    rules.add_argument("--claims", type=Path, default=Path("config/claims.yaml"), help="the claims and their margins")
+    rules.add_argument(
+        "--claims", type=Path, help="protocol 1: the claims and their margins, by default config/claims.yaml"
+    )
     step = add("claims", [study, rules, common], "the verdicts of a study")
     step.set_defaults(run=steps.claims)
 

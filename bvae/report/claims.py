@@ -194,7 +194,7 @@ def _measure(claim: dict, rows: list[dict], pilots: Sequence[dict], bootstrap: b
     absent = [ARMS[arm].label for arm in claim["arms"] if all(row["arm"] != arm for row in rows)]
     lost = {row["seed"] for row in rows if row["status"] != "finished" and row["arm"] in claim["arms"]}
     entry: dict = {"metric": metric, "n": len(seeds), "diverged": len(lost), "values": columns, "absent": absent}
-    entry["unequal"] = _unequal(claim, rows) if claim["test"] in COMPARED else None
+    entry["unequal"] = unequal_sizes(claim["arms"], rows) if claim["test"] in COMPARED else None
     if claim["test"] in COMPARED and seeds and not entry["unequal"]:
         entry["margin"] = margin = _margin(claim, metric, rows[0], pilots, columns[1])
         better = run_metrics()[metric].better
@@ -202,9 +202,9 @@ def _measure(claim: dict, rows: list[dict], pilots: Sequence[dict], bootstrap: b
     return entry
 
 
-def _unequal(claim: dict, rows: list[dict]) -> str | None:
+def unequal_sizes(arms: Sequence[str], rows: Sequence[dict]) -> str | None:
     """Why two arms that a claim compares at equal size are not of equal size."""
-    first, second = (ARMS[arm] for arm in claim["arms"])
+    first, second = (ARMS[arm] for arm in arms)
     parameters = {row["arm"]: row["parameters"] for row in rows}
     return first.unequal(second, parameters) or second.unequal(first, parameters)
 

@@ -331,7 +331,8 @@ def made_from(plan: Plan, rule: str, group: dict | None = None) -> dict[str, obj
     files = inputs_of(plan, rule, group)
     facts: dict[str, object] = {"files": len(files)}
     if group is None:
-        facts |= {"settings": sha256_of_json(plan.study), "code": plan.code(OF_TABLES)}
+        about = plan.study if rule == "claims" else {k: v for k, v in plan.study.items() if k != "claims"}
+        facts |= {"settings": sha256_of_json(about), "code": plan.code(OF_TABLES)}
     else:
         recipe = plan.study["recipes"][group["recipe"]]
         facts["dataset_sha256"] = plan.data_hash(group["dataset"])
@@ -353,6 +354,8 @@ def inputs_of(plan: Plan, rule: str, group: dict | None = None) -> list[str]:
     runs = [plan.results[run_name(run)] for run in plan.runs if place.items() <= run.items()]
     if group is not None:
         return [*runs, *(beside(path, "history.csv") for path in runs)]
+    if rule == "claims" and protocol_of(plan.study) == 2:  # its claims are those of the study itself
+        return runs
     controls = dict.fromkeys(found[part] for found in plan.groups for part in CONTROLS.get(rule, ()))
     return [*runs, *controls, *([plan.claims] if rule == "claims" else [])]
 
@@ -373,7 +376,10 @@ def files_of(study: dict, rule: str, group: dict | None = None) -> list[str]:
     if rule == "table":
         return [f"{folder}/tables/{name}.{suffix}" for name in TABLES for suffix in FORMATS]
     more = {"claims": ("md",), "tuning": ("svg", "png")}[rule]
-    return [f"{folder}/{rule}.{suffix}" for suffix in (*FORMATS, *more)]
+    files = [f"{folder}/{rule}.{suffix}" for suffix in (*FORMATS, *more)]
+    if rule == "claims" and protocol_of(study) == 2:
+        files += [f"{folder}/comparisons.{suffix}" for suffix in FORMATS]
+    return files
 
 
 def code_hash(patterns: Sequence[str]) -> str:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from bvae.errors import InputError
 from bvae.evaluation.extractors import EXTRACTORS
+from bvae.report.outdated import CLAIMS
 from bvae.study import runs as study_runs
 from bvae.system.options import IMAGE_OPTIONS, said_of_source
 
@@ -179,11 +180,21 @@ def table(args: argparse.Namespace) -> None:
 
 
 def claims(args: argparse.Namespace) -> None:
-    """The verdicts of a study."""
+    """The verdicts of a study, by its protocol."""
     from bvae.report.claims import write_claims
+    from bvae.report.judged_tables import write_judgement
 
     study = _study(args.study)
-    write_claims(study, args.claims, study_runs.study_folder(study))
+    folder = study_runs.study_folder(study)
+    if study_runs.protocol_of(study) == 1:
+        write_claims(study, args.claims or Path(CLAIMS), folder)
+        return
+    if args.claims is not None:
+        raise InputError(
+            f"--claims {args.claims}: study '{study['study']}' is of protocol 2, which judges the claims that the study"
+            " itself registers. Leave out --claims."
+        )
+    write_judgement(study, folder)
 
 
 def tuning(args: argparse.Namespace) -> None:
@@ -206,7 +217,7 @@ def publish(args: argparse.Namespace) -> None:
     from bvae.report import publication
 
     study = _study(args.study)
-    publication.publish(study, Path(study_runs.publication(study)), claims=str(args.claims))
+    publication.publish(study, Path(study_runs.publication(study)), claims=str(args.claims or CLAIMS))
 
 
 def verify(args: argparse.Namespace) -> None:

@@ -3,6 +3,9 @@ STUDY_LOGS = f"logs/studies/{STUDY['study']}"
 TABLES = files_of(STUDY, "table")
 CLAIMS = files_of(STUDY, "claims")
 TUNING = files_of(STUDY, "tuning")
+# Of protocol 1. By protocol 2 a study registers its claims itself.
+CLAIMS_OF_ALL = [CLAIMS_FILE] if protocol_of(STUDY) == 1 else []
+CLAIMS_OPTION = f"--claims {shlex.quote(CLAIMS_FILE)}" if CLAIMS_OF_ALL else ""
 FIGURES = [
     path
     for group in GROUPS
@@ -44,8 +47,8 @@ rule table:
 rule claims:
     input:
         results_of(RUNS),
-        [group["controls"] for group in GROUPS],
-        claims=CLAIMS_FILE,
+        [group["controls"] for group in GROUPS if CLAIMS_OF_ALL],
+        claims=CLAIMS_OF_ALL,
         stamp=stamp(made_from_path(STUDY, "claims")),
     output:
         [table_file(path) for path in CLAIMS],
@@ -56,8 +59,10 @@ rule claims:
         ENVIRONMENT
     resources:
         study=STUDY_FILE,
+    params:
+        claims=CLAIMS_OPTION,
     shell:
-        "python -m bvae claims {resources.study:q} --claims {input.claims:q} --log {log:q}"
+        "python -m bvae claims {resources.study:q} {params.claims} --log {log:q}"
 
 
 # Many kinds in one job, because they are drawn sooner than torch is imported; the slow ones beside it.
@@ -135,7 +140,7 @@ rule tuning:
 rule publish:
     input:
         RESULTS,
-        claims=CLAIMS_FILE,
+        claims=CLAIMS_OF_ALL,
         stamp=stamp(f"{publication(STUDY)}/manifest.json"),  # always newer: whoever asks for it wants it now
     output:
         # not deleted before the job: it says which runs are published already
@@ -146,5 +151,7 @@ rule publish:
         ENVIRONMENT
     resources:
         study=STUDY_FILE,
+    params:
+        claims=CLAIMS_OPTION,
     shell:
-        "python -m bvae publish {resources.study:q} --claims {input.claims:q} --log {log:q}"
+        "python -m bvae publish {resources.study:q} {params.claims} --log {log:q}"

@@ -1,0 +1,118 @@
+"""The tables of a study that protocol 2 judges: its registered claims, and all comparisons without a verdict."""
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import pandas as pd
+
+from bvae.arms import ARMS
+from bvae.report.judgement import describe_study, judge_study
+from bvae.report.outdated import Plan, note_made_from
+from bvae.report.tables import collect_runs, count_of_seeds, provenance
+from bvae.report.typeset import Table, markdown, to_markdown, write_table
+from bvae.system.files import write_text
+
+HEADING = (
+    "Protocol 2, under our disclosed settings: the paper's hyperparameters are not available, so a claim that is not"
+    " reproduced here is no evidence of an error there. Differences are of means over seeds, positive where the first"
+    " arm is worse, with Welch's intervals. The primary claim is judged at 5 %. If it is reproduced, the registered"
+    " claims are judged together, by Holm's correction; otherwise they are not judged."
+)
+MATCHES = (
+    "'Matches' means not worse by the margin or more (non-inferiority); it does not mean equal. 'Depends' means that"
+    " another way to measure the task gives the opposite verdict. 'Narrow VAE' is the verdict of the same claim on the"
+    " VAE of equal size."
+)
+NONE_REGISTERED = "This study registers no claims, so nothing is judged. Its comparisons are described."
+DESCRIBED = (
+    "All comparisons of two arms. They have no verdicts, because a study can judge only the few claims that were"
+    " registered before its runs. Differences are positive where the first arm is worse. The interval is over seeds;"
+    " standard errors are over seeds, over test images, and over both."
+)
+
+
+def write_judgement(study: dict, folder: Path, root: Path = Path()) -> None:
+    """Write claims.{csv,tex,html,json,md} and comparisons.{csv,tex,html,json} of a checked study into `folder`."""
+    rows = collect_runs(study, "claims", root)
+    title, facts = study["title"] or study["study"], provenance(study, rows)
+    judged, notes = judge_study(study, rows), [HEADING, MATCHES]
+    if not judged:
+        notes = [NONE_REGISTERED]
+    claims = _table("claims", f"{title}: the registered claims, judged by protocol 2.", judged, _claim, notes)
+    write_table(claims, folder, facts)
+    body = [f"# Claims: {markdown(title)}", *notes, *([to_markdown(claims.text)] if judged else [])]
+    write_text(folder / "claims.md", "\n\n".join(body).rstrip() + "\n")
+    described = describe_study(study, rows)
+    caption = f"{title}: all comparisons, without verdicts."
+    write_table(_table("comparisons", caption, described, _comparison, [DESCRIBED]), folder, facts)
+    note_made_from(Plan(study, root), "claims")
+
+
+def _table(
+    name: str, caption: str, lines: Sequence[dict], shown: Callable[[dict], dict[str, str]], notes: Sequence[str]
+) -> Table:
+    frame = pd.DataFrame(lines if lines else [], columns=None if lines else ["dataset", "recipe", "latent_dim"])
+    text = pd.DataFrame([shown(row) for row in frame.to_dict("records")], columns=None if lines else ["Data set"])
+    return Table(name, caption, frame, text, min(5, text.shape[1]), notes)
+
+
+def _claim(row: dict) -> dict[str, str]:
+    """A line of the claims as it is printed."""
+    return {
+        "Claim": row["text"],
+        "Role": row["role"],
+        "Verdict": row["verdict"],
+        "Data set": _place(row),
+        "Metric": row["metric"],
+        "n": " / ".join(_runs(row, index) for index in (1, 2)),
+        "Difference": _number(row, "difference"),
+        "95 %": _interval(row, 95),
+        "90 %": _interval(row, 90),
+        "Margin": _number(row, "margin"),
+        "p (Holm)": _number(row, "p_holm", ".3g"),
+        "Narrow VAE": _text(row, "control_verdict"),
+        "Note": row["note"],
+    }
+
+
+def _comparison(row: dict) -> dict[str, str]:
+    """A line of the comparisons as it is printed."""
+    return {
+        "Data set": _place(row),
+        "Arms": _arms(row),
+        "Task": row["task"],
+        "Metric": row["metric"],
+        "n": f"{row['n_1']} / {row['n_2']}",
+        "Means": " / ".join(_number(row, f"mean_{index}") for index in (1, 2)),
+        "Difference": _number(row, "difference"),
+        "95 %": _interval(row, 95),
+        "SE seeds": _number(row, "error_seeds", ".2g"),
+        "SE images": _number(row, "error_images", ".2g"),
+        "SE both": _number(row, "error_seeds_and_images", ".2g"),
+    }
+
+
+def _place(row: dict) -> str:
+    return f"{row['dataset']}, z{row['latent_dim']}, {row['recipe']}"
+
+
+def _arms(row: dict) -> str:
+    return " against ".join(ARMS[arm].label for arm in row["arms"].split(" against "))
+
+
+def _runs(row: dict, index: int) -> str:
+    lost = row[f"lost_{index}"]
+    return count_of_seeds({"n": row[f"runs_{index}"] - lost, "diverged": lost})
+
+
+def _text(row: dict, name: str) -> str:
+    return "" if pd.isna(row.get(name)) else str(row[name])
+
+
+def _number(row: dict, name: str, form: str = ".4g") -> str:
+    return "" if pd.isna(row.get(name)) else f"{row[name]:{form}}"
+
+
+def _interval(row: dict, level: int) -> str:
+    ends = [_number(row, f"interval_{level}_{end}") for end in ("low", "high")]
+    return f"[{', '.join(ends)}]" if all(ends) else ""

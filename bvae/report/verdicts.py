@@ -1,0 +1,217 @@
+"""The rules of protocol 2, as functions of numbers: when a claim about two arms is reproduced.
+
+A difference is counted so that positive means worse for the first arm. Differences are of means over seeds, with the
+intervals of Welch (Biometrika 34, 1947), which need neither pairs nor equal spreads. docs/protocol.md explains why.
+"""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from bvae.report.claims import holm
+from bvae.report.pilots import MINIMUM_SEEDS
+
+LEVEL = 0.05  # of each kind of false verdict over a study's claims
+POWER = 0.8
+MOST_SEEDS = 10_000  # that are looked at to find how many would decide
+REPRODUCED, NOT_REPRODUCED, UNDECIDED = "reproduced", "not reproduced", "undecided"
+OPPOSITE = {REPRODUCED: NOT_REPRODUCED, NOT_REPRODUCED: REPRODUCED}
+TAIL = {"matches": LEVEL, "outperforms": LEVEL / 2}  # of the t distribution beyond the critical value
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """The difference of two arms' means over seeds, positive where the first is worse, with its standard error."""
+
+    counts: tuple[int, int]  # seeds of each arm
+    means: tuple[float, float]
+    spreads: tuple[float, float]  # standard deviations over seeds
+    difference: float
+    error: float  # standard error of the difference; NaN with fewer than two seeds of an arm
+    freedom: float  # Welch's degrees of freedom
+
+    def interval(self, level: float) -> tuple[float, float]:
+        """The two-sided confidence interval of the difference, for `level` 0.95 or another."""
+        from scipy.special import stdtrit
+
+        width = self.error * float(stdtrit(self.freedom, 0.5 + level / 2)) if self.error else self.error
+        return self.difference - width, self.difference + width
+
+    def p_above(self, value: float) -> float:
+        """The one-sided p-value of the difference being below `value`: small when it surely is."""
+        from scipy.special import stdtr
+
+        if self.error == 0:
+            return 0.0 if self.difference < value else 1.0
+        return float(stdtr(self.freedom, (self.difference - value) / self.error))
+
+
+def welch(first: ArrayLike, second: ArrayLike, *, better: str) -> Comparison:
+    """Compare the values of two arms, one for each seed; `better` is "lower" or "higher"."""
+    sign = 1 if better == "lower" else -1
+    arms = [np.asarray(values, float) for values in (first, second)]
+    counts = [len(values) for values in arms]
+    means = [float(values.mean()) if len(values) else math.nan for values in arms]
+    spreads = [float(values.std(ddof=1)) if len(values) > 1 else math.nan for values in arms]
+    error, freedom = welch_error(spreads, counts)
+    return Comparison(
+        (counts[0], counts[1]),
+        (means[0], means[1]),
+        (spreads[0], spreads[1]),
+        sign * (means[0] - means[1]),
+        error,
+        freedom,
+    )
+
+
+def welch_error(spreads: Sequence[float], counts: Sequence[int]) -> tuple[float, float]:
+    """The standard error of a difference of two means, and Welch's degrees of freedom (Satterthwaite's formula)."""
+    parts = [spread**2 / count if count else math.nan for spread, count in zip(spreads, counts, strict=True)]
+    total = sum(parts)
+    if not total > 0:  # no spread, or NaN
+        return (0.0 if total == 0 else math.nan), math.nan
+    return math.sqrt(total), total**2 / sum(
+        part**2 / (count - 1) for part, count in zip(parts, counts, strict=True) if part
+    )
+
+
+def p_values(test: str, comparison: Comparison, margin: float) -> tuple[float, float]:
+    """The p-values by which a claim is reproduced, and by which it is not.
+
+    `matches` is non-inferiority: the difference is below the margin, one-sided at 5 %, so the 90 % interval is on the
+    better side of it. `outperforms` is two-sided at 5 %: the 95 % interval is on the better side of 0. A claim is not
+    reproduced where the interval is wholly on the other side. NaN where an arm has fewer than two seeds.
+    """
+    if test == "matches":
+        below = comparison.p_above(margin)
+        return below, _other_side(below, comparison.difference == margin)
+    below = comparison.p_above(0.0)
+    above = _other_side(below, comparison.difference == 0)
+    return min(1.0, 2 * below), min(1.0, 2 * above)
+
+
+def _other_side(p: float, even: bool) -> float:
+    return p if even else 1 - p
+
+
+def verdict_of(p_holds: float, p_fails: float) -> str:
+    """The verdict by the two p-values of a claim, each adjusted for the claims beside it."""
+    if p_holds <= LEVEL:
+        return REPRODUCED
+    return NOT_REPRODUCED if p_fails <= LEVEL else UNDECIDED
+
+
+def gatekeep(pairs: Sequence[tuple[float, float]], primary_holds: bool) -> list[tuple[float, float]] | None:
+    """The adjusted p-values of the registered claims, the primary one not among them; None where it does not hold.
+
+    Holm's correction (Holm 1979) over all of them, of each kind of verdict: a claim without a p-value counts as 1,
+    because the list was fixed before the runs.
+    """
+    if not primary_holds:
+        return None
+    columns = ([1.0 if math.isnan(pair[side]) else pair[side] for pair in pairs] for side in (0, 1))
+    return list(zip(*map(holm, columns), strict=True))
+
+
+def unless_opposed(verdict: str, variants: Sequence[str]) -> str:
+    """ "depends" where a variant of the metric gives the opposite verdict, else the verdict."""
+    return "depends" if OPPOSITE.get(verdict) in variants else verdict
+
+
+def failures_p(lost: tuple[int, int], runs: tuple[int, int]) -> tuple[float, float]:
+    """The p-values by which the first arm diverges more often, and less often, than the second.
+
+    Fisher's exact test, two-sided, on `lost` of `runs` of each arm.
+    """
+    from scipy.stats import fisher_exact
+
+    p = float(fisher_exact([[lost[i], runs[i] - lost[i]] for i in range(2)]).pvalue)
+    first, second = (lost[i] / runs[i] if runs[i] else 0.0 for i in range(2))
+    return (p if first > second else 1.0), (p if first < second else 1.0)
+
+
+def numbers_p(values: Sequence[Sequence[float]], targets: Sequence[float], margin: float) -> tuple[float, float]:
+    """The p-values by which all means over seeds are within the margin of their numbers, and by which one is not.
+
+    All are: the largest of the p-values of two one-sided tests each (Berger, Technometrics 24, 1982). One is not: the
+    smallest two-sided one, doubled for two numbers (Bonferroni). NaN where a mean has fewer than two seeds.
+    """
+    near, away = [], []
+    for found, target in zip(values, targets, strict=True):
+        spread = float(np.std(found, ddof=1)) if len(found) > 1 else math.nan
+        error = spread / math.sqrt(len(found)) if len(found) else math.nan
+        mean = float(np.mean(found)) if len(found) else math.nan
+        distance = Comparison((len(found), 1), (mean, target), (spread, 0.0), abs(mean - target), error, len(found) - 1)
+        within = distance.p_above(margin)
+        near.append(within)
+        away.append(min(1.0, 2 * _other_side(within, distance.difference == margin)))
+    if any(map(math.isnan, near)):
+        return math.nan, math.nan
+    return max(near), min(1.0, len(away) * min(away))
+
+
+# --------------------------------------------------------------------------------------------------------------------
+# What a study could have shown
+# --------------------------------------------------------------------------------------------------------------------
+
+
+def power(test: str, effect: float, spreads: Sequence[float], counts: Sequence[int]) -> float:
+    """The probability that a claim is reproduced, for normal seeds of these spreads.
+
+    `effect` is the distance of the true difference from the value that the test excludes: of `matches` the margin
+    less the true difference, of `outperforms` the true lead. By the noncentral t distribution.
+    """
+    from scipy.special import nctdtr, stdtrit
+
+    error, freedom = welch_error(spreads, counts)
+    if error == 0:
+        return 1.0 if effect > 0 else 0.0
+    critical = float(stdtrit(freedom, 1 - TAIL[test]))
+    return 1 - float(nctdtr(freedom, effect / error, critical))
+
+
+def smallest_effect(test: str, spreads: Sequence[float], counts: Sequence[int]) -> float:
+    """The smallest effect, as of `power`, that a study of so many seeds shows with a power of 0.8."""
+    from scipy.optimize import brentq
+
+    error, _ = welch_error(spreads, counts)
+    if not error > 0:
+        return error
+    return float(brentq(lambda effect: power(test, effect, spreads, counts) - POWER, 0, 60 * error))
+
+
+def seeds_needed(test: str, effect: float, spreads: Sequence[float]) -> int | None:
+    """How many seeds of each arm show an effect with a power of 0.8; None where MOST_SEEDS are too few."""
+
+    def enough(count: int) -> bool:
+        return power(test, effect, spreads, (count, count)) >= POWER
+
+    if not effect > 0 or any(map(math.isnan, spreads)) or not enough(MOST_SEEDS):
+        return None
+    low, high = MINIMUM_SEEDS - 1, MOST_SEEDS  # too few, enough
+    while high - low > 1:
+        middle = (low + high) // 2
+        low, high = (low, middle) if enough(middle) else (middle, high)
+    return high
+
+
+def crossed_errors(first: NDArray, second: NDArray) -> tuple[float, float, float]:
+    """Standard errors of a difference of means of values (seeds, images): over seeds, over images, and over both.
+
+    Both arms see the same images; the seeds are other runs. With values m + seed + image + rest, the variances over
+    seeds and over images each have the part of the rest, which counts once in that of both: it is subtracted, by the
+    mean square of the two-way layout (Searle, Casella and McCulloch, Variance Components, 1992, section 4.5).
+    """
+    of_seeds = of_rest = 0.0
+    for values in (first, second):
+        seeds, images = values.shape
+        rest = values - values.mean(1, keepdims=True) - values.mean(0) + values.mean()
+        of_seeds += float(values.mean(1).var(ddof=1)) / seeds
+        of_rest += float(np.square(rest).sum()) / ((seeds - 1) * (images - 1)) / (seeds * images)
+    differences = first.mean(0) - second.mean(0)
+    of_images = float(differences.var(ddof=1)) / len(differences)
+    both = max(of_seeds + of_images - of_rest, of_seeds, of_images)
+    return math.sqrt(of_seeds), math.sqrt(of_images), math.sqrt(both)
