@@ -32,7 +32,8 @@ from bvae.errors import InputError, check_name
 
 ACTIVATIONS = {"silu": nn.SiLU, "relu": nn.ReLU, "identity": nn.Identity}
 NORMALIZATIONS = ("none", "batch", "gain")
-OF_EVERY_NETWORK = ("architecture", "hidden", "activation", "normalization")  # what a recipe may say of one
+OPTIONAL = ("activation", "normalization", "log_variance_bound")  # a recipe may leave them out
+OF_EVERY_NETWORK = ("architecture", "hidden", *OPTIONAL)  # what a recipe may say of one
 
 
 @dataclass(frozen=True)
@@ -49,11 +50,15 @@ class Layout:
     blocks: int = 1  # residual blocks at each halved resolution
     activation: str = "silu"
     normalization: str = "none"  # of NORMALIZATIONS
+    log_variance_bound: float | None = None  # of `soft_bound`; a run without a bound does not record this field
 
     def __post_init__(self) -> None:
         check_name("architecture", self.architecture, ARCHITECTURES)
         check_name("activation", self.activation, ACTIVATIONS)
         check_name("normalization", self.normalization, NORMALIZATIONS)
+        bound = self.log_variance_bound
+        if bound is not None and not 0 < bound < math.inf:
+            raise InputError(f"log_variance_bound: found {bound}, wanted a positive number. Leave it out for no bound.")
 
 
 def plan(network: dict, *, channels: int, size: int, latent_dim: int) -> Layout:
@@ -82,7 +87,7 @@ def plan(network: dict, *, channels: int, size: int, latent_dim: int) -> Layout:
         network.get("neck", 0),
         tuple(network["hidden"]),
         network.get("blocks", 1),
-        **{key: network[key] for key in ("activation", "normalization") if key in network},
+        **{key: network[key] for key in OPTIONAL if key in network},
     )
 
 
@@ -213,6 +218,17 @@ def own_units(weight: nn.Module, direction: str, layout: Layout) -> nn.Module:
     return Units(getattr(weight, f"{direction}_shape"), **kind)
 
 
+def soft_bound(x: Tensor, bound: float) -> Tensor:
+    """bound * tanh(x / bound), of the shape of `x`: the identity near 0, and within [-bound, bound] everywhere.
+
+    It differs from x by at most |x|³ / (3 bound²), and its slope is 1 - tanh²(x / bound). It computes in float32 at
+    least, because bfloat16 would round results beyond the bound; NaN stays NaN. Bello et al., arXiv 1611.09940, bound
+    the logits of a policy by this function, and Gemma 2, arXiv 2408.00118, those of a language model. Chua et al.,
+    arXiv 1805.12114, bound log-variances by softplus. To bound the log-variances of a VAE by tanh is our choice.
+    """
+    return bound * torch.tanh(x.to(torch.promote_types(x.dtype, torch.float32)) / bound)
+
+
 class Encoder(nn.Module):
     """The forward pass through a stack of weights: the posterior q_f(z|x)."""
 
@@ -224,6 +240,7 @@ class Encoder(nn.Module):
         self.log_variance = nn.Linear(math.prod(head.decoded_shape), layout.latent_dim)  # forward only
         nn.init.zeros_(self.log_variance.weight)
         nn.init.zeros_(self.log_variance.bias)
+        self.log_variance_bound = layout.log_variance_bound
         self.latent_gain = nn.Parameter(torch.ones(layout.latent_dim)) if latent_gain else None
 
     def forward(self, weights: nn.ModuleList, x: Tensor) -> tuple[Tensor, Tensor]:
@@ -238,7 +255,10 @@ class Encoder(nn.Module):
         mean = head.encode(x)
         if self.latent_gain is not None:
             mean = self.latent_gain * mean
-        return mean + self.mean_bias, self.log_variance(x.flatten(1))
+        mean, log_variance = mean + self.mean_bias, self.log_variance(x.flatten(1))
+        if self.log_variance_bound is not None:
+            log_variance = soft_bound(log_variance, self.log_variance_bound)
+        return mean, log_variance
 
 
 class Decoder(nn.Module):

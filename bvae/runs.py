@@ -85,7 +85,7 @@ def train_run(
     model, layout = build_model(run, channels=dataset.channels, size=dataset.size)
     record = {
         "run": asdict(run),
-        "layout": asdict(layout),
+        "layout": {key: value for key, value in asdict(layout).items() if value is not None},
         "image_channels": dataset.channels,
         "image_size": dataset.size,
         "dataset_sha256": dataset.sha256,

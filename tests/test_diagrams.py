@@ -33,6 +33,7 @@ CASES = {  # network, channels and pixels of the image, latent dimension
     "one layer": ({"architecture": "mlp", "hidden": []}, 3, 4, 2),
     "conv": ({"architecture": "conv", "width": 4, "neck": 3, "hidden": [10], "normalization": "batch"}, 1, 28, 5),
     "deep": ({"architecture": "resnet", "width": 4, "neck": 3, "hidden": [10, 9], "blocks": 16}, 1, 32, 5),
+    "bounded": ({"architecture": "mlp", "hidden": [12], "log_variance_bound": 7.5}, 1, 8, 3),
     "paper": (PAPER["network"], 3, 64, 128),
 }
 KINDS = {kind.__name__: kind for kind in (architecture, belbo_training, blocks)}
@@ -188,3 +189,9 @@ def test_another_objective_is_named(name, beta):
     told = " ".join(words(belbo_training(make_subject("mlp", objective={"name": name, "beta": beta}))).split())
     assert said in told
     assert "in place of" not in words(belbo_training(make_subject("one layer")))
+
+
+@pytest.mark.parametrize("kind", [architecture, belbo_training])
+def test_a_bound_on_the_log_variance_is_told(kind):
+    assert "ln s² = 7.5 tanh(l / 7.5)" in " ".join(words(kind(make_subject("bounded"))).split())
+    assert "tanh" not in words(kind(make_subject("mlp")))

@@ -74,7 +74,7 @@ def test_pages_say_what_the_schema_and_the_records_say(name):
 def test_config_readme_has_every_key():
     """Each key with its values, default and meaning: the tables that `make docs` writes."""
     page = (ROOT / "config/README.md").read_text(encoding="utf-8")
-    assert page.count("\n| `") == 46 + len(ARMS) + len(EXTRACTORS) + len(FIGURES)
+    assert page.count("\n| `") == 47 + len(ARMS) + len(EXTRACTORS) + len(FIGURES)
     assert "| `training.learning_rate` | number > 0, or one for each arm | required | Peak" in page
     assert "| `importance.samples` | list of integers 1 to 1,000,000 | 1, 10, 100, 1000, 5000 |" in page
 
@@ -82,7 +82,7 @@ def test_config_readme_has_every_key():
 def test_every_default_of_the_config_page_is_the_one_that_is_used():
     """`x-default` is prose: what it says must be what the code does where a file says nothing."""
     maps = plan({"architecture": "resnet", "hidden": [8], "width": 64, "neck": 4}, channels=1, size=64, latent_dim=2)
-    assert (max(maps.feature_maps), maps.blocks) == (512, 1)
+    assert (max(maps.feature_maps), maps.blocks, maps.log_variance_bound) == (512, 1, None)
     assert (build_likelihood({"name": "gaussian"}, channels=3).sigma) == pytest.approx(0.1)
     assert not [*build_likelihood({"name": "gaussian"}, channels=3).parameters()]
 

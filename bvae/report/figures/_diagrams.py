@@ -80,6 +80,12 @@ def walk(model: VAE) -> list[Layer]:
     return layers
 
 
+def bound_note(model: VAE) -> str:
+    """The sentence of a caption that gives the soft bound of a network's log-variance; empty where it has none."""
+    bound = model.layout.log_variance_bound
+    return "" if bound is None else f" The log-variance l is bounded softly: ln s² = {bound:g} tanh(l / {bound:g})."
+
+
 def first(layers: Sequence[Layer], kind: type[nn.Module]) -> Layer | None:
     """The first layer of a kind, if there is one."""
     return next((layer for layer in layers if isinstance(layer.module, kind)), None)

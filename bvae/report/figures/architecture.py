@@ -20,6 +20,7 @@ def architecture(subject):
         RIGHT,
         ROW,
         bars,
+        bound_note,
         box,
         by,
         inches,
@@ -38,6 +39,7 @@ def architecture(subject):
     caption = (
         "Dark blue: weights that both passes share; pale: weights of one pass, as the log-variance head of every"
         " encoder. The untied VAE has each layer twice. Biases and normalisation belong to one pass each."
+        + bound_note(tied)
     )
     figure, place = page(subject, "Architecture", caption, tall)
     axes = inches(place(0, 0, WIDTH, tall), tall)

@@ -17,6 +17,7 @@ def belbo_training(subject):
         RECONSTRUCTION,
         STEPS,
         arrow,
+        bound_note,
         box,
         by,
         cells,
@@ -32,7 +33,7 @@ def belbo_training(subject):
     image, latents, objective = by(layers[0].before), by(layers[-1].after), subject.settings["objective"]
     caption = (
         "Solid: values; dashed: gradients, but for those through the log-variance head (ln s²). Dark blue: weights that"
-        f" both passes share. Likelihood: {model.likelihood.name}."
+        f" both passes share. Likelihood: {model.likelihood.name}.{bound_note(model)}"
     )
     if objective != {"name": "elbo", "beta": 1}:
         caption += f" This recipe puts the loss of {objective['name']} (beta = {objective['beta']}) in place of -BELBO."
