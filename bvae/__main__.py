@@ -55,6 +55,7 @@ EXAMPLES = {
     "table": f"{QUICK} table1",
     "claims": QUICK,
     "tuning": "config/tuning_mlp.yaml",
+    "rates": "config/tuning_mlp.yaml",
     "figure": f"{QUICK} samples reconstructions",
     "publish": QUICK,
     "verify": "results/published/mnist_mlp-1",
@@ -154,6 +155,10 @@ def build_parser() -> argparse.ArgumentParser:
 
     step = add("tuning", [study, common], "the table and picture of a study that tunes")
     step.set_defaults(run=steps.tuning)
+
+    more = "Its grid has steps of the square root of 2. Exit status 1 if the grid has to be extended.\n\n"
+    step = add("rates", [study, common], "the learning rates that a finished study that tunes chooses", more)
+    step.set_defaults(run=steps.rates)
 
     step = add("figure", [study, common], "figures of a study")
     what = f"a kind, of {', '.join(FIGURES)}; or one figure, <kind>-<recipe>-<data set>-z<latent dim>"

@@ -6,29 +6,17 @@ import pandas as pd
 import pytest
 import torch
 
-import bvae
 from bvae.errors import InputError
 from bvae.evaluation.evaluate import evaluate_run, validate_run
-from bvae.evaluation.metrics import tasks_of, versions
 from bvae.report.publication import newest, publish
 from bvae.report.tuning import compare, draw, write_tuning
-from bvae.runs import FORMAT, Run, train_run
-from bvae.study.runs import publication, results_paths, run_name
-from bvae.system.files import read_json, sha256_of_file, write_json, write_tensors, write_text
+from bvae.runs import Run, train_run
+from bvae.study.runs import publication, results_paths
+from bvae.system.files import read_json, write_json
 from helpers.small import SETTINGS, SHORT_SWEEP
+from helpers.tuning_results import result, write_results
 
 CPU = torch.device("cpu")
-
-
-def result(recipe: str, arm: str, rate: float, elbo: float | None, *, seed: int = 0, **settings) -> dict:
-    """What the step `validate` writes; no ELBO: the run diverged."""
-    row = {"recipe": recipe, "dataset": "fake_validation", "latent_dim": 3, "arm": arm, "seed": seed}
-    row |= {"status": "diverged"} if elbo is None else {"status": "finished", "elbo": elbo}
-    row |= {"training_version": bvae.TRAINING_VERSION}
-    tasks = versions(tasks_of(row["status"], tuning=True))
-    row |= {"tasks": {name: {"version": version} for name, version in tasks.items()}}
-    row |= {"dataset_sha256": "0" * 64, "test_images": 50, "device": "CPU", "precision": "float32", "versions": {}}
-    return row | {"settings": {"training": {"epochs": 2, "learning_rate": rate}} | settings}
 
 
 ROWS = [
@@ -85,14 +73,7 @@ def tuned(tmp_path) -> dict:
         block | {"recipes": ["relu-20"], "arms": ["bvae"], "seeds": [0]},
     ]
     study = {"study": "s", "version": 1, "title": "Rates", "tuning": True, "blocks": blocks, "recipes": recipes}
-    for row in ROWS:
-        path = tmp_path / results_paths(study, tmp_path)[run_name(row)]
-        names = ("recipe", "dataset", "arm", "latent_dim", "seed", "settings")
-        facts = {"run": {name: row[name] for name in names}}
-        facts |= {name: row[name] for name in ("training_version", "dataset_sha256", "status")}
-        write_tensors(path.with_name("model.safetensors"), {"bias": torch.zeros(1)}, form=FORMAT, facts=facts)
-        write_text(path.with_name("history.csv"), "epoch\n")
-        write_json(path, row | {"model_sha256": sha256_of_file(path.with_name("model.safetensors"))})
+    write_results(study, ROWS, tmp_path)
     return study
 
 

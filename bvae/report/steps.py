@@ -205,6 +205,17 @@ def tuning(args: argparse.Namespace) -> None:
     write_tuning(study, study_runs.study_folder(study))
 
 
+def rates(args: argparse.Namespace) -> None:
+    """Print the learning rates that a study that tunes chooses; InputError when a grid has to be extended."""
+    from bvae.report.rates import report
+
+    study = _study(args.study)
+    text, requests = report(study)
+    print(text)
+    if requests:
+        raise InputError(f"{study['study']}: the grid of learning rates ends too soon: {'; '.join(requests)}.")
+
+
 def figure(args: argparse.Namespace) -> None:
     """Figures of a study."""
     from bvae.report.figures import draw

@@ -1,6 +1,7 @@
 """Tuning: the ELBO on held-out training images, by learning rate and arm, as a table and a picture."""
 
 import json
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 
@@ -42,19 +43,29 @@ def compare(rows: list[dict]) -> pd.DataFrame:
     A `family` is what differs in the learning rate alone, named as its first recipe up to the last hyphen. In each, an
     arm has one best rate: that of the highest mean where no run diverged.
     """
-    families: dict[str, str] = {}
-    rows = [dict(row) for row in rows]
-    for row in rows:
-        training = {key: value for key, value in row["settings"]["training"].items() if key != "learning_rate"}
-        rest = [row[key] for key in ("dataset", "latent_dim")] + [row["settings"] | {"training": training}]
-        name = row["recipe"].rpartition("-")[0] or row["recipe"]
-        row["family"] = families.setdefault(json.dumps(rest, sort_keys=True), name)
-        row["learning_rate"] = row["settings"]["training"]["learning_rate"]
-    frame = summarise(rows, ELBO, ["family", *GROUP, "learning_rate", "arm"])
+    frame = summarise(with_families(rows), ELBO, ["family", *GROUP, "learning_rate", "arm"])
     frame = frame.reindex(columns=list(dict.fromkeys([*frame, "elbo", "elbo_sd"])))  # absent where every run diverged
     frame["sound"] = frame["elbo"].where(frame["diverged"] == 0)
     highest = frame.groupby(["family", "dataset", "latent_dim", "arm"])["sound"].transform("max")
     return frame.assign(best=frame.pop("sound") == highest)
+
+
+def with_families(rows: Sequence[dict]) -> list[dict]:
+    """Results of runs with three more entries: their `learning_rate`, their `family`, and what they have `alike`.
+
+    `alike` is a text of the data set, the latent dimension and all settings but the learning rate. The `family` is what
+    it is called: the first recipe that has it, up to the last hyphen.
+    """
+    families: dict[str, str] = {}
+    found = []
+    for row in rows:
+        training = {key: value for key, value in row["settings"]["training"].items() if key != "learning_rate"}
+        rest = [row[key] for key in ("dataset", "latent_dim")] + [row["settings"] | {"training": training}]
+        alike = json.dumps(rest, sort_keys=True)
+        family = families.setdefault(alike, row["recipe"].rpartition("-")[0] or row["recipe"])
+        rate = row["settings"]["training"]["learning_rate"]
+        found.append(row | {"family": family, "learning_rate": rate, "alike": alike})
+    return found
 
 
 def printed(frame: pd.DataFrame) -> pd.DataFrame:
