@@ -222,9 +222,8 @@ def soft_bound(x: Tensor, bound: float) -> Tensor:
     """bound * tanh(x / bound), of the shape of `x`: the identity near 0, and within [-bound, bound] everywhere.
 
     It differs from x by at most |x|³ / (3 bound²), and its slope is 1 - tanh²(x / bound). It computes in float32 at
-    least, because bfloat16 would round results beyond the bound; NaN stays NaN. Bello et al., arXiv 1611.09940, bound
-    the logits of a policy by this function, and Gemma 2, arXiv 2408.00118, those of a language model. Chua et al.,
-    arXiv 1805.12114, bound log-variances by softplus. To bound the log-variances of a VAE by tanh is our choice.
+    least, because bfloat16 would round results beyond the bound; NaN stays NaN. The published code of NVAE (Vahdat and
+    Kautz, arXiv 2007.03898) bounds the log-scales of its posteriors by this function, with a bound of 5.
     """
     return bound * torch.tanh(x.to(torch.promote_types(x.dtype, torch.float32)) / bound)
 
