@@ -18,13 +18,12 @@ from bvae.evaluation.measures import (
     active_units,
     frechet_distance,
     gaussian_statistics,
-    linear_probe,
-    majority_baseline,
     mean_image_log_likelihood,
     mse_per_pixel,
     psnr,
     side_by_side,
 )
+from bvae.evaluation.probes import linear_probe, majority_baseline
 from bvae.evaluation.references import (
     compare,
     extract,

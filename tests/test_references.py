@@ -15,11 +15,11 @@ from bvae.evaluation.measures import (
     frechet_distance,
     gaussian_statistics,
     kernel_distance,
-    linear_probe,
     precision_recall,
     psnr,
     ssim,
 )
+from bvae.evaluation.probes import linear_probe
 
 # --- reconstruction: scikit-image -----------------------------------------------------------------------------------
 

@@ -14,7 +14,7 @@ import pytest
 import bvae
 from bvae.arms import ARMS
 from bvae.errors import InputError
-from bvae.evaluation.metrics import OF_CONTROLS, TASKS, run_metrics, versions
+from bvae.evaluation.metrics import OF_CONTROLS, OF_UNTRAINED, TASKS, run_metrics, versions
 from bvae.report.footnotes import on_runs
 from bvae.report.tables import collect_runs, provenance, table1, table2, table_of_runs, write_tables
 from bvae.report.typeset import latex, markdown, to_html, to_latex, to_markdown
@@ -76,7 +76,8 @@ def written(tmp_path):
         controls = made_from | {"mean_image_log_likelihood_bernoulli": -200.0, "probe_accuracy_raw_pixels": 0.8}
         write_json(tmp_path / "results/controls/fake/controls.json", controls | {"majority_accuracy": 0.125})
         write_json(tmp_path / group["pca"], made_from | {"probe_accuracy": 0.7, "mse_per_pixel": 0.01})
-        write_json(tmp_path / group["untrained"], made_from | {"probe_accuracy": 0.6})
+        untrained = {"versions": versions(OF_UNTRAINED), "probe_accuracy": 0.6, "probe_sampled_accuracy": 0.5}
+        write_json(tmp_path / group["untrained"], made_from | untrained)
         arm = {"head_share": 0.05, "model_mb": 0.1, "training_state_mb": 0.4, "peak_training_mb": 1.0}
         arm |= {"macs_encode": 2e6, "macs_decode": 1e6, "images_per_second_training_quartiles": [1.0, 2.0]}
         arm |= {f"images_per_second_{what}": 1_500.0 for what in ("training", "encoding", "decoding")}
@@ -98,6 +99,7 @@ ROWS = [run_row(arm, seed) for arm in ("bvae", "vae") for seed in (0, 1, 2)]
         ("cost", "training_version", 0),
         ("untrained", "settings", SETTINGS | {"threads": 9}),
         ("untrained", "seed", 7),
+        ("untrained", "versions", versions(OF_CONTROLS)),
         ("pca", "latent_dim", 5),
         ("controls", "versions", {}),
     ],
@@ -133,6 +135,18 @@ def test_means_spreads_and_controls_by_hand(written, tmp_path):
     assert list(shown["Probe % ↑"][2:6]) == ["60.00", "70.00", "80.00", "12.50"]
     assert shown.loc["mean image", "ELBO ↑"] == "-200.00"
     assert shown.loc["real images", "FD classifier ↓"] == "2.00"
+
+
+def test_probes_of_samples_are_in_tables_of_protocol_2_only(written, tmp_path):
+    rows = [row | {"probe_sampled_accuracy": 0.7, "probe_sampled_inactive_accuracy": 0.1} for row in ROWS]
+    study = written(rows)
+    assert "probe_sampled_accuracy" not in table1(study, ROWS, tmp_path).frame
+    table = table1(study | {"protocol": 2}, rows, tmp_path)
+    shown = table.text.set_index("Arm")
+    assert list(shown["Probe z % ↑"][:3]) == ["70.00 ± 0.00", "70.00 ± 0.00", "50.00"]
+    assert list(shown["Inactive z %"][:3]) == ["10.00 ± 0.00", "10.00 ± 0.00", ""]
+    assert any("Probe z" in note for note in table.notes)
+    assert not any("Probe z" in note for note in table1(study, ROWS, tmp_path).notes)
 
 
 def test_one_seed_has_no_spread(written, tmp_path):

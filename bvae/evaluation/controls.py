@@ -10,9 +10,18 @@ from threadpoolctl import threadpool_limits
 
 from bvae.data import Dataset, to_batch
 from bvae.evaluation import protocol
-from bvae.evaluation.measures import linear_probe, majority_baseline, mean_image_log_likelihood, mse_per_pixel
-from bvae.evaluation.metrics import OF_CONTROLS, versions
-from bvae.evaluation.trained import classify, labels_of, posterior_means, why_no_probe, why_unclassified
+from bvae.evaluation.measures import mean_image_log_likelihood, mse_per_pixel
+from bvae.evaluation.metrics import OF_CONTROLS, OF_UNTRAINED, versions
+from bvae.evaluation.probes import linear_probe, majority_baseline
+from bvae.evaluation.trained import (
+    classify,
+    labels_of,
+    latents_of_probes,
+    posteriors,
+    probe_unstandardised,
+    why_no_probe,
+    why_unclassified,
+)
 from bvae.runs import Run, build_model
 from bvae.system.seeds import derive_seed
 
@@ -95,11 +104,12 @@ def _identity(dataset: Dataset) -> dict:
 
 
 def evaluate_untrained(run: Run, dataset: Dataset, device: torch.device) -> dict:
-    """The probe on the encoder of a run before training: the same initial weights for bvae, bvae_gain and vae."""
+    """The probes on the encoder of a run before training: the same initial weights for bvae, bvae_gain and vae."""
     torch.set_num_threads(run.settings["threads"])
     model, _ = build_model(run, channels=dataset.channels, size=dataset.size)
     model = model.to(device).eval()
-    means = posterior_means(model, dataset.test_images, device)
     row = _identity(dataset) | {key: getattr(run, key) for key in ("recipe", "settings", "latent_dim", "seed")}
-    train = posterior_means(model, dataset.train_images, device)
-    return row | classify(dataset, train, means)[0]
+    row["versions"] = versions(OF_UNTRAINED)
+    train, test = (posteriors(model, images, device) for images in (dataset.train_images, dataset.test_images))
+    row |= classify(dataset, train[0], test[0])[0]
+    return row | probe_unstandardised(dataset, latents_of_probes(dataset.name, run.seed, train, test))[0]

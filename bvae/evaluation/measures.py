@@ -3,7 +3,7 @@
 import math
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import numpy as np
 import torch
@@ -12,12 +12,10 @@ from threadpoolctl import threadpool_limits
 from torch import Tensor
 
 from bvae.evaluation import protocol
-from bvae.system.seeds import derive_seed
 
 Item = TypeVar("Item")
 Found = TypeVar("Found")
 DISTANCE_ROWS = 250  # at once: their distances to 10,000 others stay in the cache
-PROBE_ITERATIONS = 10_000  # a guard: a fit that needs them all warns
 ROUNDING_VARIANCE = 1 / 255**2 / 12  # of pixels in [0, 1] that are rounded to 256 levels
 
 
@@ -77,12 +75,18 @@ def ssim(images: Tensor, reconstructions: Tensor) -> Tensor:
     return (similarity / ((mean_x**2 + mean_y**2 + c1) * (variance_x + variance_y + c2))).flatten(1).mean(1)
 
 
-def active_units(means: Tensor) -> int:
-    """Latents whose posterior mean varies over the images by more than 0.01, of means (n, latent_dim).
+def active_latents(means: Tensor) -> Tensor:
+    """Which latents have a posterior mean that varies over the images by more than 0.01, (latent_dim,) of bool.
 
-    Burda, Grosse and Salakhutdinov, "Importance weighted autoencoders", arXiv 1509.00519, section 5.2.
+    `means` are (n, latent_dim), of at least two images. Burda, Grosse and Salakhutdinov, "Importance weighted
+    autoencoders", arXiv 1509.00519, section 5.2.
     """
-    return int((means.double().var(0, correction=1) > protocol.ACTIVE_UNIT_VARIANCE).sum())
+    return means.double().var(0, correction=1) > protocol.ACTIVE_UNIT_VARIANCE
+
+
+def active_units(means: Tensor) -> int:
+    """The number of `active_latents`."""
+    return int(active_latents(means).sum())
 
 
 def gaussian_statistics(features: Tensor) -> tuple[NDArray, NDArray]:
@@ -199,88 +203,6 @@ def importance_sweep(log_weights: Tensor, samples: Sequence[int]) -> dict[str, f
     sizes = torch.exp(2 * log_weights.logsumexp(0) - (2 * log_weights).logsumexp(0))
     quantiles = torch.quantile(sizes, torch.tensor([0.5, 0.05], dtype=torch.float64)).tolist()
     return row | {"effective_sample_size_median": quantiles[0], "effective_sample_size_low": quantiles[1]}
-
-
-def linear_probe(
-    train: NDArray,
-    train_labels: NDArray,
-    test: NDArray,
-    test_labels: NDArray,
-    *,
-    identity: str,
-    strengths: Sequence[float] = (),
-) -> dict[str, Any]:
-    """Logistic regression on features (n, d) with class labels (n,), or 0/1 attributes (n, k), one probe each.
-
-    Features are standardised by the training images: a probe then depends neither on the scale that an arm gives its
-    latents nor on the steps of a solver that has not converged, as one on latents of very different scales has not.
-
-    The strength C is the one of `strengths`, ascending and PROBE_STRENGTHS if there are none, with the best accuracy on
-    held-out training images (drawn by a seed from `identity`); the probe is then fitted on all training images and
-    scored once on the test images.
-
-    Returns the chosen `c` and `accuracy`, in [0, 1]: for attributes the mean of their balanced accuracies, with
-    `accuracy_per_attribute`, and `unbalanced_accuracy`, the plain share of right answers over all of them.
-    """
-    order = np.random.default_rng(derive_seed(identity, "probe validation")).permutation(len(train))
-    held_out = min(protocol.PROBE_VALIDATION_IMAGES, len(train) // 6)
-    validation, search = order[:held_out], order[held_out : held_out + protocol.PROBE_SEARCH_IMAGES]
-
-    def held_out_accuracy(c: float) -> float:
-        predicted = _fit_and_predict(train[search], train_labels[search], train[validation], c)
-        return _scores(predicted, train_labels[validation])["accuracy"]
-
-    strengths = strengths or protocol.PROBE_STRENGTHS
-    slowest_first = strengths[::-1]  # the weakest penalties
-    accuracies = dict(zip(slowest_first, side_by_side(held_out_accuracy, slowest_first), strict=True))
-    best_c = max(strengths, key=accuracies.__getitem__)  # the first, and smallest, of equals
-    (predicted,) = side_by_side(lambda c: _fit_and_predict(train, train_labels, test, c), [best_c])
-    return {"c": best_c} | _scores(predicted, test_labels)
-
-
-def majority_baseline(train_labels: NDArray, test_labels: NDArray) -> dict[str, Any]:
-    """What `linear_probe` returns as accuracy when the most frequent training label is the answer to every image."""
-    if train_labels.ndim == 2:
-        answer = (train_labels.mean(0) > 0.5).astype(test_labels.dtype)
-    else:
-        answer = np.bincount(train_labels).argmax()
-    return _scores(np.broadcast_to(answer, test_labels.shape), test_labels)
-
-
-def _fit_and_predict(train: NDArray, labels: NDArray, test: NDArray, c: float) -> NDArray:
-    """Labels of `test` by probes of strength c; for attributes the classes are weighed equal."""
-    from sklearn.linear_model import LogisticRegression
-    from sklearn.preprocessing import StandardScaler
-
-    scaler = StandardScaler().fit(train)
-    train, test = scaler.transform(train), scaler.transform(test)
-    settings = {"C": c, "max_iter": PROBE_ITERATIONS}
-    if labels.ndim == 1:
-        if labels.min() == labels.max():  # the others are held out
-            return np.full(len(test), labels[0])
-        return LogisticRegression(**settings).fit(train, labels).predict(test)
-    predicted = np.empty((len(test), labels.shape[1]), labels.dtype)
-    for k, column in enumerate(labels.T):
-        if column.min() == column.max():  # an attribute that no training image shows, or all do
-            predicted[:, k] = column[0]
-        else:
-            predicted[:, k] = LogisticRegression(**settings, class_weight="balanced").fit(train, column).predict(test)
-    return predicted
-
-
-def _scores(predicted: NDArray, labels: NDArray) -> dict[str, Any]:
-    right = predicted == labels
-    if labels.ndim == 1:
-        return {"accuracy": float(right.mean())}
-    balanced = [  # the mean over the values that are there of the share answered right
-        float(np.mean([right[labels[:, k] == value, k].mean() for value in np.unique(labels[:, k])]))
-        for k in range(labels.shape[1])
-    ]
-    return {
-        "accuracy": float(np.mean(balanced)),
-        "accuracy_per_attribute": balanced,
-        "unbalanced_accuracy": float(right.mean()),
-    }
 
 
 def mean_image_log_likelihood(train: Tensor, test: Tensor, likelihood: str) -> float:

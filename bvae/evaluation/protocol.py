@@ -26,6 +26,7 @@ PATH_PAIRS = 100  # of test images, each with such a way
 PROBE_STRENGTHS = (1e-4, 1e-3, 1e-2, 1e-1, 1.0, 10.0, 100.0)  # inverse regularisation C, chosen on held-out images
 PROBE_VALIDATION_IMAGES = 5_000  # training images held out to choose C, a sixth of them at most
 PROBE_SEARCH_IMAGES = 20_000  # training images that the search for C fits on; the final fit takes all
+PROBE_CONTROL_IMAGES = 20_000  # training images of the probes on inactive latents, held-out ones among them
 CONTROL_IMAGES = 20_000  # training images of the controls on pixels, where an image has more values than the next line
 CONTROL_VALUES = 1_000
 CONTROL_STRENGTHS = PROBE_STRENGTHS[:4]  # of the probe on so many values: weaker penalties take longer than all else

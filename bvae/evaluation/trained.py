@@ -13,11 +13,14 @@ from torch import Tensor
 from bvae.data import Dataset, to_batch
 from bvae.evaluation import protocol
 from bvae.evaluation.draws import fixed_draw
-from bvae.evaluation.measures import latent_trustworthiness, linear_probe, neighbour_accuracy
+from bvae.evaluation.measures import active_latents, latent_trustworthiness, neighbour_accuracy
+from bvae.evaluation.probes import linear_probe
 from bvae.evaluation.references import Reference
 from bvae.networks import VAE
+from bvae.objective import sample_posterior
 from bvae.runs import Run
 from bvae.system.batching import in_batches
+from bvae.system.seeds import derive_seed
 
 BATCH = 500  # images; fixed, so that a number does not depend on the machine's memory
 PROBE_MINIMUM_IMAGES = 6  # of training: a sixth is held out
@@ -54,9 +57,14 @@ class Trained:
         return why_not_finite(mean + log_variance, "test")
 
     @cached_property
+    def train_posteriors(self) -> tuple[Tensor, Tensor]:
+        """Means and log-variances of the posteriors of the training images, (n, latent_dim) each."""
+        return posteriors(self.model, self.dataset.train_images, self.device)
+
+    @property
     def train_means(self) -> Tensor:
         """Posterior means of the training images, (n, latent_dim)."""
-        return posterior_means(self.model, self.dataset.train_images, self.device)
+        return self.train_posteriors[0]
 
 
 def posteriors(model: VAE, images: Tensor, device: torch.device) -> tuple[Tensor, Tensor]:
@@ -128,9 +136,7 @@ def classify(dataset: Dataset, train: Tensor, means: Tensor) -> tuple[dict, dict
     if reason := why_no_probe(dataset) or broken:
         empty["probe_accuracy"] = reason
     elif labels is not None:
-        features, test = train.double().numpy(), means.double().numpy()
-        found = linear_probe(features, labels[0], test, labels[1], identity=dataset.name)
-        row |= {f"probe_{name}": value for name, value in found.items()}
+        row |= {f"probe_{name}": value for name, value in _probe(dataset, train, means).items()}
     if reason := why_unclassified(dataset) or broken:
         empty["knn_accuracy"] = reason
     elif labels is not None and labels[0].ndim == 1:
@@ -143,3 +149,80 @@ def classify(dataset: Dataset, train: Tensor, means: Tensor) -> tuple[dict, dict
     else:
         row["trustworthiness"] = latent_trustworthiness(shown.flatten(1).numpy() / 255, means[index].numpy())
     return row, empty
+
+
+def latents_of_probes(
+    dataset: str, seed: int, train: tuple[Tensor, Tensor], test: tuple[Tensor, Tensor]
+) -> dict[str, tuple[Tensor, Tensor]]:
+    """What the probes `sampled` and `unscaled` see of training and test images, (n, latent_dim) each, by their names.
+
+    `train` and `test` are means and log-variances. The first is one sample of z for each image, with noise that
+    derives from the data set and the seed; the second is the posterior means.
+    """
+    samples = []
+    for split, (mean, log_variance) in (("training", train), ("test", test)):
+        generator = torch.Generator().manual_seed(derive_seed(dataset, seed, f"probe noise of {split} images"))
+        samples.append(sample_posterior(mean, log_variance, torch.randn(mean.shape, generator=generator)))
+    return {"sampled": (samples[0], samples[1]), "unscaled": (train[0], test[0])}
+
+
+def probe_unstandardised(dataset: Dataset, latents: Mapping[str, tuple[Tensor, Tensor]]) -> tuple[dict, dict[str, str]]:
+    """Linear probes on `latents_of_probes`; and why some of them are None."""
+    found: dict = {f"probe_{name}_accuracy": None for name in latents}
+    reason = why_no_probe(dataset) or _why_not_finite(latents)
+    if reason:
+        return found, dict.fromkeys(found, reason)
+    for name, (train, test) in latents.items():
+        probed = _probe(dataset, train, test, scale=scale_of(train))
+        probed.pop("accuracy_per_attribute", None)
+        found |= {f"probe_{name}_{what}": value for what, value in probed.items()}
+    return found, {}
+
+
+def probe_inactive(dataset: Dataset, latents: Mapping[str, tuple[Tensor, Tensor]]) -> tuple[dict, dict[str, str]]:
+    """The same probes, and the one on standardised means, on inactive latents only; and why they are None.
+
+    The probes see a fixed draw of PROBE_CONTROL_IMAGES training images at most. Latents keep the scale that the probe
+    on all of them gives them. A latent is inactive if `active_units` does not count it.
+    """
+    names = {name: f"probe_{name}_inactive_accuracy" for name in latents} | {"": "probe_inactive_accuracy"}
+    means = latents["unscaled"][1]
+    reason = why_no_probe(dataset) or _why_not_finite(latents)
+    if len(means) < 2:
+        reason = reason or "1 test image: its means have no variance"
+    elif not (inactive := ~active_latents(means)).any():
+        reason = reason or "every latent is active"
+    if reason:
+        return dict.fromkeys(names.values()), dict.fromkeys(names.values(), reason)
+    generator = torch.Generator().manual_seed(derive_seed(dataset.name, "probe control images"))
+    drawn = torch.randperm(len(dataset.train_images), generator=generator)[: protocol.PROBE_CONTROL_IMAGES]
+    found = {}
+    for name, called in names.items():
+        train, test = latents[name or "unscaled"]
+        scale = scale_of(train) if name else None
+        found[called] = _probe(dataset, train[:, inactive], test[:, inactive], scale=scale, drawn=drawn)["accuracy"]
+    return found, {}
+
+
+def _why_not_finite(latents: Mapping[str, tuple[Tensor, Tensor]]) -> str | None:
+    """Why probes on these latents mean nothing: some means or samples of training or test images are no numbers."""
+    columns = (torch.cat(split, 1) for split in zip(*latents.values(), strict=True))
+    return next(filter(None, map(why_not_finite, columns, ("training", "test"))), None)
+
+
+def scale_of(latents: Tensor) -> float:
+    """The root of the mean variance of latents (n, latent_dim): the one number that the probe's C is relative to."""
+    return float(latents.double().var(0, correction=0).mean().sqrt()) or 1.0
+
+
+def _probe(
+    dataset: Dataset, train: Tensor, test: Tensor, *, scale: float | None = None, drawn: Tensor | None = None
+) -> dict[str, Any]:
+    """`linear_probe` on latents of training and test images, or of the training images `drawn`, (n,) of indices."""
+    labels = labels_of(dataset)
+    assert labels is not None  # the callers have asked `why_no_probe`
+    train_labels = labels[0]
+    if drawn is not None:
+        train, train_labels = train[drawn], train_labels[drawn.numpy()]
+    features = train.double().numpy(), train_labels, test.double().numpy(), labels[1]
+    return linear_probe(*features, identity=dataset.name, scale=scale)

@@ -55,6 +55,12 @@ def on_table1(rows: Sequence[dict]) -> list[str]:
         " Lines below the arms are controls: the untrained encoder, as many principal components, raw pixels, the most"
         " frequent class, and the mean training image as one image for all."
     )
+    if any("probe_sampled_accuracy" in row for row in rows):
+        lines.append(
+            "Probe z: on one sample of z for each training and test image. Probe unscaled: on posterior means that are"
+            " not standardised. Inactive: the probe, and that of z, on the inactive latents only, of"
+            f" {protocol.PROBE_CONTROL_IMAGES:,} training images at most."
+        )
     return lines + on_features(rows)
 
 

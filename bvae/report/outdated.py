@@ -19,7 +19,7 @@ import bvae
 from bvae.arms import ARMS
 from bvae.errors import InputError
 from bvae.evaluation.extractors import EXTRACTORS
-from bvae.evaluation.metrics import OF_CONTROLS, TASKS, tasks_of, versions
+from bvae.evaluation.metrics import OF_CONTROLS, OF_UNTRAINED, TASKS, tasks_of, versions
 from bvae.report.figures import FIGURES, kinds_of
 from bvae.study.runs import (
     controls_path,
@@ -241,8 +241,8 @@ def _of_dataset(plan: Plan, name: str, **facts: object) -> dict:
     return facts | {"dataset_sha256": plan.data_hash(name)}
 
 
-def _control(plan: Plan, name: str, **facts: object) -> dict:
-    return _of_dataset(plan, name, versions=versions(OF_CONTROLS), **facts)
+def _control(plan: Plan, name: str, *, tasks: Sequence[str] = OF_CONTROLS, **facts: object) -> dict:
+    return _of_dataset(plan, name, versions=versions(tasks), **facts)
 
 
 def _of_groups(plan: Plan) -> Iterator[Result]:
@@ -251,7 +251,8 @@ def _of_groups(plan: Plan) -> Iterator[Result]:
     for group in plan.groups:
         facts = {"latent_dim": group["latent_dim"], "settings": first_settings(plan.study["recipes"][group["recipe"]])}
         dataset, data = group["dataset"], [data_path(group["dataset"])]
-        yield Result(group["untrained"], partial(_control, plan, dataset, seed=group["seed"], **facts), data)
+        untrained = partial(_control, plan, dataset, tasks=OF_UNTRAINED, seed=group["seed"], **facts)
+        yield Result(group["untrained"], untrained, data)
         yield Result(group["cost"], partial(_of_dataset, plan, dataset, **facts, **of_code), data, _said_by_cost)
 
 

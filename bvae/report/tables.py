@@ -18,11 +18,12 @@ from bvae.evaluation.extractors import EXTRACTORS
 from bvae.evaluation.metrics import TASKS, Metric, all_metrics, versions
 from bvae.evaluation.metrics._cost import COSTS
 from bvae.evaluation.metrics.distances import DECODED, KINDS
+from bvae.evaluation.metrics.probes import FEATURES as PROBES
 from bvae.report.footnotes import bounds, on_cost, on_empty, on_features, on_runs, on_table1, on_table2
 from bvae.report.outdated import TABLES as NAMES
 from bvae.report.outdated import Plan, note_made_from, refuse_outdated
 from bvae.report.typeset import Table, write_table
-from bvae.study.runs import expand_runs, group_paths, results_paths, run_name
+from bvae.study.runs import expand_runs, group_paths, protocol_of, results_paths, run_name
 from bvae.system.files import read_json, sha256_of_json
 
 CONTROL_NAMES = {
@@ -42,6 +43,7 @@ LISTS = (
     "probe_accuracy_per_attribute",
 )  # left out of runs.csv
 GROUP = ["dataset", "recipe", "latent_dim"]
+OF_PROBES = [f"probe_{name}_{what}accuracy" for name in PROBES for what in ("", "unbalanced_")]
 PACKAGES = ("torch", "torchvision", "torch-fidelity", "scikit-learn", "pandas", "numpy", "scipy")
 
 
@@ -157,6 +159,7 @@ def _controls(study: dict, rows: list[dict], root: Path) -> pd.DataFrame:
         untrained, pca, controls = (read_json(root / paths[name]) for name in ("untrained", "pca", "controls"))
         mean_image = controls[f"mean_image_log_likelihood_{mine[0]['likelihood']}"]
         latents = ("probe_accuracy", "probe_unbalanced_accuracy", "knn_accuracy", "trustworthiness")
+        probes = OF_PROBES if protocol_of(study) == 2 else ()
         raw_pixels, majority = (
             {f"probe_{what}": controls.get(name.format(what)) for what in ("accuracy", "unbalanced_accuracy")}
             for name in ("probe_{}_raw_pixels", "majority_{}")
@@ -167,7 +170,7 @@ def _controls(study: dict, rows: list[dict], root: Path) -> pd.DataFrame:
             for name in distances
         }
         for name, values in (
-            ("untrained", {key: untrained[key] for key in latents if key in untrained}),
+            ("untrained", {key: untrained[key] for key in (*latents, *probes) if key in untrained}),
             ("pca", {key: pca[key] for key in ("mse_per_pixel", *latents) if key in pca}),
             ("raw_pixels", raw_pixels),
             ("majority", majority),

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from bvae.evaluation.trained import Trained
 
 OF_CONTROLS = ("reconstruction", "classification")  # tasks whose measures the controls share
+OF_UNTRAINED = (*OF_CONTROLS, "probes")  # likewise of the untrained encoder
 ARROWS = {"lower": " ↓", "higher": " ↑", None: ""}
 
 
