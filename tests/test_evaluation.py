@@ -13,9 +13,17 @@ import torch
 from bvae.data import to_batch
 from bvae.data.dataset import make
 from bvae.errors import InputError
-from bvae.evaluation import protocol, trained
+from bvae.evaluation import draws, protocol, trained
 from bvae.evaluation.controls import evaluate_controls, evaluate_pca, evaluate_untrained
-from bvae.evaluation.draws import fixed_draw, interpolation_pairs, mixture_samples, prior_samples
+from bvae.evaluation.draws import (
+    fixed_draw,
+    interpolation_pairs,
+    lerp,
+    mixture_samples,
+    path_shares,
+    prior_samples,
+    slerp,
+)
 from bvae.evaluation.evaluate import evaluate_run, validate_run
 from bvae.evaluation.measures import gaussian_statistics, latent_trustworthiness, neighbour_accuracy
 from bvae.evaluation.metrics import TASKS
@@ -338,6 +346,52 @@ def test_images_without_ssim_say_so(row):
     assert row["empty"]["ssim"] == "images of 8 pixels; its window needs 11"
 
 
+def test_images_along_the_path_are_at_their_shares_of_the_way(folder, fake, reference, monkeypatch):
+    model, record = load_run(folder)
+    run = Trained(model, Run(**record["run"]), fake, CPU, references=[reference])
+    decoded, decode = [], trained.decode_images
+    monkeypatch.setattr(
+        trained, "decode_images", lambda model, z, device: decoded.append(z) or decode(model, z, device)
+    )
+    row = TASKS["paths"].compute(run)
+    first, second = (run.test_means[index] for index in interpolation_pairs("fake", 100, 100))
+    shares = path_shares("fake", 100)
+    assert torch.equal(decoded[0], lerp(first, second, shares)) and torch.equal(
+        decoded[1], slerp(first, second, shares)
+    )
+    names = ("fd_classifier_path_interpolations", "fd_classifier_slerp_path_interpolations")
+    assert row == {name: row[name] for name in names} | {"empty": {}} and row[names[0]] != row[names[1]]
+    monkeypatch.setattr(draws, "path_shares", lambda dataset, pairs: torch.zeros(pairs, 1))
+    TASKS["paths"].compute(run)
+    assert torch.equal(decoded[2], first)
+    torch.testing.assert_close(decoded[3], first)
+    monkeypatch.setattr(draws, "path_shares", lambda dataset, pairs: torch.full((pairs, 1), 0.5))
+    middle, whole = TASKS["paths"].compute(run), TASKS["distances"].compute(run)
+    for what in ("interpolations", "slerp_interpolations"):
+        name = f"fd_classifier_{what.replace('inter', 'path_inter')}"
+        assert middle[name] == pytest.approx(whole[f"fd_classifier_{what}"], rel=1e-6)
+
+
+def test_shares_of_the_way_are_even_and_known_to_no_arm():
+    shares = path_shares("fake", 20_000)
+    assert shares.shape == (20_000, 1) and 0 <= float(shares.min()) < float(shares.max()) <= 1
+    assert float(shares.mean()) == pytest.approx(0.5, abs=5 / math.sqrt(12 * 20_000))
+    assert float(shares.var()) == pytest.approx(1 / 12, rel=0.05)
+    assert torch.equal(shares, path_shares("fake", 20_000)) and not torch.equal(shares, path_shares("other", 20_000))
+    assert list(inspect.signature(path_shares).parameters) == ["dataset", "pairs"]
+
+
+def test_the_way_of_a_linear_decoder_has_the_mean_of_the_middle_and_two_thirds_of_the_covariance():
+    """Ends that are independent, of covariance S: E[(1 - t)² + t²] is 2/3 for an even t, and 1/2 in the middle."""
+    first, second = (1.0 + float64s(40_000, 2, seed=seed) * torch.tensor([1.0, 2.0]) for seed in (0, 1))
+    weights = float64s(2, 3, seed=2)
+    whole, middle = (lerp(first, second, t) @ weights for t in (path_shares("fake", 40_000), 0.5))
+    torch.testing.assert_close(whole.mean(0), middle.mean(0), rtol=0, atol=0.04)
+    covariance = weights.T @ torch.diag(torch.tensor([1.0, 4.0], dtype=torch.float64)) @ weights
+    torch.testing.assert_close(torch.cov(whole.T), 2 / 3 * covariance, rtol=0.03, atol=0.03)
+    torch.testing.assert_close(torch.cov(middle.T), 1 / 2 * covariance, rtol=0.03, atol=0.03)
+
+
 def test_a_linear_decoder_fades_straight(folder, fake, monkeypatch):
     """The images of a way between two latents are those of an affine decoder: a ratio of 1. A trained one: no less."""
     model, record = load_run(folder)
@@ -507,6 +561,7 @@ def test_a_dead_encoder_has_all_metrics_but_ratios_of_nothing(fake, tmp_path):
     assert row["active_units"] == 0
     assert row["fd_classifier_mixture_samples"] > 0
     assert row["fd_classifier_interpolations"] == row["fd_classifier_reconstructions"]
+    assert row["fd_classifier_path_interpolations"] == row["fd_classifier_reconstructions"]
 
 
 def not_a_number(model) -> None:

@@ -199,6 +199,14 @@ def test_generation_has_its_floor_and_both_features(written):
     assert {"fid_samples", "precision_inception_mixture_samples"} <= run_metrics().keys()
 
 
+def test_distances_along_the_path_are_columns_of_protocol_2_only(written):
+    rows = [row | {"fd_classifier_path_interpolations": 40.0} for row in ROWS]
+    table = table2(study_of(rows) | {"protocol": 2}, rows)
+    assert list(table.frame["fd_path_interpolations"]) == [40.0, 40.0, 2.0]
+    assert list(table.text["Along path ↓"]) == ["40.00 ± 0.00", "40.00 ± 0.00", "2.00"]
+    assert not [name for name in table2(study_of(ROWS), ROWS).frame if "path_interpolations" in name[3:]]
+
+
 @pytest.mark.parametrize(("kid", "shown"), [(0.0123456, "0.01235 ± 0.0011"), (16310.9, "1.631e+04 ± 1.4e+03")])
 def test_kid_has_four_significant_digits(written, kid, shown):
     rows = [row | {"kid_classifier_samples": kid * (1 + (row["seed"] - 1) * 0.0857)} for row in ROWS]

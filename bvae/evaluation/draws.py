@@ -24,6 +24,12 @@ def interpolation_pairs(dataset: str, images: int, pairs: int) -> Tensor:
     return torch.stack([first, (first + other) % images])
 
 
+def path_shares(dataset: str, pairs: int) -> Tensor:
+    """For each pair a share of its way, (pairs, 1), even between 0 and 1, the same for every run of a data set."""
+    generator = torch.Generator().manual_seed(derive_seed(dataset, "shares of the paths"))
+    return torch.rand(pairs, 1, generator=generator)
+
+
 def prior_samples(dataset: str, seed: int, samples: int, latent_dim: int) -> Tensor:
     """Latents (samples, latent_dim) from N(0, I), the same for every arm of (data set, seed)."""
     generator = torch.Generator().manual_seed(derive_seed(dataset, seed, "prior samples"))
@@ -60,15 +66,16 @@ def fixed_draw(dataset: Dataset, purpose: str, count: int) -> tuple[Tensor, Tens
     return dataset.test_images[index], index
 
 
-def lerp(first: Tensor, second: Tensor, t: float) -> Tensor:
-    """The point at share t of the straight line between latents (n, d)."""
+def lerp(first: Tensor, second: Tensor, t: float | Tensor) -> Tensor:
+    """The point at share t of the straight line between latents (n, d); t is a number, or one for each, (n, 1)."""
     return first + t * (second - first)
 
 
-def slerp(first: Tensor, second: Tensor, t: float) -> Tensor:
+def slerp(first: Tensor, second: Tensor, t: float | Tensor) -> Tensor:
     """The point at share t of the way between latents (n, d) whose direction turns evenly (Shoemake, 1985).
 
-    The norm goes evenly from the one to the other. Latents of parallel or opposite directions are joined straight.
+    t is a number, or one for each, (n, 1). The norm goes evenly from the one to the other. Latents of parallel or
+    opposite directions are joined straight.
     """
     a, b = first.double(), second.double()  # in float32, rounding turns opposite latents into an arc far away
     norms = [z.norm(dim=1, keepdim=True).clamp_min(1e-12) for z in (a, b)]

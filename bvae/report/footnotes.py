@@ -86,9 +86,9 @@ def on_nll(rows: Sequence[dict]) -> list[str]:
     return [text]
 
 
-def on_table2() -> list[str]:
+def on_table2(rows: Sequence[dict]) -> list[str]:
     """What is generated and interpolated, and how."""
-    return [
+    lines = [
         "Samples, mixture samples, midpoints and reconstructions: Fréchet distance of as many images to the test"
         f" images. Mixture: {protocol.MIXTURE_COMPONENTS} Gaussians fitted to training latents. Midpoints: of the"
         " posterior means of random pairs of different test images, straight or with evenly turning direction (slerp)."
@@ -98,6 +98,12 @@ def on_table2() -> list[str]:
         f"Path ratio: length of the decoded way between two test images, in {protocol.PATH_STEPS} images, over the"
         " distance of its ends; 1 is a straight fade.",
     ]
+    if any(name.endswith("_path_interpolations") for row in rows for name in row):
+        lines.append(
+            "Along path, along arc: of each pair one image, at a share of the straight way or of the arc that is drawn"
+            " evenly from 0 to 1, the same for every run of a data set."
+        )
+    return lines
 
 
 def on_features(rows: Sequence[dict]) -> list[str]:

@@ -18,6 +18,7 @@ from bvae.evaluation.extractors import EXTRACTORS
 from bvae.evaluation.metrics import TASKS, Metric, all_metrics, versions
 from bvae.evaluation.metrics._cost import COSTS
 from bvae.evaluation.metrics.distances import DECODED, KINDS
+from bvae.evaluation.metrics.paths import PATHS
 from bvae.evaluation.metrics.probes import FEATURES as PROBES
 from bvae.report.footnotes import bounds, on_cost, on_empty, on_features, on_runs, on_table1, on_table2
 from bvae.report.outdated import TABLES as NAMES
@@ -187,6 +188,8 @@ def table2(study: dict, rows: list[dict], root: Path = Path()) -> Table:
     asked = [name for name, found in EXTRACTORS.items() if any(f"{found.metric('fd')}_images" in row for row in rows)]
     others = [metric.name for metric in all_metrics() if metric.table == 2 and not metric.any_features]
     by = [*GROUP, "features"]
+    pairs = [(kind.name, what) for kind in KINDS for what in DECODED]
+    pairs += [("fd", what) for what in PATHS if protocol_of(study) == 2]
     lines, floors = [], {}
     for extractor in asked or study["features"]:
         names = {kind.name: EXTRACTORS[extractor].metric(kind.name) for kind in KINDS}
@@ -194,16 +197,16 @@ def table2(study: dict, rows: list[dict], root: Path = Path()) -> Table:
             place = {key: row[key] for key in GROUP} | {"features": extractor}
             line = place | {key: row[key] for key in ("arm", "status")}
             line |= {name: row.get(name) for name in others}
-            line |= {f"{kind}_{what}": row.get(f"{name}_{what}") for kind, name in names.items() for what in DECODED}
+            line |= {f"{kind}_{what}": row.get(f"{names[kind]}_{what}") for kind, what in pairs}
             lines.append(line)
-            floor = {f"{kind}_{what}": row.get(f"{name}_floor") for kind, name in names.items() for what in DECODED}
+            floor = {f"{kind}_{what}": row.get(f"{names[kind]}_floor") for kind, what in pairs}
             if any(value is not None for value in floor.values()):
                 floors[tuple(place.values())] = place | {"arm": "real_images", "n": 1, "diverged": 0} | floor
     frame = _below(summarise(lines, TABLE2, [*by, "arm"]), pd.DataFrame(floors.values()), by)
     text, words = printed(frame, TABLE2, set())
     caption = _caption(study, "generation and interpolation by arm.")
-    empty = [f"{EXTRACTORS[name].metric(kind.name)}_{what}" for kind in KINDS for name in asked for what in DECODED]
-    notes = [on_runs(rows), *on_table2(), *on_features(rows), *on_empty(rows, empty)]
+    empty = [f"{EXTRACTORS[name].metric(kind)}_{what}" for name in asked for kind, what in pairs]
+    notes = [on_runs(rows), *on_table2(rows), *on_features(rows), *on_empty(rows, empty)]
     return Table("table2", caption, frame, text, words, notes)
 
 
