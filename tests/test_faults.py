@@ -165,7 +165,7 @@ def test_an_evaluation_that_does_not_fit_gives_the_same_metrics(fake, tmp_path, 
     wanted = evaluate_run(tmp_path / "run", fake, [], **measure)
     encode = VAE.encode
     monkeypatch.setattr(VAE, "encode", lambda self, images: fails_above(5, lambda x: encode(self, x))(images))
-    monkeypatch.setattr("bvae.evaluation.metrics.importance.IMAGES", 5)  # encoded together, with many draws each
+    monkeypatch.setattr("bvae.evaluation.trained.WEIGHED", 5)  # encoded together, with many draws each
     found = evaluate_run(tmp_path / "run", fake, [], **measure)
     assert "in two halves" in caplog.text
     for name in ("elbo", "reconstruction", "kl", "psnr", "kl_per_latent", "backward_mse_per_pixel"):

@@ -1,7 +1,7 @@
 """Evaluation: a trained run to `metrics.json`, one flat row."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -12,6 +12,7 @@ from torch import Tensor
 from bvae.data import Dataset
 from bvae.errors import InputError
 from bvae.evaluation.metrics import TASKS, Task, tasks_of
+from bvae.evaluation.per_image import as_kept
 from bvae.evaluation.references import Reference
 from bvae.evaluation.trained import Trained
 from bvae.runs import Run, load_run
@@ -36,10 +37,31 @@ def evaluate_run(
     None, and `empty` says why: so is every metric of a model whose weights or posteriors are not finite. A run that
     diverged has its identity and size, and no other metric.
     """
+    asked: dict[str, Any] = {"importance": importance, "device": device, "known": known, "protocol": protocol}
+    return evaluate_images(folder, dataset, references, **asked)[0]
+
+
+def evaluate_images(
+    folder: Path,
+    dataset: Dataset,
+    references: Sequence[Reference],
+    *,
+    importance: dict,
+    device: torch.device,
+    known: dict | None = None,
+    known_images: Mapping[str, Tensor] | None = None,
+    protocol: int = 2,
+) -> tuple[dict, dict[str, Tensor]]:
+    """What `evaluate_run` returns, and the values of each image, (n,) by name; none of a study of protocol 1.
+
+    `known_images` are those of the earlier result `known`; a task whose values are not among them is computed again.
+    """
     settings = {"importance": importance, "references": [[found.extractor, found.sha256] for found in references]}
     trained, row = _open_run(folder, dataset, device, settings, references)
     row["importance"] = importance
-    return _compute([TASKS[name] for name in tasks_of(row["status"], protocol=protocol)], trained, row, known or {})
+    tasks = [TASKS[name] for name in tasks_of(row["status"], protocol=protocol)]
+    images = None if protocol == 1 else dict(known_images or {})
+    return _compute(tasks, trained, row, known or {}, images)
 
 
 def validate_run(folder: Path, dataset: Dataset, *, device: torch.device) -> dict:
@@ -54,37 +76,50 @@ def validate_run(folder: Path, dataset: Dataset, *, device: torch.device) -> dic
             " chooses settings, and test images are for its results alone."
         )
     trained, row = _open_run(folder, dataset, device)
-    row = _compute([TASKS["size"]], trained, row, {})
+    row, _ = _compute([TASKS["size"]], trained, row, {})
     if row["status"] != "finished":
         return row
-    found = _compute([TASKS["reconstruction"]], trained, {"empty": {}}, {})
+    found, _ = _compute([TASKS["reconstruction"]], trained, {"empty": {}}, {})
     if found["elbo"] is None:  # it was finite in training, and is not on images held out: no setting to choose
         return row | {"status": "diverged"}
     row["tasks"] |= found["tasks"]
     return row | {name: found[name] for name in ("elbo", "elbo_noise_error", "reconstruction", "kl")}
 
 
-def _compute(tasks: Sequence[Task], trained: Trained, row: dict, known: dict) -> dict:
-    """The row with the numbers of some tasks, and what each of them was computed by."""
+def _compute(
+    tasks: Sequence[Task], trained: Trained, row: dict, known: dict, known_images: Mapping[str, Tensor] | None = None
+) -> tuple[dict, dict[str, Tensor]]:
+    """The row with the numbers of some tasks, and what each of them was computed by; and the values of each image.
+
+    `known_images` are those of `known`, None where they are not asked for.
+    """
     row["tasks"] = {}
+    images: dict[str, Tensor] = {}
     kept = known if all(known.get(key) == row.get(key) for key in ("model_sha256", "dataset_sha256")) else {}
     for task in tasks:
         by = {"version": task.version} | {name: trained.settings[name] for name in task.uses}
         before = kept.get("tasks", {}).get(task.name, {})
-        if by.items() <= before.items() and kept.keys() >= {*before["gives"]}:
+        of_images: Mapping[str, Tensor] = {}
+        arrays = before.get("per_image", ())
+        whole = kept.keys() >= {*before.get("gives", ())} and (known_images or {}).keys() >= {*arrays}
+        if by.items() <= before.items() and whole:
             found: dict[str, Any] = {name: kept[name] for name in before["gives"]}
+            of_images = {name: (known_images or {})[name] for name in arrays}
             empty = {name: reason for name, reason in kept["empty"].items() if name in before["empty"]}
         elif task.name not in tasks_of("diverged") and (reason := trained.why_empty):
             found = dict.fromkeys(_required(task))
             empty = dict.fromkeys(found, reason)
         else:
             found = task.compute(trained)
-            empty = found.pop("empty", {})
+            empty, of_images = found.pop("empty", {}), found.pop("per_image", {})
         _check(task, found, row)
         row |= found
         row["empty"] |= empty
         row["tasks"][task.name] = by | {"gives": sorted(found), "empty": sorted(empty)}
-    return row
+        if known_images is not None and of_images:
+            row["tasks"][task.name]["per_image"] = sorted(of_images)
+            images |= {name: as_kept(values) for name, values in of_images.items()}
+    return row, images
 
 
 def _check(task: Task, found: dict, row: dict) -> None:

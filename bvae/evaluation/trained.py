@@ -17,12 +17,13 @@ from bvae.evaluation.measures import active_latents, latent_trustworthiness, nei
 from bvae.evaluation.probes import linear_probe
 from bvae.evaluation.references import Reference
 from bvae.networks import VAE
-from bvae.objective import sample_posterior
+from bvae.objective import log_importance_weights, sample_posterior
 from bvae.runs import Run
 from bvae.system.batching import in_batches
 from bvae.system.seeds import derive_seed
 
 BATCH = 500  # images; fixed, so that a number does not depend on the machine's memory
+WEIGHED = 20  # images encoded together for importance weights, with BATCH / WEIGHED decodings each
 PROBE_MINIMUM_IMAGES = 6  # of training: a sixth is held out
 TRUSTWORTHINESS_MINIMUM_IMAGES = 3  # one neighbour, and one image that is none
 
@@ -65,6 +66,26 @@ class Trained:
     def train_means(self) -> Tensor:
         """Posterior means of the training images, (n, latent_dim)."""
         return self.train_posteriors[0]
+
+    @cached_property
+    def log_weights(self) -> Tensor:
+        """ln p(x, z) / q(z|x) in nats, (K, n) in float64: a fixed draw of test images, the recipe's greatest K."""
+        run, sweep = self.run, self.settings["importance"]
+        images = fixed_draw(self.dataset, "nll images", sweep["images"])[0]
+        generator = torch.Generator().manual_seed(derive_seed(run.dataset, run.seed, "importance noise"))
+        columns = []
+        with torch.inference_mode():
+            for batch in images.split(WEIGHED):
+                shown, rows = to_batch(batch.to(self.device)), []
+
+                def weigh(noise: Tensor, shown: Tensor = shown) -> Tensor:
+                    return log_importance_weights(self.model, shown, noise.to(self.device))[0].double().cpu()
+
+                for count in torch.ones(max(sweep["samples"])).split(BATCH // WEIGHED):
+                    noise = torch.randn(len(count), len(batch), run.latent_dim, generator=generator)
+                    rows += in_batches(weigh, noise, size=len(noise))
+                columns.append(torch.cat(rows))
+        return torch.cat(columns, 1)
 
 
 def posteriors(model: VAE, images: Tensor, device: torch.device) -> tuple[Tensor, Tensor]:

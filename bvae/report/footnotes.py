@@ -81,7 +81,9 @@ def on_nll(rows: Sequence[dict]) -> list[str]:
         text += (
             " NLL and ELBO are then of different images: an NLL above -ELBO does not mean that it is the looser bound."
         )
-        if all("nll_k1" in row for row in rows):
+        if all("elbo_nll_images" in row for row in rows):
+            text += " ELBO (same images) is of the images of the NLL, by its samples of z, and can be compared with it."
+        elif all("nll_k1" in row for row in rows):
             text += " The -ELBO of the images of the NLL, by one sample of z, is nll_k1 in runs.csv."
     return [text]
 

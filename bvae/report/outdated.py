@@ -30,6 +30,7 @@ from bvae.study.runs import (
     made_from_path,
     network_settings,
     pca_path,
+    per_image_path,
     protocol_of,
     reference_path,
     results_paths,
@@ -268,7 +269,8 @@ def _of_runs(plan: Plan) -> Iterator[Result]:
         yield Result(model, partial(_trained, plan, run), [data], _said_by_model, [history])
         references = [reference_path(run["dataset"], name) for name in extractors]
         inputs = [data, model, *references]
-        yield Result(results, partial(_evaluated, plan, run, results, model), inputs, _said_by_results)
+        also = [per_image_path(results)] if protocol_of(plan.study) == 2 else []
+        yield Result(results, partial(_evaluated, plan, run, results, model), inputs, _said_by_results, also)
 
 
 def beside(results: str, name: str) -> str:
@@ -298,6 +300,8 @@ def _evaluated(plan: Plan, run: dict, results: str, model: str) -> dict:
         wanted |= uses
         hashes = [[name, contents.sha256(reference_path(run["dataset"], name))] for name in study["features"]]
         uses["references"] = hashes if all(sha256 for _, sha256 in hashes) else None
+    if protocol_of(study) == 2:
+        wanted["per_image_sha256"] = contents.sha256(per_image_path(results))
     status = contents.facts(results)["status"]
     for name in tasks_of(status, tuning=study["tuning"], protocol=protocol_of(study)):
         used = {key: uses[key] for key in TASKS[name].uses}
@@ -308,7 +312,7 @@ def _evaluated(plan: Plan, run: dict, results: str, model: str) -> dict:
 def _said_by_results(row: dict) -> dict:
     tasks = {}
     for name, by in row["tasks"].items():
-        tasks[f"task {name}"] = {key: value for key, value in by.items() if key not in ("gives", "empty")}
+        tasks[f"task {name}"] = {key: value for key, value in by.items() if key not in ("gives", "empty", "per_image")}
     return row | tasks
 
 

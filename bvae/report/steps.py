@@ -78,10 +78,11 @@ def train(args: argparse.Namespace) -> None:
 def evaluate(args: argparse.Namespace) -> None:
     """A trained run to its metrics, or of a study that tunes to its ELBO."""
     from bvae.data import load
-    from bvae.evaluation.evaluate import evaluate_run, validate_run
+    from bvae.evaluation.evaluate import evaluate_images, validate_run
+    from bvae.evaluation.per_image import read_per_image, write_per_image
     from bvae.evaluation.references import load_reference
     from bvae.report.model_cards import write_card
-    from bvae.system.files import read_json, write_json
+    from bvae.system.files import read_json, sha256_of_file, write_json
     from bvae.training import pick_device
 
     study = _study(args.study)
@@ -91,18 +92,24 @@ def evaluate(args: argparse.Namespace) -> None:
         write_json(results, validate_run(results.parent, dataset, device=device))
         return
     references = [load_reference(Path(study_runs.reference_path(run.dataset, name))) for name in study["features"]]
-    importance, known = study["recipes"][recipe]["importance"], None
+    importance, known, known_images = study["recipes"][recipe]["importance"], None, {}
+    of_images, protocol = Path(study_runs.per_image_path(str(results))), study_runs.protocol_of(study)
     with contextlib.suppress(InputError):  # none yet, or damaged ones: all is computed
         known = read_json(results)
-    row = evaluate_run(
+        if protocol == 2 and of_images.exists() and sha256_of_file(of_images) == known.get("per_image_sha256"):
+            known_images = read_per_image(of_images).values
+    row, images = evaluate_images(
         results.parent,
         dataset,
         references,
         importance=importance,
         device=device,
         known=known,
-        protocol=study_runs.protocol_of(study),
+        known_images=known_images,
+        protocol=protocol,
     )
+    if protocol == 2:
+        row["per_image_sha256"] = write_per_image(of_images, images, row)
     write_json(results, row)
     write_card(results.parent, dataset, row)
 

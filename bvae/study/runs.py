@@ -105,6 +105,16 @@ def results_name(study: dict, recipe: str) -> str:
     return f"metrics-{settings_key([*asked, 2] if protocol_of(study) == 2 else asked)}.json"
 
 
+def per_image_path(results: str) -> str:
+    """Where the values of each image are that belong to a run's results, by the path of these.
+
+    >>> per_image_path("results/runs/r-12345678/digits/vae-z8-seed0/metrics-0123abcd.json")
+    'results/runs/r-12345678/digits/vae-z8-seed0/per_image-0123abcd.safetensors'
+    """
+    folder, _, name = results.rpartition("/")
+    return f"{folder}/{name.replace('metrics', 'per_image').replace('.json', '.safetensors')}"
+
+
 def results_paths(study: dict, root: Path = Path()) -> dict[str, str]:
     """The results of each run of a checked study, from `root`, by the run's name."""
     folders = run_folders(study, root)

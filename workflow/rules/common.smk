@@ -31,6 +31,7 @@ from bvae.study.runs import (
     data_path,
     group_paths,
     made_from_path,
+    per_image_path,
     protocol_of,
     publication,
     results_paths,

@@ -1,4 +1,8 @@
 # One run: train, then evaluate.
+METRICS = f"{RUN}/metrics-{{metrics}}.json"
+PER_IMAGE = [per_image_path(METRICS)] if protocol_of(STUDY) == 2 else []
+
+
 rule train:
     input:
         DATA,
@@ -55,7 +59,8 @@ rule evaluate:
         weights=list(WEIGHTS.values()),
     output:
         # not deleted before the job, which computes only what the versions of its tasks ask for
-        update(f"{RUN}/metrics-{{metrics}}.json"),
+        metrics=update(METRICS),
+        per_image=[update(path) for path in PER_IMAGE],
     log:
         "logs/evaluate/{recipe}/{dataset}/{arm}-z{latent_dim}-seed{seed}-{metrics}.log",
     conda:
@@ -67,4 +72,4 @@ rule evaluate:
         mem_mb=memory(4000, copies=4),
         runtime=minutes(240),
     shell:
-        "python -m bvae evaluate {resources.study:q} {output:q} --log {log:q}"
+        "python -m bvae evaluate {resources.study:q} {output.metrics:q} --log {log:q}"

@@ -57,7 +57,8 @@ class Task:
     metrics: Sequence[Metric]
     uses: Sequence[str]  # what it depends on besides the model and the data, as names in Trained.settings
     order: int  # of its columns
-    compute: "Callable[[Trained], dict[str, Any]]"  # by name; under "empty", why a metric is None or not there
+    # numbers by name; under "empty", why a metric is None or not there; under "per_image", tensors (n,) by name
+    compute: "Callable[[Trained], dict[str, Any]]"
     protocol: int = 1  # the first protocol whose studies compute it
 
 

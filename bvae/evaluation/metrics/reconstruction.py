@@ -125,4 +125,4 @@ def reconstruction(trained):
     if not windowed:
         row["ssim"] = None
         row["empty"]["ssim"] = f"images of {dataset.size} pixels; its window needs {protocol.SSIM_WINDOW}"
-    return row
+    return row | {"per_image": {"elbo": elbos, "mse_per_pixel": table["mse_per_pixel"]}}
