@@ -1,15 +1,19 @@
 """The tables of a study that protocol 2 judges: its registered claims, and all comparisons without a verdict."""
 
 from collections.abc import Callable, Sequence
+from functools import cache
 from pathlib import Path
 
 import pandas as pd
+from numpy.typing import NDArray
 
 from bvae.arms import ARMS
-from bvae.report.judgement import describe_study, judge_study
+from bvae.evaluation.per_image import read_per_image
+from bvae.report.judgement import PerImage, describe_study, judge_study
 from bvae.report.outdated import Plan, note_made_from
 from bvae.report.tables import collect_runs, count_of_seeds, provenance
 from bvae.report.typeset import Table, markdown, to_markdown, write_table
+from bvae.study.runs import per_image_path, results_paths, run_name
 from bvae.system.files import write_text
 
 HEADING = (
@@ -35,17 +39,30 @@ def write_judgement(study: dict, folder: Path, root: Path = Path()) -> None:
     """Write claims.{csv,tex,html,json,md} and comparisons.{csv,tex,html,json} of a checked study into `folder`."""
     rows = collect_runs(study, "claims", root)
     title, facts = study["title"] or study["study"], provenance(study, rows)
-    judged, notes = judge_study(study, rows), [HEADING, MATCHES]
+    per_image = _per_image(study, root)
+    judged, notes = judge_study(study, rows, per_image), [HEADING, MATCHES]
     if not judged:
         notes = [NONE_REGISTERED]
     claims = _table("claims", f"{title}: the registered claims, judged by protocol 2.", judged, _claim, notes)
     write_table(claims, folder, facts)
     body = [f"# Claims: {markdown(title)}", *notes, *([to_markdown(claims.text)] if judged else [])]
     write_text(folder / "claims.md", "\n\n".join(body).rstrip() + "\n")
-    described = describe_study(study, rows)
+    described = describe_study(study, rows, per_image)
     caption = f"{title}: all comparisons, without verdicts."
     write_table(_table("comparisons", caption, described, _comparison, [DESCRIBED]), folder, facts)
     note_made_from(Plan(study, root), "claims")
+
+
+def _per_image(study: dict, root: Path) -> PerImage:
+    """The values of each test image of a run, by the row of its results, each file read once."""
+    paths = results_paths(study, root)
+
+    @cache
+    def read(name: str) -> dict[str, NDArray]:
+        values = read_per_image(root / per_image_path(paths[name])).values
+        return {key: tensor.numpy() for key, tensor in values.items()}
+
+    return lambda row: read(run_name(row))
 
 
 def _table(
