@@ -23,6 +23,7 @@ from bvae.errors import InputError
 from bvae.evaluation.extractors import EXTRACTORS
 from bvae.report import steps
 from bvae.report.figures import FIGURES
+from bvae.report.outdated import TABLES_2
 from bvae.system import devices
 from bvae.system.allocator import keep_freed_memory
 
@@ -48,6 +49,7 @@ EXAMPLES = {
     "train": f"{QUICK} bvae-z8-seed0",
     "reference": "digits-classifier",
     "evaluate": f"{QUICK} bvae-z8-seed0",
+    "distortions": "digits-classifier",
     "controls": "digits",
     "pca": "digits-pca8",
     "untrained": f"{QUICK} digits-z8-seed0",
@@ -131,6 +133,8 @@ def build_parser() -> argparse.ArgumentParser:
     )
     kinds = f"<data set>-<one of {', '.join(EXTRACTORS)}>"
     add_named("reference", [device], "the real side of a Fréchet distance", kinds, steps.reference)
+    known = "what known changes of real images cost in Fréchet distance"
+    add_named("distortions", [device], known, kinds, steps.distortions)
     add_named("controls", [common], "what a data set gives without an autoencoder", "the data set", steps.controls)
     add_named("pca", [common], "what principal components of the pixels give", "<data set>-pca<components>", steps.pca)
     of_seed = f"<recipe>/<data set>-z<latent dim>-seed<seed>, {part}"
@@ -143,7 +147,7 @@ def build_parser() -> argparse.ArgumentParser:
     step.set_defaults(run=steps.weights)
 
     step = add("table", [study, common], "the tables of a study")
-    step.add_argument("names", nargs="*", metavar="NAME", help="table1, table2, table3, runs; all without a name")
+    step.add_argument("names", nargs="*", metavar="NAME", help=f"{', '.join(TABLES_2)}; all without a name")
     step.set_defaults(run=steps.table)
 
     rules = argparse.ArgumentParser(add_help=False)

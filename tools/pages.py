@@ -13,6 +13,8 @@ from bvae.evaluation.extractors import EXTRACTORS
 from bvae.evaluation.metrics import ARROWS, TASKS, Metric
 from bvae.evaluation.metrics._cost import COSTS
 from bvae.evaluation.metrics._cost import __doc__ as COSTS_TEXT
+from bvae.evaluation.metrics._distortions import CHANGES
+from bvae.evaluation.metrics._distortions import __doc__ as CHANGES_TEXT
 from bvae.report.figures import FIGURES
 from bvae.report.typeset import to_markdown
 from bvae.study.config import load_schema
@@ -103,6 +105,7 @@ def metrics() -> str:
     """A section for each task of evaluation, and for the costs: what each of its numbers means."""
     sections = [(task.title, task.text, task.metrics) for task in TASKS.values()]
     sections.append(("Cost", COSTS_TEXT, COSTS))
+    sections.append(("Known changes of real images", CHANGES_TEXT, CHANGES))
     return "\n" + "\n".join(f"## {title}\n\n{dedent(text)}\n\n{definitions(of)}" for title, text, of in sections) + "\n"
 
 

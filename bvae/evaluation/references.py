@@ -84,11 +84,18 @@ def extract(network: Network, images: Tensor, device: torch.device) -> Tensor:
 
 def reference_test_images(dataset: Dataset) -> Tensor:
     """The test images that distances are against: all, or a fixed draw of FRECHET_IMAGES."""
+    if len(dataset.test_images) <= protocol.FRECHET_IMAGES:
+        return dataset.test_images
+    return dataset.test_images[reference_index(dataset)]
+
+
+def reference_index(dataset: Dataset) -> Tensor:
+    """The indices (n,) of `reference_test_images` among the test images."""
     count = len(dataset.test_images)
     if count <= protocol.FRECHET_IMAGES:
-        return dataset.test_images
+        return torch.arange(count)
     generator = torch.Generator().manual_seed(derive_seed(dataset.name, "reference images"))
-    return dataset.test_images[torch.randperm(count, generator=generator)[: protocol.FRECHET_IMAGES]]
+    return torch.randperm(count, generator=generator)[: protocol.FRECHET_IMAGES]
 
 
 def make_reference(dataset: Dataset, extractor: str, device: torch.device) -> Reference:

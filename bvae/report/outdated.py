@@ -20,10 +20,12 @@ from bvae.arms import ARMS
 from bvae.errors import InputError
 from bvae.evaluation.extractors import EXTRACTORS
 from bvae.evaluation.metrics import OF_CONTROLS, OF_UNTRAINED, TASKS, tasks_of, versions
+from bvae.evaluation.metrics._distortions import VERSION as DISTORTIONS
 from bvae.report.figures import FIGURES, kinds_of
 from bvae.study.runs import (
     controls_path,
     data_path,
+    distances_path,
     expand_runs,
     first_settings,
     group_paths,
@@ -49,6 +51,7 @@ SHOWN = 5  # results that are named
 KEPT_HASHES = ".snakemake/hashes.json"
 CLAIMS = "config/claims.yaml"
 TABLES = ("table1", "table2", "table3", "runs")
+TABLES_2 = (*TABLES, "distances")  # of a study of protocol 2
 FORMATS = ("csv", "tex", "html", "json")  # of a table
 # The code whose change alters what is made, as patterns from the package's folder.
 OF_DIAGRAMS = ("arms/*.py", "report/figures/*.py")
@@ -233,6 +236,9 @@ def _of_real_images(plan: Plan) -> Iterator[Result]:
         for name in plan.study["features"]:
             reference = partial(_of_dataset, plan, dataset, extractor=name, version=EXTRACTORS[name].version)
             yield Result(reference_path(dataset, name), reference, [data_path(dataset)])
+            if protocol_of(plan.study) == 2:
+                inputs = [data_path(dataset), reference_path(dataset, name)]
+                yield Result(distances_path(dataset, name), partial(_distorted, plan, dataset, name), inputs)
     for dataset, latent_dim in dict.fromkeys((group["dataset"], group["latent_dim"]) for group in plan.groups):
         pca = partial(_control, plan, dataset, latent_dim=latent_dim)
         yield Result(pca_path(dataset, latent_dim), pca, [data_path(dataset)])
@@ -240,6 +246,11 @@ def _of_real_images(plan: Plan) -> Iterator[Result]:
 
 def _of_dataset(plan: Plan, name: str, **facts: object) -> dict:
     return facts | {"dataset_sha256": plan.data_hash(name)}
+
+
+def _distorted(plan: Plan, name: str, extractor: str) -> dict:
+    reference = plan.contents.sha256(reference_path(name, extractor))
+    return _of_dataset(plan, name, version=DISTORTIONS, reference_sha256=reference)
 
 
 def _control(plan: Plan, name: str, *, tasks: Sequence[str] = OF_CONTROLS, **facts: object) -> dict:
@@ -362,7 +373,15 @@ def inputs_of(plan: Plan, rule: str, group: dict | None = None) -> list[str]:
     if rule == "claims" and protocol_of(plan.study) == 2:  # its claims are those of the study itself
         return runs
     controls = dict.fromkeys(found[part] for found in plan.groups for part in CONTROLS.get(rule, ()))
-    return [*runs, *controls, *([plan.claims] if rule == "claims" else [])]
+    distances = distances_of(plan.study) if rule == "table" else []
+    return [*runs, *controls, *distances, *([plan.claims] if rule == "claims" else [])]
+
+
+def distances_of(study: dict) -> list[str]:
+    """The files of what known changes of real images cost, which the tables of a study of protocol 2 take."""
+    datasets = dict.fromkeys(run["dataset"] for run in expand_runs(study))
+    pairs = [(dataset, name) for dataset in datasets for name in study["features"]]
+    return [distances_path(*pair) for pair in pairs] if protocol_of(study) == 2 else []
 
 
 def note_made_from(plan: Plan, rule: str, group: dict | None = None) -> None:
@@ -372,6 +391,11 @@ def note_made_from(plan: Plan, rule: str, group: dict | None = None) -> None:
     write_json(path, made_from(plan, rule, group) | {MADE: made})
 
 
+def tables_of(study: dict) -> Sequence[str]:
+    """The names of a study's tables."""
+    return TABLES_2 if protocol_of(study) == 2 else TABLES
+
+
 def files_of(study: dict, rule: str, group: dict | None = None) -> list[str]:
     """The files that a rule makes: tables, claims, or the figures of an entry of `group_paths`."""
     folder = study_folder(study).as_posix()
@@ -379,7 +403,7 @@ def files_of(study: dict, rule: str, group: dict | None = None) -> list[str]:
         folder = group["network" if rule == "diagrams" else "figures"]
         return [f"{folder}/{kind}.{suffix}" for kind in kinds_of(study)[rule] for suffix in FIGURES[kind].suffixes]
     if rule == "table":
-        return [f"{folder}/tables/{name}.{suffix}" for name in TABLES for suffix in FORMATS]
+        return [f"{folder}/tables/{name}.{suffix}" for name in tables_of(study) for suffix in FORMATS]
     more = {"claims": ("md",), "tuning": ("svg", "png")}[rule]
     files = [f"{folder}/{rule}.{suffix}" for suffix in (*FORMATS, *more)]
     if rule == "claims" and protocol_of(study) == 2:

@@ -120,11 +120,31 @@ def reference(args: argparse.Namespace) -> None:
     from bvae.evaluation.references import make_reference, save_reference
     from bvae.training import pick_device
 
-    dataset, _, extractor = args.name.rpartition("-")
-    if not dataset or extractor not in EXTRACTORS:
-        raise InputError(f"{args.name}: wanted <data set>-<one of {', '.join(EXTRACTORS)}>, as digits-classifier")
+    dataset, extractor = _of_features(args.name)
     reference = make_reference(load(_data(dataset)), extractor, pick_device(args.device))
     save_reference(reference, Path(study_runs.reference_path(dataset, extractor)))
+
+
+def _of_features(name: str) -> tuple[str, str]:
+    """The data set and the extractor of a name of both."""
+    dataset, _, extractor = name.rpartition("-")
+    if not dataset or extractor not in EXTRACTORS:
+        raise InputError(f"{name}: wanted <data set>-<one of {', '.join(EXTRACTORS)}>, as digits-classifier")
+    return dataset, extractor
+
+
+def distortions(args: argparse.Namespace) -> None:
+    """What known changes of real images cost in Fréchet distance."""
+    from bvae.data import load
+    from bvae.evaluation.distortions import measure_distortions
+    from bvae.evaluation.references import load_reference
+    from bvae.system.files import write_json
+    from bvae.training import pick_device
+
+    dataset, extractor = _of_features(args.name)
+    data, reference = load(_data(dataset)), load_reference(Path(study_runs.reference_path(dataset, extractor)))
+    row = measure_distortions(data, reference, pick_device(args.device))
+    write_json(study_runs.distances_path(dataset, extractor), row)
 
 
 def controls(args: argparse.Namespace) -> None:

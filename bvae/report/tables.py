@@ -20,9 +20,9 @@ from bvae.evaluation.metrics._cost import COSTS
 from bvae.evaluation.metrics.distances import DECODED, KINDS
 from bvae.evaluation.metrics.paths import PATHS
 from bvae.evaluation.metrics.probes import FEATURES as PROBES
+from bvae.report.distances import table_of_distances
 from bvae.report.footnotes import bounds, on_cost, on_empty, on_features, on_runs, on_table1, on_table2
-from bvae.report.outdated import TABLES as NAMES
-from bvae.report.outdated import Plan, note_made_from, refuse_outdated
+from bvae.report.outdated import TABLES_2, Plan, note_made_from, refuse_outdated, tables_of
 from bvae.report.typeset import Table, write_table
 from bvae.study.runs import expand_runs, group_paths, protocol_of, results_paths, run_name
 from bvae.system.files import read_json, sha256_of_json
@@ -295,18 +295,19 @@ def _git(*arguments: str) -> str | None:
 def write_tables(study: dict, folder: Path, root: Path = Path(), names: Sequence[str] = ()) -> None:
     """Write {table1,table2,table3,runs}.{csv,tex,html,json} of a study into `folder`, or those of some `names`.
 
-    Raises InputError for another name.
+    A study of protocol 2 also has `distances`. Raises InputError for another name.
     """
-    if unknown := [name for name in names if name not in TABLES]:
-        raise InputError(f"{unknown[0]}: no such table. Wanted one of {', '.join(TABLES)}.")
+    known = tables_of(study)
+    if unknown := [name for name in names if name not in known]:
+        raise InputError(f"{unknown[0]}: no such table. Wanted one of {', '.join(known)}.")
     rows = collect_runs(study, "table", root)
     facts = provenance(study, rows)
-    for name in names or TABLES:
+    for name in names or known:
         write_table(TABLES[name](study, rows, root), folder, facts)
     if not names:
         note_made_from(Plan(study, root), "table")
 
 
 TABLES: dict[str, Callable[[dict, list[dict], Path], Table]] = dict(
-    zip(NAMES, (table1, table2, table3, table_of_runs), strict=True)
+    zip(TABLES_2, (table1, table2, table3, table_of_runs, table_of_distances), strict=True)
 )

@@ -150,6 +150,11 @@ def controls_path(dataset: str) -> str:
     return f"results/controls/{dataset}/controls.json"
 
 
+def distances_path(dataset: str, extractor: str) -> str:
+    """Where it is what known changes of a data set's test images cost in Fréchet distance."""
+    return f"results/controls/{dataset}/distances-{extractor}.json"
+
+
 def pca_path(dataset: str, latent_dim: int) -> str:
     """Where it is what so many principal components of a data set give."""
     return f"results/controls/{dataset}/pca{latent_dim}.json"

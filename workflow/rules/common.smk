@@ -17,7 +17,7 @@ from bvae.report.figures import FIGURES as KINDS_OF_FIGURES, kinds_of
 from bvae.report.claims_file import load_claims
 from bvae.report.pilots import check_pilots
 from bvae.report import outdated as comparison
-from bvae.report.outdated import files_of
+from bvae.report.outdated import distances_of, files_of
 from bvae.study.config import (
     check_files,
     check_interpreter,

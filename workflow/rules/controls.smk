@@ -19,6 +19,27 @@ rule reference:
         "python -m bvae reference {wildcards.dataset}-{wildcards.extractor} --log {log:q}"
 
 
+rule distortions:
+    input:
+        data=DATA,
+        reference="results/references/{dataset}-{extractor}.safetensors",
+        stamp=stamp("results/controls/{dataset}/distances-{extractor}.json"),
+        weights=lambda wildcards: WEIGHTS.get(wildcards.extractor, []),
+    output:
+        "results/controls/{dataset}/distances-{extractor}.json",
+    log:
+        "logs/controls/{dataset}/distances-{extractor}.log",
+    conda:
+        ENVIRONMENT
+    threads: 1
+    resources:
+        gpu=1,
+        mem_mb=memory(4000, copies=4),
+        runtime=minutes(120),
+    shell:
+        "python -m bvae distortions {wildcards.dataset}-{wildcards.extractor} --log {log:q}"
+
+
 rule controls:
     input:
         DATA,

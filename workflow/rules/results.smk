@@ -30,6 +30,7 @@ rule table:
             for group in GROUPS
             for control in ("untrained", "pca", "controls", "cost")
         ],
+        distances_of(STUDY),
         stamp=stamp(made_from_path(STUDY, "table")),
     output:
         [table_file(path) for path in TABLES],
