@@ -6,10 +6,14 @@ import textwrap
 from pathlib import Path
 
 import pytest
+import yaml
 
 from bvae import Bernoulli, plan
 from bvae.arms import ARMS
 from bvae.networks import parameter_breakdown
+from bvae.report.variants import ABSOLUTE, RELATIVE
+from bvae.study.claims import expand_claims
+from helpers.studies import check, sound
 
 ROOT = Path(__file__).parents[1]
 PAGE = (ROOT / "docs/training.md").read_text(encoding="utf-8")
@@ -109,3 +113,21 @@ def test_every_link_within_the_repository_leads_somewhere(page):
 def test_the_pages_are_found_and_have_links():
     assert {"README.md", "CHANGELOG.md", "design.md", "reproduction.md", "reliability.md"} <= {p.name for p in PAGES}
     assert sum(page.read_text(encoding="utf-8").count("](") for page in PAGES) > 40
+
+
+def test_the_study_that_the_page_of_protocol_2_shows_is_sound():
+    page = (ROOT / "docs/protocol.md").read_text(encoding="utf-8")
+    [shown] = re.findall(r"(?m)^ {4}protocol: 2\n(?: {4}.*\n)+", page)
+    place = {"datasets": ["digits"], "recipes": ["plain"], "latent_dims": [128], "seeds": [0]}
+    study = check(sound() | yaml.safe_load(textwrap.dedent(shown)) | {"blocks": [place]})
+    found = expand_claims(study)
+    assert [claim["test"] for claim in found] == ["outperforms", "matches", "fails_more"]
+    assert found[0]["arms"] == ["bvae_gain", "vae_narrow"] and found[1]["task"] == "reconstruction"
+
+
+def test_the_page_of_protocol_2_says_its_margins():
+    said = {row[0].strip("`"): row[2] for row in page_rows("protocol.md") if len(row) == 3}
+    for task, share in RELATIVE.items():
+        assert said[task] == f"{100 * share:.0f} % of the second arm's"
+    assert said["elbo"] == f"{ABSOLUTE['elbo']} nats on 28x28 images"
+    assert said["classification"] == f"{100 * ABSOLUTE['classification']} points"

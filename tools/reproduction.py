@@ -1,45 +1,33 @@
 """The pages and the picture that speak of all published studies, from results/published/: `make reproduction`.
 
-In docs/reproduction.md and README.md, what stands between `<!-- NAME study ... -->` and `<!-- end -->` is written here,
-NAME being one of BLOCKS; everything else there is written by hand. The picture is results/published/overview.*.
+In the PAGES, what stands between `<!-- NAME study ... -->` and `<!-- end -->` is written here, NAME being one of
+BLOCKS; everything else there is written by hand. The picture is results/published/overview.*.
 """
 
 import re
 from collections.abc import Callable, Iterator
 from functools import partial
 from itertools import combinations
-from pathlib import Path
 
 import pandas as pd
 from matplotlib.figure import Figure
 
 from bvae.arms import ARMS
-from bvae.errors import InputError
 from bvae.evaluation.metrics import run_metrics
 from bvae.report.claims import MINIMUM_SEEDS, judge_claims, load_claims, paired_difference
 from bvae.report.figures._page import DPI, save_figure
 from bvae.report.figures._plots import gain_lines
 from bvae.report.pilots import pilots_of
-from bvae.report.publication import newest
 from bvae.report.tables import GROUP, count_of_seeds
 from bvae.report.tuning import printed
 from bvae.report.typeset import to_markdown
 from bvae.study.config import check_study
 from bvae.system.files import read_yaml, write_text
+from tools import afterwards as after
+from tools.published import FOLDERS, PUBLISHED, ROOT, place_name, read
 
-ROOT = Path(__file__).resolve().parents[1]
-PUBLISHED = ROOT / "results/published"
-FOLDERS = newest(PUBLISHED)  # by study
-PAGES = ("docs/reproduction.md", "README.md")
+PAGES = ("docs/reproduction.md", "docs/protocol1.md", "README.md")
 BLOCK = re.compile(r"(?P<head><!-- (?P<name>\w+)(?P<studies>(?: \w+)+) -->\n).*?(?P<end><!-- end -->)", re.DOTALL)
-NAMES = {"mnist": "MNIST", "fashion_mnist": "Fashion-MNIST", "cifar10_jpeg": "CIFAR-10 (JPEG)"}
-VARIANTS = {  # by recipe, where its first word does not tell it from another study's on the same data set
-    "mlp_relu": "MLP with ReLU",
-    "mlp_gain": "MLP with gains on every unit",
-    "mlp_skip": "MLP with skipped steps",
-    "mlp-e10": "MLP, 10 epochs",
-    "mlp-e90": "MLP, 90 epochs",
-}
 COLUMNS = {  # of table1.csv: header, decimals, factor
     "reconstruction": ("Reconstruction, nats ↓", 2, 1),
     "elbo": ("ELBO, nats ↑", 2, 1),
@@ -57,19 +45,12 @@ PANELS = {
 }
 
 
-def read(study: str, name: str) -> pd.DataFrame:
-    """A csv file of a published study, in its newest version."""
-    if study not in FOLDERS:
-        raise InputError(f"{study}: not in {PUBLISHED.relative_to(ROOT)}. Publish it first: snakemake -- publish")
-    return pd.read_csv(FOLDERS[study] / name)
-
-
 def arms(*studies: str) -> str:
     """The four tasks by arm: mean ± standard deviation over seeds."""
     lines = []
     for row in pd.concat([read(study, "tables/table1.csv") for study in studies]).to_dict("records"):
         if row["arm"] in ARMS:
-            line = {"Data set": _name(row), "Arm": ARMS[row["arm"]].label, "n": count_of_seeds(row)}
+            line = {"Data set": place_name(row), "Arm": ARMS[row["arm"]].label, "n": count_of_seeds(row)}
             line["Parameters"] = f"{row['parameters']:,.0f}"
             for column, (header, decimals, factor) in COLUMNS.items():
                 value, spread = (row[name] * factor for name in (column, f"{column}_sd"))
@@ -87,7 +68,7 @@ def verdicts(*studies: str) -> str:
         lines.append(
             {
                 "Claim": row["text"],
-                "Data set": _name(row),
+                "Data set": place_name(row),
                 "Verdict": f"**{row['verdict']}**",
                 "Difference [95 %]": interval if compared else row["reason"],
                 "Margin": f"{row['margin']:.3g}" if compared else "",
@@ -100,7 +81,7 @@ def verdicts(*studies: str) -> str:
 def claims(*studies: str) -> str:
     """The verdict on each claim, a column a study."""
     every = pd.concat([read(study, "claims.csv") for study in studies])
-    every["place"] = [_name(row) for row in every.to_dict("records")]
+    every["place"] = [place_name(row) for row in every.to_dict("records")]
     table = every.pivot(index="text", columns="place", values="verdict").fillna("")
     ordered = table.loc[every["text"].unique(), every["place"].unique()]
     return to_markdown(ordered.rename_axis(index="Claim").reset_index())
@@ -121,7 +102,7 @@ def bounds(*studies: str) -> str:
     for _, runs in pd.concat([read(study, "tables/runs.csv") for study in studies]).groupby(GROUP, sort=False):
         of_arm = {arm: found.set_index("seed") for arm, found in runs.groupby("arm")}
         for arm in (arm for arm in ARMS if arm in of_arm and arm != "vae"):
-            line = {"Data set": _name(runs.iloc[0]), "Arm": ARMS[arm].label}
+            line = {"Data set": place_name(runs.iloc[0]), "Arm": ARMS[arm].label}
             for samples in (1, 10, 100, 1000):
                 pair = pd.concat([of_arm[name][f"nll_k{samples}"] for name in (arm, "vae")], axis=1).dropna()
                 found = paired_difference(*pair.to_numpy().T, better="lower", margin=1, bootstrap=False)
@@ -138,7 +119,11 @@ def gains(*studies: str) -> str:
         for row in read(study, "tables/table1.csv").query("arm == 'bvae_gain'").to_dict("records"):
             table = read(study, "figures/latent_gains-{recipe}-{dataset}-z{latent_dim}.csv".format_map(row))
             active, found = table[table["active"]], gain_lines(table)
-            line = {"Data set": _name(row), "n": str(len(found)), "Active latents": f"{len(active) / len(found):.1f}"}
+            line = {
+                "Data set": place_name(row),
+                "n": str(len(found)),
+                "Active latents": f"{len(active) / len(found):.1f}",
+            }
             line["Gains"] = f"{active['gain'].min():.3f} to {active['gain'].max():.2f}"
             for header, values in zip(("Slope", "Intercept", "Correlation"), found.T, strict=True):
                 line[header] = f"{values.mean():.2f} ± {values.std(ddof=1):.2f}"
@@ -161,7 +146,11 @@ def seeds(*studies: str) -> str:
             for entry in judge_claims(compared, rows, controls, mine, bootstrap=False):
                 found[entry["claim"]].append(entry["verdict"])
         for claim in compared:
-            line = {"Claim": claim["text"], "Data set": _name(runs.iloc[0]), "All seeds": f"**{final[claim['id']]}**"}
+            line = {
+                "Claim": claim["text"],
+                "Data set": place_name(runs.iloc[0]),
+                "All seeds": f"**{final[claim['id']]}**",
+            }
             for verdict in ("reproduced", "inconclusive", "not reproduced"):
                 line[f"Five: {verdict}"] = str(found[claim["id"]].count(verdict))
             lines.append(line)
@@ -169,7 +158,8 @@ def seeds(*studies: str) -> str:
 
 
 BLOCKS: dict[str, Callable[..., str]] = {
-    block.__name__: block for block in (arms, claims, verdicts, rates, bounds, gains, seeds)
+    block.__name__: block
+    for block in (arms, claims, verdicts, rates, bounds, gains, seeds, after.afterwards, after.matches, after.failures)
 }
 
 
@@ -178,11 +168,6 @@ def fill(page: str) -> str:
     return BLOCK.sub(
         lambda found: f"{found['head']}{BLOCKS[found['name']](*found['studies'].split())}{found['end']}", page
     )
-
-
-def _name(row: dict) -> str:
-    network = VARIANTS.get(row["recipe"]) or re.sub(r"[-_].*", "", row["recipe"]).replace("mlp", "MLP")
-    return f"{NAMES.get(row['dataset'], row['dataset'])}, {network}, z{row['latent_dim']}"
 
 
 def differences() -> pd.DataFrame:
@@ -268,7 +253,7 @@ def draw(frame: pd.DataFrame) -> Figure:
     for key, found in groups:
         top = min(at for place, at in places.items() if place[:4] == key)
         least, most = found["n"].min(), found["n"].max()
-        text = f"{_name(found.iloc[0])}, n = {least}{f' to {most}' if most > least else ''}"
+        text = f"{place_name(found.iloc[0])}, n = {least}{f' to {most}' if most > least else ''}"
         first.text(-0.02, top - 0.95, text, transform=first.get_yaxis_transform(), ha="right", fontweight="bold")
     figure.suptitle(
         "Difference from the matched VAE (0), worse to the right. Points: mean over seeds; bars: 95 % interval;"

@@ -94,6 +94,29 @@ class Found:
     p: tuple[float, float]
 
 
+@dataclass(frozen=True)
+class Judged:
+    """What a cell says of two arms at a task, with no other claim beside it."""
+
+    verdict: str
+    why_not: str | None  # why there is no verdict
+    differing: Sequence[str]  # of a verdict that depends: on what
+    found: Sequence[Found]  # by each variant that has numbers; the first is judged
+
+
+def judge_alone(cell: Cell, test: str, task: str, arms: Sequence[str]) -> Judged:
+    """Judge two arms of a cell at a task. The p-values are not adjusted, as those of a registered list are."""
+    known = [variant for variant in variants_of(task) if cell.has(variant.metric)]
+    if not known:
+        return Judged(NOT_JUDGED, "no finished run has this metric", (), ())
+    found = [_compare(cell, test, task, arms, variant) for variant in known]
+    if why_not := cell.why_not(arms, known[0].metric):
+        return Judged(NOT_JUDGED, why_not, (), found)
+    verdict, *others = [verdict_of(*each.p) for each in found]
+    against = _against(verdict, list(zip(known[1:], others, strict=True)))
+    return Judged(unless_opposed(verdict, others), None, _differing(known[0], against) if against else (), found)
+
+
 def judge_study(study: dict, rows: Sequence[dict], per_image: PerImage | None = None) -> list[dict]:
     """A line for each registered claim of a checked study, by the results of its runs; the primary claim first.
 
@@ -139,7 +162,7 @@ def _measure(claim: dict, cell: Cell, per_image: PerImage | None) -> dict:
         found = [_compare(cell, claim["test"], task, arms, variant) for variant in known]
         entry["main"], entry["by_variant"] = found[0], [(each.variant, each.p) for each in found]
         entry["errors"] = _errors(cell, arms, known[0].metric, per_image)
-        entry["control"] = _control(cell, claim, known)
+        entry["control"] = _control(cell, claim)
     if not entry["why_not"]:
         entry["p"] = entry["by_variant"][0][1]
     return entry
@@ -151,15 +174,11 @@ def _compare(cell: Cell, test: str, task: str, arms: Sequence[str], variant: Var
     return Found(variant, comparison, margin, p_values(test, comparison, margin))
 
 
-def _control(cell: Cell, claim: dict, known: Sequence[Variant]) -> str | None:
+def _control(cell: Cell, claim: dict) -> str | None:
     """The verdict of the same claim on the VAE of equal size, which stands beside a comparison with the matched one."""
     if claim["arms"][1] != "vae" or claim["arms"][0] == "vae_narrow":
         return None
-    arms = ("vae_narrow", "vae")
-    if cell.why_not(arms, known[0].metric):
-        return NOT_JUDGED
-    verdicts = [verdict_of(*_compare(cell, claim["test"], claim["task"], arms, variant).p) for variant in known]
-    return unless_opposed(verdicts[0], verdicts[1:])
+    return judge_alone(cell, claim["test"], claim["task"], ("vae_narrow", "vae")).verdict
 
 
 def _errors(cell: Cell, arms: Sequence[str], metric: str, per_image: PerImage | None) -> list[float] | None:
@@ -189,7 +208,7 @@ def _conclude(entry: dict, adjusted: tuple[float, float] | None) -> None:
 
 def _note(entry: dict, verdict: str, others: Sequence[tuple[Variant, str]]) -> str:
     if entry["verdict"] == "depends":
-        against = [variant for variant, other in others if unless_opposed(verdict, [other]) == "depends"]
+        against = _against(verdict, others)
         main = entry["by_variant"][0][0]
         return f"depends on the {' and the '.join(_differing(main, against))}: {len(against)} variants say otherwise"
     if entry["test"] == "fails_more":
@@ -205,6 +224,11 @@ def _note(entry: dict, verdict: str, others: Sequence[tuple[Variant, str]]) -> s
     if entry["test"] == "matches" and verdict == REPRODUCED and entry.get("control") == REPRODUCED:
         return "the narrow VAE matches too, so the match says nothing about tying"
     return ""
+
+
+def _against(verdict: str, others: Sequence[tuple[Variant, str]]) -> list[Variant]:
+    """The variants that give the opposite of a verdict."""
+    return [variant for variant, other in others if unless_opposed(verdict, [other]) == "depends"]
 
 
 def _differing(main: Variant, against: Sequence[Variant]) -> list[str]:

@@ -1,0 +1,104 @@
+"""What the rules of protocol 2 say of runs that were published under protocol 1, for docs/protocol1.md.
+
+An analysis after the fact: no claim was registered, so p-values are not adjusted, and nothing is judged again.
+"""
+
+from collections.abc import Iterator
+
+import pandas as pd
+
+from bvae.arms import ARMS
+from bvae.report.judgement import Cell, Found, Judged, judge_alone
+from bvae.report.typeset import to_markdown
+from bvae.report.variants import RELATIVE
+from bvae.report.verdicts import failures_p, verdict_of
+from tools.published import place_name, read
+
+TASKS = {
+    "reconstruction": "Squared error",
+    "elbo": "ELBO",
+    "classification": "Probe",
+    "generation": "Generation",
+    "interpolation": "Interpolation",
+}
+TESTS = ("matches", "outperforms")
+COMPARED = [arm for arm in ARMS if arm != "vae"]  # each with the matched VAE
+
+
+def cell_of(study: str) -> Cell:
+    """The runs of a published study of one place, as protocol 2 takes them."""
+    table = read(study, "tables/runs.csv")
+    [layout] = table[["layout.channels", "layout.size"]].dropna().drop_duplicates().astype(int).to_numpy().tolist()
+    rows = table.astype(object).where(table.notna(), None).to_dict("records")
+    return Cell([{**row, "layout": dict(zip(("channels", "size"), layout, strict=True))} for row in rows])
+
+
+def judged(*studies: str) -> Iterator[tuple[dict, str, str, dict[str, Judged]]]:
+    """For each study, task and arm: the first run's row, both, and what protocol 2 says by each test."""
+    for study in studies:
+        cell = cell_of(study)
+        for task in TASKS:
+            for arm in COMPARED:
+                found = {test: judge_alone(cell, test, task, (arm, "vae")) for test in TESTS}
+                yield {**cell.rows[0], "study": study}, task, arm, found
+
+
+def afterwards(*studies: str) -> str:
+    """Each arm against the matched VAE: the published verdicts on the BVAE, and what protocol 2 says of all three."""
+    published = {study: read(study, "claims.csv").set_index("claim")["verdict"] for study in studies}
+    lines = []
+    for row, task, arm, found in judged(*studies):
+        line = {"Task": TASKS[task], "Arm": ARMS[arm].label}
+        for test in TESTS:
+            before = published[row["study"]].get(f"{task}-{test}", "") if arm == "bvae" else ""
+            line[f"{test.title()}, protocol 1"] = before or "–"
+        line |= {f"{test.title()}, protocol 2": _said(found[test]) for test in TESTS}
+        of_metric = found["matches"].found
+        line["Difference [95 %]"] = _shown(task, of_metric[0])
+        line["By the mixture, or on arcs"] = _shown(task, of_metric[1]) if len(of_metric) > 1 else "–"
+        line["n"] = " and ".join(map(str, of_metric[0].comparison.counts))
+        lines.append(line)
+    return to_markdown(pd.DataFrame(lines))
+
+
+def matches(*studies: str) -> str:
+    """Whether each arm matches the VAE by the rules of protocol 2, a line for each study and arm."""
+    lines: dict[tuple[str, str], dict] = {}
+    for row, task, arm, found in judged(*studies):
+        start = {"Data set": place_name(row), "Arm": ARMS[arm].label}
+        lines.setdefault((row["study"], arm), start)[TASKS[task]] = _said(found["matches"])
+    return to_markdown(pd.DataFrame(lines.values()))
+
+
+def failures(*studies: str) -> str:
+    """The arms that lost other numbers of runs than the matched VAE, by Fisher's exact test."""
+    lines = []
+    for study in studies:
+        cell = cell_of(study)
+        for arm in COMPARED:
+            lost, runs = (
+                (count(arm), count("vae")) for count in (cell.lost, lambda name, cell=cell: len(cell.of(name)))
+            )
+            if lost[0] * runs[1] != lost[1] * runs[0]:
+                p = failures_p(lost, runs)
+                line = {"Data set": place_name(cell.rows[0]), "Arm": ARMS[arm].label}
+                line |= {"Lost": f"{lost[0]} of {runs[0]}", "Lost by the VAE": f"{lost[1]} of {runs[1]}"}
+                lines.append(line | {"p": f"{min(p):.2g}", "Diverges more often": verdict_of(*p)})
+    return to_markdown(pd.DataFrame(lines))
+
+
+def _said(found: Judged) -> str:
+    if found.verdict == "depends":
+        return f"depends on the {' and the '.join(found.differing)}"
+    return found.verdict
+
+
+def _shown(task: str, found: Found) -> str:
+    """The difference in the unit of its margin, positive where the arm is worse."""
+    comparison = found.comparison
+    scale, unit = {"elbo": (1.0, "nats"), "classification": (100.0, "points")}.get(task, (1.0, ""))
+    if task in RELATIVE:
+        scale, unit = 100 / comparison.means[1], "%"
+    middle, low, high = (scale * value for value in (comparison.difference, *comparison.interval(0.95)))
+    decimals = 1 if unit == "%" else 2
+    return f"{middle:.{decimals}f} {unit} [{low:.{decimals}f}, {high:.{decimals}f}]"
