@@ -61,7 +61,7 @@ benchmark: .venv/installed.lock ## speed and memory beside pythae and a plain lo
 docs: .venv/installed.lock ## the tables of config/README.md and docs/metrics.md, from the schema and the records
 	PYTHONPATH=. python -m tools.pages
 
-reproduction: .venv/installed.lock ## the numbers of docs/reproduction.md and README.md, and the picture of all published studies
+reproduction: .venv/installed.lock ## the numbers of docs/reproduction.md, docs/protocol1.md and README.md, and the picture of all published studies
 	PYTHONPATH=. python -m tools.reproduction
 
 torture: .venv/installed.lock ## the quick study, killed 30 times at random moments, then 12 times in peace with 1 to 4 jobs: the same bytes

@@ -69,7 +69,7 @@ def verdicts(*studies: str) -> str:
             {
                 "Claim": row["text"],
                 "Data set": place_name(row),
-                "Verdict": f"**{row['verdict']}**",
+                "Verdict, protocol 1": f"**{row['verdict']}**",
                 "Difference [95 %]": interval if compared else row["reason"],
                 "Margin": f"{row['margin']:.3g}" if compared else "",
                 "n": count_of_seeds(row),
@@ -79,12 +79,13 @@ def verdicts(*studies: str) -> str:
 
 
 def claims(*studies: str) -> str:
-    """The verdict on each claim, a column a study."""
+    """The verdict on each claim, a column a study. A dagger marks interpolation, which depends on the path."""
     every = pd.concat([read(study, "claims.csv") for study in studies])
+    every["text"] += every["claim"].str.startswith("interpolation").map({True: " †", False: ""})
     every["place"] = [place_name(row) for row in every.to_dict("records")]
     table = every.pivot(index="text", columns="place", values="verdict").fillna("")
     ordered = table.loc[every["text"].unique(), every["place"].unique()]
-    return to_markdown(ordered.rename_axis(index="Claim").reset_index())
+    return to_markdown(ordered.rename_axis(index="Claim, judged by protocol 1").reset_index())
 
 
 def rates(study: str) -> str:
