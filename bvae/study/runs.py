@@ -112,7 +112,7 @@ def per_image_path(results: str) -> str:
     'results/runs/r-12345678/digits/vae-z8-seed0/per_image-0123abcd.safetensors'
     """
     folder, _, name = results.rpartition("/")
-    return f"{folder}/{name.replace('metrics-', 'per_image-').replace('.json', '.safetensors')}"
+    return f"{folder}/per_image{name.removeprefix('metrics').removesuffix('.json')}.safetensors"
 
 
 def results_paths(study: dict, root: Path = Path()) -> dict[str, str]:
