@@ -262,7 +262,7 @@ def test_margins_are_the_same_for_all_data_sets():
 
 def test_everything_is_described_without_a_verdict():
     block = {"datasets": ["mnist"], "recipes": ["mlp"], "latent_dims": [128], "arms": list(SIZES), "seeds": [0]}
-    images = {name: np.linspace(0, 1, 50) for name in ("elbo", "mse_per_pixel")}
+    images = {name: np.linspace(0, 1, 50) for name in ("elbo", "nll", "mse_per_pixel")}
     shift = {"bvae": 2.0}
 
     def per_image(row: dict) -> dict:
@@ -275,7 +275,7 @@ def test_everything_is_described_without_a_verdict():
     }
     counts = found.groupby(["arms", "task"], sort=False).size()["bvae against vae"]
     assert counts.to_dict() == {
-        "elbo": 1, "classification": 3, "reconstruction": 1, "generation": 6, "interpolation": 12
+        "elbo": 1, "classification": 3, "reconstruction": 1, "generation": 6, "interpolation": 12, "other": 2
     }  # fmt: skip
     line = found[(found["arms"] == "bvae against vae") & (found["metric"] == "elbo")].iloc[0]
     assert line["error_images"] == pytest.approx(0)  # the same for every image

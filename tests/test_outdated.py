@@ -29,12 +29,13 @@ from helpers.studies import check, planned_jobs
 
 DATA = "resources/data/digits.safetensors"
 EVERY = {"table": 1, "claims": 1, "figures": 1, "slow_figures": 1}  # what is made of the runs
-OF_IMAGES = {"controls": 1, "pca": 1, "reference": 1, "untrained": 1, "cost": 1, "diagrams": 1}
+OF_IMAGES = {"controls": 1, "pca": 1, "reference": 3, "distortions": 3, "untrained": 1, "cost": 1, "diagrams": 1}
 PATTERNS = {  # of the file that says what a rule's result was made from
     "data": r"resources/data/[^/]+",
     "reference": r"results/references/.+",
     "controls": r"results/controls/[^/]+/controls\.json",
     "pca": r"results/controls/[^/]+/pca\d+\.json",
+    "distortions": r"results/controls/[^/]+/distances-\w+\.json",
     "untrained": r"results/untrained/.+",
     "cost": r"results/costs/.+",
     "train": r".+/model\.safetensors",
@@ -70,6 +71,11 @@ def block(**values) -> Callable:
     return lambda config: config["blocks"][0].update(values)
 
 
+def first_protocol(config: dict) -> None:
+    """The study judged by protocol 1."""
+    del config["protocol"], config["claims"]
+
+
 RUNS = {"train": 12, "evaluate": 12, **EVERY}
 OF_SETTINGS = RUNS | {"untrained": 1, "cost": 1}
 OF_NETWORK = OF_SETTINGS | {"diagrams": 1}
@@ -87,9 +93,11 @@ STUDIES = {  # a change of the quick study, and what it makes again
     "likelihood": (recipe(likelihood={"name": "gaussian"}), OF_NETWORK),
     "importance": (recipe(importance={"samples": [1, 10]}), {"evaluate": 12, **EVERY}),
     "features": (
-        lambda config: config.update(features=["classifier", "inception"]),
-        {"reference": 1, "evaluate": 12, **EVERY},
+        lambda config: config.update(features=["classifier", "classifier2", "classifier3", "inception"]),
+        {"reference": 1, "distortions": 1, "evaluate": 12, **EVERY},
     ),
+    "claims": (lambda config: config["claims"].pop(), {"claims": 1}),
+    "protocol": (first_protocol, {"evaluate": 12, **EVERY}),
     "one seed more": (block(seeds=[0, 1, 2, 3]), {"train": 4, "evaluate": 4, **EVERY}),
     "one seed less": (block(seeds=[0, 1]), EVERY),
     "the first seed less": (block(seeds=[1, 2]), {"untrained": 1, **EVERY}),
@@ -110,7 +118,7 @@ def test_a_change_of_the_study_makes_exactly_what_depends_on_it(quick, name):
 CODE = {  # a change of the code, and what it makes again before what depends on that
     "TRAINING_VERSION": RUNS | {"untrained": 1, "cost": 1, "diagrams": 1},
     "task": {"evaluate": 12, "controls": 1, "pca": 1, "untrained": 1},
-    "extractor": {"reference": 1},
+    "extractor": {"reference": 1, "distortions": 1},
     "arm": {"cost": 1},
 }
 
@@ -174,7 +182,7 @@ def test_files_that_change_or_go_are_noticed(quick_copy):
     changes = [  # a pattern of files, what is done to the first of them, what is made again before what depends on it
         (DATA, with_other_images, of_data),
         (DATA, Path.unlink, {"data": 1} | of_data),
-        ("config/claims.yaml", lambda path: replace_by_older(path, path.read_bytes() + b"\n"), {"claims": 1}),
+        ("config/claims.yaml", lambda path: replace_by_older(path, path.read_bytes() + b"\n"), {}),  # of protocol 1
         ("results/runs/*/*/*/model.safetensors", Path.unlink, {"train": 1, "evaluate": 1}),
         ("results/runs/*/*/*/model.safetensors", swapped, {"train": 1, "evaluate": 1}),
         ("results/runs/*/*/*/model.safetensors", lambda path: path.write_bytes(b"x" * 99), {"train": 1, "evaluate": 1}),
@@ -182,8 +190,11 @@ def test_files_that_change_or_go_are_noticed(quick_copy):
         ("results/runs/*/*/*/history.csv", lambda path: path.write_text("x"), {"figures": 1, "slow_figures": 1}),
         ("results/runs/*/*/*/metrics-*.json", Path.unlink, {"evaluate": 1, **EVERY}),
         ("results/runs/*/*/*/metrics-*.json", lambda path: path.write_text("{"), {"evaluate": 1, **EVERY}),
-        ("results/references/*", Path.unlink, {"reference": 1, "evaluate": 12}),
-        ("results/controls/*/controls.json", Path.unlink, {"controls": 1, "table": 1, "claims": 1}),
+        ("results/runs/*/*/*/per_image-*", Path.unlink, {"evaluate": 1}),
+        ("results/runs/*/*/*/per_image-*", lambda path: path.write_bytes(b"x" * 99), {"evaluate": 1}),
+        ("results/references/*", Path.unlink, {"reference": 1, "distortions": 1, "evaluate": 12}),
+        ("results/controls/*/controls.json", Path.unlink, {"controls": 1, "table": 1}),
+        ("results/controls/*/distances-*.json", Path.unlink, {"distortions": 1, "table": 1}),
         ("results/controls/*/pca8.json", Path.unlink, {"pca": 1, "table": 1}),
         ("results/untrained/*/*", Path.unlink, {"untrained": 1, "table": 1}),
         ("results/costs/*/*", Path.unlink, {"cost": 1, "table": 1}),
@@ -203,7 +214,7 @@ def test_files_that_change_or_go_are_noticed(quick_copy):
 
 
 def test_without_records_of_snakemake_and_with_any_triggers_the_plan_is_the_same(quick_copy):
-    """Results that were copied without .snakemake, a site's own triggers, and an older file of claims."""
+    """Results that were copied without .snakemake, and a site's own triggers."""
 
     def plan(*more: str) -> dict[str, int]:
         done = snakemake(quick_copy, "-n", *QUICK, *more)
@@ -212,8 +223,6 @@ def test_without_records_of_snakemake_and_with_any_triggers_the_plan_is_the_same
 
     shutil.rmtree(quick_copy / ".snakemake")
     assert plan() == {}
-    claims = quick_copy / "config/claims.yaml"
-    replace_by_older(claims, claims.read_bytes().replace(b"absolute: 1", b"absolute: 2", 1))
     metrics = sorted(quick_copy.glob("results/runs/*/*/*/metrics-*.json"))
     metrics[0].with_name("model.safetensors").unlink()
     expected = {"train": 1, "evaluate": 1, **EVERY}

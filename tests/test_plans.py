@@ -122,6 +122,7 @@ CHANGES = {  # what is changed, and the jobs that are then planned
     "one arm more": (block(arms=["bvae", "vae", "vae_narrow"]), EVALUATED | {"train": 2, "evaluate": 2}),
     "one arm less": (block(arms=["bvae"]), TABLES | FIGURES),
     "data": (other_images, ALL),
+    "protocol 2": (top(protocol=2), EVALUATED | {"reference": 2, "distortions": 3}),
     "claims": (edit("config/claims.yaml", "absolute: 1", "absolute: 2"), {"claims": 1}),
     "version of training": (edit("bvae/__init__.py", "VERSION = ", "VERSION = 9"), OF_SETTINGS | {"diagrams": 1}),
     "version of a task": (edit("bvae/evaluation/metrics/latents.py", *VERSION), EVALUATED),

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from bvae.arms import ARMS
 from bvae.report.claims import unequal_sizes
 from bvae.report.pilots import MINIMUM_SEEDS
-from bvae.report.variants import ABSOLUTE, RELATIVE, Variant, margin_of, text_of, variants_of
+from bvae.report.variants import Variant, all_variants, margin_of, text_of, variants_of
 from bvae.report.verdicts import (
     REPRODUCED,
     UNDECIDED,
@@ -272,9 +272,10 @@ def _named_errors(errors: Sequence[float] | None) -> dict:
 
 
 def describe_study(study: dict, rows: Sequence[dict], per_image: PerImage | None = None) -> list[dict]:
-    """A line for each comparison of two arms of a study by each variant of each task, without a verdict.
+    """A line for each comparison of two arms of a study, without a verdict.
 
-    Every arm is compared with the matched VAE, and with the VAE of equal size.
+    It is by each variant of each task, and by every other printed metric that has a better side. Every arm is compared
+    with the matched VAE, and with the VAE of equal size.
     """
     places = dict.fromkeys(tuple(run[key] for key in PLACE) for run in expand_runs(study))
     found = []
@@ -284,8 +285,8 @@ def describe_study(study: dict, rows: Sequence[dict], per_image: PerImage | None
         arms = [arm for arm in ARMS if cell.of(arm)]
         pairs = [(arm, "vae") for arm in arms if arm != "vae"]
         pairs += [(arm, "vae_narrow") for arm in arms if arm not in ("vae", "vae_narrow")]
-        for task, pair in product((*ABSOLUTE, *RELATIVE), [pair for pair in pairs if pair[1] in arms]):
-            for variant in variants_of(task):
+        for (task, variants), pair in product(all_variants().items(), [pair for pair in pairs if pair[1] in arms]):
+            for variant in variants:
                 if all(cell.values(arm, variant.metric) for arm in pair):
                     line = place | {"task": task, "metric": variant.metric, "arms": " against ".join(pair)}
                     line |= numbers_of(cell.compare(pair, variant))

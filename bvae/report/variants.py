@@ -6,6 +6,7 @@ from itertools import product
 
 from bvae.arms import ARMS
 from bvae.evaluation.extractors import EXTRACTORS
+from bvae.evaluation.metrics import run_metrics
 
 PIXELS_OF_MARGIN = 28 * 28  # of the images whose ELBO has the margin below; it grows with the number of pixel values
 # Margins, the same for all data sets and sizes: of a share of the second arm's mean, or in the metric's unit.
@@ -51,6 +52,14 @@ def variants_of(task: str) -> list[Variant]:
             factors["path"], factors["points"] = WAYS[what]
         found.append(Variant(f"{extractor.metric('fd')}_{what}", "lower", factors))
     return found
+
+
+def all_variants() -> dict[str, list[Variant]]:
+    """The ways to measure each task, and as "other" the other printed metrics that have a better side."""
+    found = {task: variants_of(task) for task in (*ABSOLUTE, *RELATIVE)}
+    known = {variant.metric for variants in found.values() for variant in variants}
+    others = [metric for metric in run_metrics().values() if metric.header and metric.name not in known]
+    return found | {"other": [Variant(metric.name, metric.better) for metric in others if metric.better]}
 
 
 def margin_of(task: str, second: float, pixels: int) -> float:
