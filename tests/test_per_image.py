@@ -171,11 +171,11 @@ def evaluated(digits, tmp_path, monkeypatch) -> tuple[dict, Path]:
 
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(protocol, "CLASSIFIER_STEPS", 20)
-    config = read_yaml(ROOT / "config/quick.yaml") | {"study": "new", "protocol": 2}
+    config = read_yaml(ROOT / "config/quick.yaml") | {"study": "new"}
     config["blocks"] = [config["blocks"][0] | {"arms": ["vae"], "seeds": [0]}]
     config["recipes"]["mlp-quick"]["training"]["epochs"] = 1
     config["recipes"]["mlp-quick"]["importance"] = {"samples": [1, 3], "images": 2_000}
-    del config["features"]
+    del config["claims"]
     study = check(config)
     (tmp_path / "workflow").symlink_to(ROOT / "workflow")
     write_json(tmp_path / "study.json", config)
