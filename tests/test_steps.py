@@ -86,7 +86,18 @@ def test_the_examples_of_the_help_run_as_printed(quick_copy, monkeypatch):
     made = [path for path in Path("results").rglob("*") if path.suffix in kinds and "table3" not in path.name]
     made += [Path("resources/data/digits.safetensors"), *Path("results").glob("runs/*/*/*/metrics-*.json")]
     before = {path: path.read_bytes() for path in made}
-    steps = ("fetch", "data describe", "train", "reference", "evaluate", "controls", "pca", "untrained", "cost")
+    steps = (
+        "fetch",
+        "data describe",
+        "train",
+        "reference",
+        "evaluate",
+        "distortions",
+        "controls",
+        "pca",
+        "untrained",
+        "cost",
+    )
     for step in (*steps, "table", "claims", "figure", "publish", "runs", "tensorboard"):
         if step == "publish":  # costs were measured again, so that the example of `table` is not all that is outdated
             assert main(["publish", "config/quick.yaml"]) == 1
