@@ -21,6 +21,7 @@ HTML_STYLES = [
 SHORT = ("Data set", "Recipe", "Arm", "Arms", "Verdict")  # columns whose words stay on a line
 WHOLE = [{"selector": "", "props": "white-space: nowrap"}]
 SENTENCE = [{"selector": "", "props": "min-width: 20em"}]
+NOTE = [{"selector": "", "props": "text-align: left; white-space: normal; min-width: 16em"}]
 NUMBER = [{"selector": "", "props": "text-align: right; white-space: nowrap"}]
 
 
@@ -99,6 +100,7 @@ def to_html(table: Table, facts: dict) -> str:
         .set_table_styles(dict.fromkeys(shown.columns[table.words :], NUMBER), overwrite=False)
         .set_table_styles(dict.fromkeys(shown.columns.intersection(SHORT), WHOLE), overwrite=False)
         .set_table_styles(dict.fromkeys(shown.columns.intersection(["Claim"]), SENTENCE), overwrite=False)
+        .set_table_styles(dict.fromkeys(shown.columns.intersection(["Note"]), NOTE), overwrite=False)
         .to_html(doctype_html=True)
     )
     notes = [*table.notes, f"To cite: {table.name} of {facts['id']}."]

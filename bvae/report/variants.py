@@ -12,6 +12,7 @@ PIXELS_OF_MARGIN = 28 * 28  # of the images whose ELBO has the margin below; it 
 # Margins, the same for all data sets and sizes: of a share of the second arm's mean, or in the metric's unit.
 RELATIVE = {"reconstruction": 0.02, "generation": 0.1, "interpolation": 0.1}
 ABSOLUTE = {"elbo": 0.25, "classification": 0.005}
+TASKS = ("reconstruction", "elbo", "classification", "generation", "interpolation")
 PROBES = {
     "probe_sampled_accuracy": "sampled z",
     "probe_unscaled_accuracy": "posterior means",
@@ -56,7 +57,7 @@ def variants_of(task: str) -> list[Variant]:
 
 def all_variants() -> dict[str, list[Variant]]:
     """The ways to measure each task, and as "other" the other printed metrics that have a better side."""
-    found = {task: variants_of(task) for task in (*ABSOLUTE, *RELATIVE)}
+    found = {task: variants_of(task) for task in TASKS}
     known = {variant.metric for variants in found.values() for variant in variants}
     others = [metric for metric in run_metrics().values() if metric.header and metric.name not in known]
     return found | {"other": [Variant(metric.name, metric.better) for metric in others if metric.better]}
