@@ -59,6 +59,7 @@ def test_a_run_of_a_renamed_recipe_is_evaluated_as_its_study_asks(quick_copy, mo
 def test_recipes_of_equal_settings_share_a_run_and_not_its_results():
     """They differ in the sweep over K alone: the file of the metrics says whose is meant."""
     config = read_yaml(ROOT / "config/quick.yaml")
+    del config["claims"]  # the first is about one place
     config["recipes"]["twin"] = config["recipes"]["mlp-quick"] | {"importance": {"samples": [1, 7]}}
     config["blocks"][0]["recipes"].append("twin")
     study = check(config)
@@ -135,6 +136,7 @@ def test_the_examples_of_the_help_run_as_printed(quick_copy, monkeypatch):
 def test_a_name_that_means_nothing_is_answered_with_those_there_are(plan, monkeypatch, capsys, arguments, said):
     monkeypatch.chdir(plan)
     config = read_yaml("config/quick.yaml")
+    del config["claims"]  # the first is about one place
     config["recipes"]["other"] = config["recipes"]["mlp-quick"] | {"threads": 2}
     config["blocks"][0]["recipes"].append("other")
     Path("config/two.yaml").write_text(yaml.safe_dump(config))

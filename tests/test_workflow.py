@@ -407,6 +407,7 @@ def test_a_study_that_tunes_on_test_images_is_refused_before_any_job(plan):
         (plan / f"workflow/rules/datasets/{name}.smk").write_text(rule.format(name, options))
     for datasets, refused in ((["held", "mnist_validation"], False), (["mnist_validation", "tested"], True)):
         config = yaml.safe_load((plan / "config/quick.yaml").read_text())
+        del config["protocol"], config["claims"]  # of studies that are judged
         config["blocks"][0]["datasets"] = datasets
         (plan / "config/tuned.yaml").write_text(yaml.safe_dump(config | {"study": "tuned", "tuning": True}))
         done = snakemake(plan, "-n", "--configfile", "config/tuned.yaml")

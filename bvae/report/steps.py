@@ -55,9 +55,12 @@ def _data(name: str) -> Path:
 
 
 def _study(path: Path) -> dict:
-    """The checked study of a file of config/, or of the one that the workflow writes for its jobs."""
-    from bvae.study.config import check_study, known_datasets
+    """The checked study of a file of config/, or of the one that the workflow has checked and written for its jobs."""
     from bvae.system.files import read_json, read_yaml
+
+    if path.parent == study_runs.CHECKED:
+        return read_json(path)
+    from bvae.study.config import check_study, known_datasets  # to import it takes a third of a second
 
     read = read_json if path.suffix == ".json" else read_yaml
     return check_study(read(path), datasets=known_datasets(Path("workflow")))

@@ -6,11 +6,13 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-
-import pandas as pd
+from typing import TYPE_CHECKING
 
 import bvae
 from bvae.system.files import write_json, write_text
+
+if TYPE_CHECKING:  # training writes a model card, and does without pandas
+    import pandas as pd
 
 HTML_STYLES = [
     {"selector": "", "props": "border-collapse: collapse; font: 14px sans-serif"},
@@ -31,8 +33,8 @@ class Table:
 
     name: str  # of its files, without suffix
     caption: str
-    frame: pd.DataFrame
-    text: pd.DataFrame
+    frame: "pd.DataFrame"
+    text: "pd.DataFrame"
     words: int
     notes: Sequence[str] = field(default_factory=list)
 
@@ -109,7 +111,7 @@ def to_html(table: Table, facts: dict) -> str:
     return style.replace("</body>", f"{foot}\n</body>")
 
 
-def to_markdown(text: pd.DataFrame) -> str:
+def to_markdown(text: "pd.DataFrame") -> str:
     """A table in GitHub's form, of texts that may have markup of their own, but no end of a cell."""
     cells = text.map(_cell).rename(columns=_cell)
     lines = [list(cells), ["---"] * cells.shape[1], *cells.values.tolist()]

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from bvae.runs import Run
 
 FOLDER = Path("results/runs")
+CHECKED = Path(".snakemake/studies")  # where the workflow writes the checked study for its jobs
 
 
 def expand_runs(config: dict) -> list[dict]:

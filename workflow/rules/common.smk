@@ -27,6 +27,7 @@ from bvae.study.config import (
     known_datasets,
 )
 from bvae.study.runs import (
+    CHECKED,
     expand_runs,
     data_path,
     group_paths,
@@ -88,7 +89,7 @@ onstart:
 
 
 # Jobs read the checked study from a file. Its name has a hash of it, so that no other Snakemake changes it meanwhile.
-STUDY_FILE = f".snakemake/studies/{STUDY['study']}-{sha256_of_json(STUDY)[:12]}.json"
+STUDY_FILE = f"{CHECKED}/{STUDY['study']}-{sha256_of_json(STUDY)[:12]}.json"
 if not Path(STUDY_FILE).exists():
     write_json(STUDY_FILE, STUDY)
 
