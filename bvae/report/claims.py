@@ -24,8 +24,9 @@ from bvae.system.files import read_json, write_text
 
 LEVEL = 0.05
 HEADING = (
-    "Under our disclosed settings: the paper's hyperparameters are not available, so a claim that is not reproduced"
-    " here is no evidence of an error there. Differences are paired over seeds, positive where the first arm is worse."
+    "Judged by protocol 1 (docs/protocol1.md), under our disclosed settings: the paper's hyperparameters are not"
+    " available, so a claim that is not reproduced here is no evidence of an error there. Differences are paired over"
+    " seeds, positive where the first arm is worse."
     f" Fewer than {MINIMUM_SEEDS} seeds are never better than inconclusive."
     " A seed at which a run of either arm diverged is not among the n."
 )
