@@ -280,3 +280,26 @@ def test_everything_is_described_without_a_verdict():
     line = found[(found["arms"] == "bvae against vae") & (found["metric"] == "elbo")].iloc[0]
     assert line["error_images"] == pytest.approx(0)  # the same for every image
     assert found.loc[found["task"] == "generation", "error_images"].isna().all()
+
+
+def test_runs_without_a_number_are_left_out_and_an_arm_without_any_is_not_judged():
+    """One run has no ELBO, and another arm lost all runs; values of images are asked of no such run."""
+    seen = []
+
+    def per_image(row: dict) -> dict:
+        seen.append((row["arm"], row["seed"]))
+        return {name: np.full(50, row[name]) + np.arange(50) for name in ("elbo", "nll", "mse_per_pixel")}
+
+    broken = runs("bvae")
+    broken[0] |= dict.fromkeys(EQUAL)
+    rows = all_arms(bvae=broken, bvae_gain=runs("bvae_gain", lost=10))
+    block = {"datasets": ["mnist"], "recipes": ["mlp"], "latent_dims": [128], "arms": list(SIZES), "seeds": [0]}
+    study = {"protocol": 2, "blocks": [block], "claims": [claim("outperforms", "elbo", "bvae_gain", "vae_narrow")]}
+    [found] = judge_study(study, rows, per_image)
+    assert (found["verdict"], found["n_1"], found["n_2"]) == ("not judged", 0, 10)
+    described = pd.DataFrame(describe_study(study, rows, per_image))
+    assert set(described["arms"]) == {"bvae against vae", "vae_narrow against vae", "bvae against vae_narrow"}
+    line = described[(described["arms"] == "bvae against vae") & (described["metric"] == "elbo")].iloc[0]
+    assert (line["n_1"], line["n_2"]) == (9, 10)
+    assert line["error_seeds_and_images"] == pytest.approx(line["error_seeds"])  # images are alike for both arms
+    assert ("bvae", 0) not in seen and not {arm for arm, _ in seen} & {"bvae_gain"}

@@ -48,10 +48,13 @@ class Cell:
         """All runs of an arm."""
         return [row for row in self.rows if row["arm"] == arm]
 
+    def with_metric(self, arm: str, metric: str) -> list[dict]:
+        """The finished runs of an arm that have a number for a metric."""
+        return [row for row in self.of(arm) if row["status"] == "finished" and row.get(metric) is not None]
+
     def values(self, arm: str, metric: str) -> list[float]:
         """A metric of the finished runs of an arm that have it."""
-        found = (row.get(metric) for row in self.of(arm) if row["status"] == "finished")
-        return [value for value in found if value is not None]
+        return [row[metric] for row in self.with_metric(arm, metric)]
 
     def has(self, metric: str) -> bool:
         """Whether any run has a number for a metric."""
@@ -185,11 +188,11 @@ def _errors(cell: Cell, arms: Sequence[str], metric: str, per_image: PerImage | 
     """Standard errors over seeds, over images and over both; None where no values of images are kept."""
     if per_image is None or metric not in OF_IMAGES:
         return None
-    values = [
-        np.stack([per_image(row)[metric].astype(float) for row in cell.of(arm) if row["status"] == "finished"])
-        for arm in arms
-    ]
-    return list(crossed_errors(*values)) if min(len(found) for found in values) > 1 else None
+    runs = [cell.with_metric(arm, metric) for arm in arms]
+    if min(map(len, runs)) < 2:
+        return None
+    first, second = (np.stack([per_image(row)[metric].astype(float) for row in rows]) for rows in runs)
+    return list(crossed_errors(first, second))
 
 
 def _conclude(entry: dict, adjusted: tuple[float, float] | None) -> None:
