@@ -6,9 +6,10 @@ The findings are those of docs/protocol1.md.
 import numpy as np
 import pandas as pd
 import pytest
-from scipy.stats import norm
+from scipy.stats import norm, ttest_ind
 
 from bvae.report.claims import judge_claims, load_claims
+from bvae.report.judged_tables import _claim as claim_as_printed
 from bvae.report.judgement import describe_study, judge_study
 from bvae.report.variants import margin_of, variants_of
 from helpers.checkouts import ROOT
@@ -198,6 +199,31 @@ def test_one_lost_run_leaves_the_verdict():
     assert verdict(all_arms(bvae=runs("bvae", lost=1)), "matches", "elbo")["verdict"] == "reproduced"
 
 
+def test_a_variant_of_few_numbers_cannot_contradict_and_is_told():
+    ahead = runs("bvae", fd_classifier_samples=(80.0, 3.0))
+    for row in ahead[2:]:
+        row["fd_classifier3_mixture_samples"] = None
+    ahead[0] |= {"fd_classifier3_mixture_samples": 150.0}
+    ahead[1] |= {"fd_classifier3_mixture_samples": 151.0}
+    found = verdict(all_arms(bvae=ahead), "matches", "generation")
+    assert found["verdict"] == "reproduced"
+    assert found["note"].startswith("the narrow VAE matches too") and found["note"].endswith("compared: 1")
+
+
+def test_a_relative_margin_is_tested_with_the_error_of_the_mean_that_it_is_a_share_of():
+    """SciPy's test of the first values against 1.1 times the second."""
+    rows = all_arms(bvae=runs("bvae", **dict.fromkeys([n for n in EQUAL if n.endswith("samples")], (107.0, 2.0))))
+    values = [[row["fd_classifier_samples"] for row in rows if row["arm"] == arm] for arm in ("bvae", "vae")]
+    theirs = ttest_ind(values[0], 1.1 * np.array(values[1]), equal_var=False, alternative="less")
+    assert verdict(rows, "matches", "generation")["p"] == pytest.approx(theirs.pvalue)
+
+
+def test_four_runs_say_nothing_of_failures():
+    rows = all_arms(n=4, bvae=runs("bvae", n=4, lost=4))
+    [found] = second(rows, {"test": "fails_more", "arms": ["bvae", "vae"]}, primary=True)
+    assert found["verdict"] == "not judged"
+
+
 # --- a study's list -------------------------------------------------------------------------------------------------
 
 AHEAD = runs("bvae_gain", order=1, elbo=(-235.0, 0.12))
@@ -222,7 +248,7 @@ def test_the_list_is_corrected_by_holm():
 
 
 def test_an_undecided_claim_says_what_could_have_been_shown():
-    """At a spread of 0.5 nats some 50 seeds would decide a margin of 0.25, and ten show 0.59."""
+    """At a spread of 0.5 nats some 50 seeds would show a margin of 0.25, and ten show one of 0.58."""
     wide = {"elbo": (-237.0, 0.5)}
     rows = all_arms(bvae=runs("bvae", **wide), vae=runs("vae", order=2, **wide))
     found = verdict(rows, "matches", "elbo")
@@ -303,3 +329,14 @@ def test_runs_without_a_number_are_left_out_and_an_arm_without_any_is_not_judged
     assert (line["n_1"], line["n_2"]) == (9, 10)
     assert line["error_seeds_and_images"] == pytest.approx(line["error_seeds"])  # images are alike for both arms
     assert ("bvae", 0) not in seen and not {arm for arm, _ in seen} & {"bvae_gain"}
+
+
+def test_the_printed_n_counts_the_runs_that_have_a_number_and_p_is_that_of_the_verdict():
+    broken = runs("bvae", lost=1, mse_per_pixel=(0.02, 0.0001))
+    broken[0]["mse_per_pixel"] = None
+    rows = all_arms(bvae_gain=AHEAD, bvae=broken[:1] + runs("bvae", mse_per_pixel=(0.02, 0.0001))[1:])
+    [found] = second(rows, claim("matches", "reconstruction"))
+    assert (found["n_1"], found["verdict"]) == (9, "not reproduced")
+    printed = claim_as_printed(found)
+    assert printed["n"] == "9 (1 without a number) / 10"
+    assert float(printed["p (Holm)"]) == pytest.approx(found["p_reverse_holm"], rel=0.01) and found["p_holm"] > 0.9

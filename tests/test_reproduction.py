@@ -81,11 +81,13 @@ def test_published_files_are_those_of_the_manifest(path):
 def test_the_pages_and_the_picture_show_the_published_numbers():
     """The blocks of the pages, and the numbers of the picture, are those that `make reproduction` writes."""
     script = "from tools import reproduction as r; import json; print(json.dumps([r.differences().to_csv("
-    script += "index=False, lineterminator='\\n'), {page: r.fill((r.ROOT / page).read_text()) for page in r.PAGES}]))"
+    script += "index=False, lineterminator='\\n'), {page: r.fill((r.ROOT / page).read_text()) for page in r.PAGES},"
+    script += "[len(axes.lines) for axes in r.draw(r.differences()).axes]]))"
     done = subprocess.run([sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
-    picture, pages = json.loads(done.stdout)
+    picture, pages, drawn = json.loads(done.stdout)
     assert picture == (PUBLISHED / "overview.csv").read_text()
+    assert len(drawn) == 5 and min(drawn) >= 20  # a panel a task, in each the points of every arm
     blocks = {"docs/reproduction.md": "arms", "docs/protocol1.md": "afterwards", "README.md": "claims"}
     assert pages.keys() == blocks.keys()
     for name, page in pages.items():

@@ -17,7 +17,7 @@ from bvae.errors import InputError
 from bvae.evaluation.metrics import OF_CONTROLS, OF_UNTRAINED, TASKS, run_metrics, versions
 from bvae.report.footnotes import on_runs
 from bvae.report.tables import collect_runs, provenance, table1, table2, table_of_runs, write_tables
-from bvae.report.typeset import latex, markdown, to_html, to_latex, to_markdown
+from bvae.report.typeset import Table, latex, markdown, to_html, to_latex, to_markdown
 from bvae.study.runs import group_paths, results_paths, run_name
 from bvae.system.files import write_json
 
@@ -364,3 +364,11 @@ def test_stale_runs_are_refused_by_name(written, tmp_path, changes, message):
     study = written([*ROWS[:-1], ROWS[-1] | changes])
     with pytest.raises(InputError, match=f"vae-z4-seed2/metrics-[0-9a-f]+.json:? .*{message}"):
         collect_runs(study, "table", tmp_path)
+
+
+def test_a_data_set_is_named_wherever_it_is_not_that_of_the_line_above():
+    text = pd.DataFrame({"Data set": ["a", "a", "b", "a"], "Arm": list("wxyz")})
+    facts = {"id": "x", "commit": None, "config_sha256": "0" * 64}
+    lines = to_latex(Table("t", "T", text, text, 2), facts).splitlines()
+    rows = [line.split("&")[0].strip() for line in lines if "&" in line]
+    assert rows == ["Data set", "a", "", "b", "a"]

@@ -140,6 +140,44 @@ def test_power_is_what_the_plan_of_the_studies_says():
     assert power("outperforms", smallest, (0.15, 0.1), (8, 6)) == pytest.approx(0.8)
 
 
+def test_power_is_that_of_the_noncentral_t_distribution():
+    rng = np.random.default_rng(0)
+    for _ in range(100):
+        spreads, counts = rng.uniform(0.1, 1, 2), rng.integers(3, 30, 2)
+        error, freedom = welch_error(spreads, counts)
+        effect = rng.uniform(0, 4) * error
+        theirs = stats.nct.sf(stats.t.ppf(0.95, freedom), freedom, effect / error)
+        if math.isfinite(theirs):
+            assert power("matches", effect, spreads, counts) == pytest.approx(theirs, abs=1e-5)
+
+
+def test_power_has_a_number_where_scipys_distribution_has_none():
+    """By the normal approximation: 2 (1.645 + 0.842)² (0.333 / 0.25)² = 22 seeds, and some more for few seeds."""
+    assert seeds_needed("matches", 0.25, (0.333, 0.333)) == 23
+    assert seeds_needed("matches", 0.25, (0.465, 0.465)) == 44
+    assert seeds_needed("outperforms", 0.25, (0.45, 0.45)) == 52
+    for spread in np.linspace(0.05, 2, 100):
+        smallest = smallest_effect("outperforms", (0.12, spread), (5, 5))
+        assert power("outperforms", smallest, (0.12, spread), (5, 5)) == pytest.approx(0.8)
+    needed = [seeds_needed("matches", effect, (1.0, 1.0)) for effect in np.linspace(0.5, 3, 60)]
+    assert needed == sorted(needed, reverse=True) and None not in needed
+
+
+def test_a_claim_among_ten_needs_more_seeds():
+    """At a tenth of the level: 2 (2.576 + 0.842)² (0.5 / 0.25)² = 93 seeds, where one claim needs 51."""
+    assert seeds_needed("matches", 0.25, (0.5, 0.5), claims=10) == pytest.approx(95, abs=2)
+    assert power("matches", 0.25, (0.5, 0.5), (51, 51), claims=10) < 0.6
+
+
+@pytest.mark.parametrize("counts", [(12, 11), (10, 9), (8, 7)])
+def test_equal_numbers_are_equal_whatever_their_rounding(counts):
+    for value in (0.1, 108 / 360, 0.9521, 1e-7):
+        found = welch([value] * counts[0], [value] * counts[1], better="higher")
+        assert (found.difference, found.error) == (0, 0)
+        assert verdict_of(*p_values("outperforms", found, 0.005)) == "undecided"
+        assert verdict_of(*p_values("matches", found, 0.005)) == "reproduced"
+
+
 def test_errors_over_seeds_and_images_are_those_of_the_two_way_layout():
     """Values that are a sum of seed and image effects have no rest: the variances add."""
     seeds, images = np.array([0.0, 2.0, 4.0]), np.array([1.0, 3.0, 5.0, 7.0])
@@ -184,6 +222,16 @@ def test_false_verdicts_are_as_rare_as_they_should_be(normal_draws, n):
     assert within(rate_of("not reproduced", "matches", 0.2, 0.2, draws), LEVEL)
     assert within(rate_of("reproduced", "outperforms", 0.0, 0.2, draws), LEVEL / 2)
     assert within(rate_of("not reproduced", "outperforms", 0.0, 0.2, draws), LEVEL / 2)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("n", COUNTS)
+def test_a_margin_that_is_a_share_of_an_estimated_mean_has_its_error(n):
+    """The first arm is worse by exactly a tenth; the test is of the first mean less 1.1 times the second."""
+    rng = np.random.default_rng(6)
+    first, second = rng.normal(110, 2, (STUDIES, n)), rng.normal(100, 6, (STUDIES, n))
+    assert within(rate_of("reproduced", "matches", 0.0, 0.0, (first, 1.1 * second)), LEVEL)
+    assert within(rate_of("not reproduced", "matches", 0.0, 0.0, (first, 1.1 * second)), LEVEL)
 
 
 @pytest.mark.slow

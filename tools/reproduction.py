@@ -240,7 +240,7 @@ def draw(frame: pd.DataFrame) -> Figure:
                 at = places[*key, row["arm"]]
                 axes.fill_betweenx([at - 0.5, at + 0.5], -row["margin"], row["margin"], color="0.9", linewidth=0)
                 error = [[row["difference"] - row["low"]], [row["high"] - row["difference"]]]
-                look = {"color": ARMS[row["arm"].colour], "marker": ARMS[row["arm"].marker], "markersize": 4.5}
+                look = {"color": ARMS[row["arm"]].colour, "marker": ARMS[row["arm"]].marker, "markersize": 4.5}
                 axes.errorbar(row["difference"], at, xerr=error, capsize=2, elinewidth=1.2, **look)
         axes.axvline(0, color="0.4", linewidth=0.8)
         axes.set_title(task, fontsize=8, fontweight="bold", loc="left")

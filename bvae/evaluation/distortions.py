@@ -109,6 +109,8 @@ def measure_distortions(dataset: Dataset, reference: Reference, device: torch.de
         empty["class_dropped"] = "no class labels"
     elif len(dataset.test_labels[index].unique()) < 2:
         empty["class_dropped"] = "all test images have the same label"
+    elif (left := len(real) - int(dataset.test_labels[index].unique(return_counts=True)[1].max())) < 2:
+        empty["class_dropped"] = f"without its largest class {left} test image is left"
     else:
         distances["class_dropped"] = float(np.mean(without_each_class(real, dataset.test_labels[index])))
     for name, images in changed_images(dataset.name, dataset.test_images[index]):

@@ -1,5 +1,6 @@
 """The tables of a study that protocol 2 judges: its registered claims, and all comparisons without a verdict."""
 
+import math
 from collections.abc import Callable, Sequence
 from functools import cache
 from pathlib import Path
@@ -9,10 +10,11 @@ from numpy.typing import NDArray
 
 from bvae.arms import ARMS
 from bvae.evaluation.per_image import read_per_image
-from bvae.report.judgement import PerImage, describe_study, judge_study
+from bvae.report.judgement import NOT_JUDGED, PerImage, describe_study, judge_study
 from bvae.report.outdated import Plan, note_made_from
 from bvae.report.tables import collect_runs, count_of_seeds, provenance
 from bvae.report.typeset import Table, markdown, to_markdown, write_table
+from bvae.report.verdicts import NOT_REPRODUCED
 from bvae.study.runs import per_image_path, results_paths, run_name
 from bvae.system.files import write_text
 
@@ -29,9 +31,10 @@ MATCHES = (
 )
 NONE_REGISTERED = "This study registers no claims, so nothing is judged. Its comparisons are described."
 DESCRIBED = (
-    "All comparisons of two arms. They have no verdicts, because a study can judge only the few claims that were"
-    " registered before its runs. Differences are positive where the first arm is worse. The interval is over seeds;"
-    " standard errors are over seeds, over test images, and over both."
+    "Every arm compared with the matched VAE and with the VAE of equal size, and the arms of each claim. There are no"
+    " verdicts here, because a study can judge only the few claims that were registered before its runs. Differences"
+    " are positive where the first arm is worse. The interval is over seeds; standard errors are over seeds, over test"
+    " images, and over both."
 )
 
 
@@ -70,7 +73,8 @@ def _table(
 ) -> Table:
     frame = pd.DataFrame(lines if lines else [], columns=None if lines else ["dataset", "recipe", "latent_dim"])
     text = pd.DataFrame([shown(row) for row in frame.to_dict("records")], columns=None if lines else ["Data set"])
-    return Table(name, caption, frame, text, min(5, text.shape[1]), notes)
+    words = list(text).index("n") if lines else 1
+    return Table(name, caption, frame, text, words, notes)
 
 
 def _claim(row: dict) -> dict[str, str]:
@@ -86,7 +90,7 @@ def _claim(row: dict) -> dict[str, str]:
         "95 %": _interval(row, 95),
         "90 %": _interval(row, 90),
         "Margin": _number(row, "margin"),
-        "p (Holm)": _number(row, "p_holm", ".3g"),
+        "p (Holm)": "" if row["verdict"] == NOT_JUDGED else _number(row, _decisive(row), ".3g"),
         "Narrow VAE": _text(row, "control_verdict"),
         "Note": row["note"],
     }
@@ -117,9 +121,18 @@ def _arms(row: dict) -> str:
     return " against ".join(ARMS[arm].label for arm in row["arms"].split(" against "))
 
 
+def _decisive(row: dict) -> str:
+    """The p-value that the verdict comes from."""
+    return "p_reverse_holm" if row["verdict"] == NOT_REPRODUCED else "p_holm"
+
+
 def _runs(row: dict, index: int) -> str:
-    lost = row[f"lost_{index}"]
-    return count_of_seeds({"n": row[f"runs_{index}"] - lost, "diverged": lost})
+    """How many runs of an arm count, and how many do not because they diverged or have no number."""
+    lost, finished = row[f"lost_{index}"], row[f"runs_{index}"] - row[f"lost_{index}"]
+    counted = row.get(f"n_{index}", math.nan)
+    empty = 0 if math.isnan(counted) else finished - int(counted)
+    text = count_of_seeds({"n": finished - empty, "diverged": lost})
+    return f"{text} ({empty} without a number)" if empty else text
 
 
 def _text(row: dict, name: str) -> str:

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from bvae.arms import ARMS
 from bvae.report.claims import unequal_sizes
 from bvae.report.pilots import MINIMUM_SEEDS
-from bvae.report.variants import Variant, all_variants, margin_of, text_of, variants_of
+from bvae.report.variants import RELATIVE, Variant, all_variants, margin_of, text_of, variants_of
 from bvae.report.verdicts import (
     REPRODUCED,
     UNDECIDED,
@@ -95,6 +95,7 @@ class Found:
     comparison: Comparison
     margin: float
     p: tuple[float, float]
+    spreads: tuple[float, float]  # over seeds, of what is tested
 
 
 @dataclass(frozen=True)
@@ -115,9 +116,16 @@ def judge_alone(cell: Cell, test: str, task: str, arms: Sequence[str]) -> Judged
     found = [_compare(cell, test, task, arms, variant) for variant in known]
     if why_not := cell.why_not(arms, known[0].metric):
         return Judged(NOT_JUDGED, why_not, (), found)
-    verdict, *others = [verdict_of(*each.p) for each in found]
-    against = _against(verdict, list(zip(known[1:], others, strict=True)))
-    return Judged(unless_opposed(verdict, others), None, _differing(known[0], against) if against else (), found)
+    verdict = verdict_of(*found[0].p)
+    others = [(each.variant, verdict_of(*each.p)) for each in _sound(cell, arms, found[1:])]
+    against = _against(verdict, others)
+    differing = _differing(known[0], against) if against else ()
+    return Judged(unless_opposed(verdict, [other for _, other in others]), None, differing, found)
+
+
+def _sound(cell: Cell, arms: Sequence[str], found: Sequence[Found]) -> list[Found]:
+    """The variants that could be judged themselves: no other can contradict a verdict."""
+    return [each for each in found if not cell.why_not(arms, each.variant.metric)]
 
 
 def judge_study(study: dict, rows: Sequence[dict], per_image: PerImage | None = None) -> list[dict]:
@@ -129,10 +137,11 @@ def judge_study(study: dict, rows: Sequence[dict], per_image: PerImage | None = 
     if not entries:
         return []
     primary, *others = entries
-    _conclude(primary, primary["p"])
+    _conclude(primary, primary["p"], 1)
+    closed = f"the verdict of the primary claim is '{primary['verdict']}', so no other claim is judged"
     adjusted = gatekeep([entry["p"] for entry in others], primary["verdict"] == REPRODUCED)
     for index, entry in enumerate(others):
-        _conclude(entry, None if adjusted is None else adjusted[index])
+        _conclude(entry, None if adjusted is None else adjusted[index], len(others), closed)
     for index, entry in enumerate(entries):
         entry["role"] = "registered" if index else "primary"
     return [_row(entry) for entry in entries]
@@ -148,8 +157,10 @@ def _measure(claim: dict, cell: Cell, per_image: PerImage | None) -> dict:
     entry = claim | {"text": text_of(claim), "p": (math.nan, math.nan), "why_not": None, "opposed": [], "note": ""}
     if claim["test"] == "fails_more":
         lost, runs = ([count(arm) for arm in arms] for count in (cell.lost, lambda arm: len(cell.of(arm))))
-        entry["p"] = failures_p((lost[0], lost[1]), (runs[0], runs[1]))
-        return entry | {"lost": lost, "runs": runs, "metric": "diverged runs"}
+        entry |= {"lost": lost, "runs": runs, "metric": "diverged runs"}
+        if min(runs) < MINIMUM_SEEDS:
+            return entry | {"why_not": f"{min(runs)} runs of an arm, and a verdict needs {MINIMUM_SEEDS}"}
+        return entry | {"p": failures_p((lost[0], lost[1]), (runs[0], runs[1]))}
     task = claim["task"] or "classification"
     known = [variant for variant in variants_of(task) if cell.has(variant.metric)]
     entry |= {"runs": [len(cell.of(arm)) for arm in arms], "lost": [cell.lost(arm) for arm in arms]}
@@ -160,12 +171,15 @@ def _measure(claim: dict, cell: Cell, per_image: PerImage | None) -> dict:
         values = {variant.metric: [cell.values(arm, variant.metric) for arm in arms] for variant in known}
         tests = {name: numbers_p(found, list(PAPER_NUMBERS.values()), PAPER_MARGIN) for name, found in values.items()}
         entry |= {"means": [float(np.mean(found)) if found else None for found in values[known[0].metric]]}
-        entry["by_variant"] = [(variant, tests[variant.metric]) for variant in known]
+        judged = [known[0], *(variant for variant in known[1:] if not cell.why_not(arms, variant.metric))]
+        entry["by_variant"] = [(variant, tests[variant.metric]) for variant in judged]
     else:
         found = [_compare(cell, claim["test"], task, arms, variant) for variant in known]
-        entry["main"], entry["by_variant"] = found[0], [(each.variant, each.p) for each in found]
+        entry["main"], sound = found[0], _sound(cell, arms, found[1:])
+        entry["by_variant"] = [(each.variant, each.p) for each in (found[0], *sound)]
         entry["errors"] = _errors(cell, arms, known[0].metric, per_image)
         entry["control"] = _control(cell, claim)
+    entry["left_out"] = len(known) - len(entry["by_variant"])
     if not entry["why_not"]:
         entry["p"] = entry["by_variant"][0][1]
     return entry
@@ -174,7 +188,12 @@ def _measure(claim: dict, cell: Cell, per_image: PerImage | None) -> dict:
 def _compare(cell: Cell, test: str, task: str, arms: Sequence[str], variant: Variant) -> Found:
     comparison = cell.compare(arms, variant)
     margin = margin_of(task, comparison.means[1], cell.pixels)
-    return Found(variant, comparison, margin, p_values(test, comparison, margin))
+    tested, beyond = comparison, margin
+    if test == "matches" and task in RELATIVE:  # the margin has the error of the mean that it is a share of
+        first, second = (cell.values(arm, variant.metric) for arm in arms)
+        tested = welch(first, (1 + RELATIVE[task]) * np.array(second), better=variant.better)
+        beyond = 0.0
+    return Found(variant, comparison, margin, p_values(test, tested, beyond), tested.spreads)
 
 
 def _control(cell: Cell, claim: dict) -> str | None:
@@ -192,41 +211,59 @@ def _errors(cell: Cell, arms: Sequence[str], metric: str, per_image: PerImage | 
     if min(map(len, runs)) < 2:
         return None
     first, second = (np.stack([per_image(row)[metric].astype(float) for row in rows]) for rows in runs)
-    return list(crossed_errors(first, second))
+    return list(crossed_errors(first, second)) if first.shape[1] > 1 else None
 
 
-def _conclude(entry: dict, adjusted: tuple[float, float] | None) -> None:
-    """Enter the verdict, by the adjusted p-values; None where the primary claim does not hold."""
+def _conclude(entry: dict, adjusted: tuple[float, float] | None, claims: int, closed: str = "") -> None:
+    """Enter the verdict, by the p-values adjusted for so many claims; None, and why, where they are not judged."""
     entry["adjusted"] = adjusted
     if entry["why_not"]:
         entry |= {"verdict": NOT_JUDGED, "note": entry["why_not"]}
     elif adjusted is None:
-        entry |= {"verdict": NOT_JUDGED, "note": "the primary claim is not reproduced, and so no other claim is judged"}
+        entry |= {"verdict": NOT_JUDGED, "note": closed}
     else:
         verdict = verdict_of(*adjusted)
         others = [(variant, verdict_of(*p)) for variant, p in entry.get("by_variant", [])[1:]]
         entry["verdict"] = unless_opposed(verdict, [other for _, other in others])
-        entry["note"] = _note(entry, verdict, others)
+        notes = [_note(entry, verdict, others, claims)]
+        if entry.get("left_out"):
+            notes.append(f"other variants with too few numbers to be compared: {entry['left_out']}")
+        entry["note"] = "; ".join(filter(None, notes))
 
 
-def _note(entry: dict, verdict: str, others: Sequence[tuple[Variant, str]]) -> str:
+def _note(entry: dict, verdict: str, others: Sequence[tuple[Variant, str]], claims: int) -> str:
     if entry["verdict"] == "depends":
         against = _against(verdict, others)
         main = entry["by_variant"][0][0]
-        return f"depends on the {' and the '.join(_differing(main, against))}: {len(against)} variants say otherwise"
+        differing = " and the ".join(_differing(main, against))
+        return f"depends on the {differing}: {len(against)} of {len(others)} others say the opposite"
     if entry["test"] == "fails_more":
         pairs = zip(entry["lost"], entry["runs"], strict=True)
         return " against ".join(f"{lost} of {runs} runs" for lost, runs in pairs)
-    if verdict == UNDECIDED and "main" in entry:
-        main = entry["main"]
-        test, spreads, counts = entry["test"], main.comparison.spreads, main.comparison.counts
-        entry["smallest_effect"] = smallest_effect(test, spreads, counts)
-        entry["seeds_needed"] = seeds_needed(test, main.margin, spreads)
-        needed = "more seeds than 10,000" if entry["seeds_needed"] is None else f"{entry['seeds_needed']} seeds an arm"
-        return f"could have shown {entry['smallest_effect']:.3g}; {needed} would decide"
+    if entry["test"] == "paper_numbers":
+        return " and ".join(f"{100 * mean:.2f} %" for mean in entry["means"])
+    if verdict == UNDECIDED:
+        return _could_have_shown(entry, claims)
     if entry["test"] == "matches" and verdict == REPRODUCED and entry.get("control") == REPRODUCED:
         return "the narrow VAE matches too, so the match says nothing about tying"
     return ""
+
+
+def _could_have_shown(entry: dict, claims: int) -> str:
+    """What an undecided comparison could have shown with a power of 0.8, by its own spreads, and what would take more.
+
+    A match is asked of arms that are equal, a lead of arms that are the margin apart.
+    """
+    main, test = entry["main"], entry["test"]
+    entry["smallest_effect"] = smallest = smallest_effect(test, main.spreads, main.comparison.counts, claims)
+    entry["seeds_needed"] = needed = seeds_needed(test, main.margin, main.spreads, claims)
+    shown = "equal arms to match by a margin of" if test == "matches" else "a lead of"
+    text = f"with a power of 0.8 this study shows {shown} {smallest:.3g}"
+    if needed is not None and needed <= min(main.comparison.counts):
+        but = "the arms are probably not equal" if test == "matches" else f"a lead of {main.margin:.3g} is unlikely"
+        return f"{text}, so {but}"
+    seeds = "no study of 10,000 seeds an arm" if needed is None else f"{needed} seeds an arm"
+    return f"{text}; {seeds} would show {main.margin:.3g}"
 
 
 def _against(verdict: str, others: Sequence[tuple[Variant, str]]) -> list[Variant]:
@@ -288,6 +325,8 @@ def describe_study(study: dict, rows: Sequence[dict], per_image: PerImage | None
         arms = [arm for arm in ARMS if cell.of(arm)]
         pairs = [(arm, "vae") for arm in arms if arm != "vae"]
         pairs += [(arm, "vae_narrow") for arm in arms if arm not in ("vae", "vae_narrow")]
+        claimed = [tuple(claim["arms"]) for claim in expand_claims(study) if place.items() <= claim.items()]
+        pairs = list(dict.fromkeys([*pairs, *claimed]))
         for (task, variants), pair in product(all_variants().items(), [pair for pair in pairs if pair[1] in arms]):
             for variant in variants:
                 if all(cell.values(arm, variant.metric) for arm in pair):

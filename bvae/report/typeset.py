@@ -80,10 +80,10 @@ def markdown(value: object) -> str:
 
 
 def to_latex(table: Table, facts: dict) -> str:
-    """The table for booktabs, its caption and notes as comments, to be copied; a repeated data set is named once."""
+    """The table for booktabs, its caption and notes as comments, to be copied; a data set is named once in a row."""
     shown = table.text.map(latex).rename(columns=latex)
     if "Data set" in shown:
-        shown["Data set"] = shown["Data set"].mask(shown["Data set"].duplicated(), "")
+        shown["Data set"] = shown["Data set"].mask(shown["Data set"] == shown["Data set"].shift(), "")
     columns = "l" * table.words + "r" * (len(shown.columns) - table.words)
     body = shown.style.hide(axis="index").to_latex(hrules=True, column_format=columns)
     head = f"% {facts['id']}: bvae {bvae.__version__}, commit {facts['commit']}, config {facts['config_sha256'][:12]}"

@@ -16,6 +16,8 @@ from bvae.report.pilots import MINIMUM_SEEDS
 
 LEVEL = 0.05  # of each kind of false verdict over a study's claims
 POWER = 0.8
+ROUNDING = 1e-12  # of numbers, relative to them: a smaller difference is none
+QUADRATURE = 200  # points of the integral behind the power
 MOST_SEEDS = 10_000  # that are looked at to find how many would decide
 REPRODUCED, NOT_REPRODUCED, UNDECIDED = "reproduced", "not reproduced", "undecided"
 OPPOSITE = {REPRODUCED: NOT_REPRODUCED, NOT_REPRODUCED: REPRODUCED}
@@ -52,19 +54,20 @@ class Comparison:
 def welch(first: ArrayLike, second: ArrayLike, *, better: str) -> Comparison:
     """Compare the values of two arms, one for each seed; `better` is "lower" or "higher"."""
     sign = 1 if better == "lower" else -1
-    arms = [np.asarray(values, float) for values in (first, second)]
-    counts = [len(values) for values in arms]
-    means = [float(values.mean()) if len(values) else math.nan for values in arms]
-    spreads = [float(values.std(ddof=1)) if len(values) > 1 else math.nan for values in arms]
-    error, freedom = welch_error(spreads, counts)
-    return Comparison(
-        (counts[0], counts[1]),
-        (means[0], means[1]),
-        (spreads[0], spreads[1]),
-        sign * (means[0] - means[1]),
-        error,
-        freedom,
-    )
+    (mean, spread, count), (other_mean, other_spread, other_count) = map(_moments, (first, second))
+    difference = sign * (mean - other_mean)
+    if abs(difference) <= ROUNDING * max(abs(mean), abs(other_mean)):
+        difference = 0.0
+    error, freedom = welch_error((spread, other_spread), (count, other_count))
+    return Comparison((count, other_count), (mean, other_mean), (spread, other_spread), difference, error, freedom)
+
+
+def _moments(values: ArrayLike) -> tuple[float, float, int]:
+    """Mean, standard deviation with n - 1, and n; equal numbers have no spread, not that of their rounding."""
+    found = np.asarray(values, float)
+    mean = float(found.mean()) if len(found) else math.nan
+    spread = float(found.std(ddof=1)) if len(found) > 1 else math.nan
+    return mean, 0.0 if spread <= ROUNDING * abs(mean) else spread, len(found)
 
 
 def welch_error(spreads: Sequence[float], counts: Sequence[int]) -> tuple[float, float]:
@@ -73,9 +76,8 @@ def welch_error(spreads: Sequence[float], counts: Sequence[int]) -> tuple[float,
     total = sum(parts)
     if not total > 0:  # no spread, or NaN
         return (0.0 if total == 0 else math.nan), math.nan
-    return math.sqrt(total), total**2 / sum(
-        part**2 / (count - 1) for part, count in zip(parts, counts, strict=True) if part
-    )
+    shares = [(part / total) ** 2 / (count - 1) for part, count in zip(parts, counts, strict=True) if part]
+    return math.sqrt(total), 1 / sum(shares)
 
 
 def p_values(test: str, comparison: Comparison, margin: float) -> tuple[float, float]:
@@ -158,36 +160,43 @@ def numbers_p(values: Sequence[Sequence[float]], targets: Sequence[float], margi
 # --------------------------------------------------------------------------------------------------------------------
 
 
-def power(test: str, effect: float, spreads: Sequence[float], counts: Sequence[int]) -> float:
+def power(test: str, effect: float, spreads: Sequence[float], counts: Sequence[int], claims: int = 1) -> float:
     """The probability that a claim is reproduced, for normal seeds of these spreads.
 
     `effect` is the distance of the true difference from the value that the test excludes: of `matches` the margin
-    less the true difference, of `outperforms` the true lead. By the noncentral t distribution.
+    less the true difference, of `outperforms` the true lead. The level is that of the first step of Holm's correction
+    over so many `claims`. The noncentral t distribution is integrated over the quantiles of the estimated variance,
+    because SciPy 1.17 has no number for some of its values.
     """
-    from scipy.special import nctdtr, stdtrit
+    from scipy.special import gammaincinv, ndtr, stdtrit
 
     error, freedom = welch_error(spreads, counts)
-    if error == 0:
-        return 1.0 if effect > 0 else 0.0
-    critical = float(stdtrit(freedom, 1 - TAIL[test]))
-    return 1 - float(nctdtr(freedom, effect / error, critical))
+    if not error > 0:
+        return math.nan if math.isnan(error) else float(effect > 0)
+    critical = float(stdtrit(freedom, 1 - TAIL[test] / claims))
+    points, weights = np.polynomial.legendre.leggauss(QUADRATURE)
+    variances = 2 * gammaincinv(freedom / 2, (points + 1) / 2) / freedom
+    return float(weights @ ndtr(effect / error - critical * np.sqrt(variances))) / 2
 
 
-def smallest_effect(test: str, spreads: Sequence[float], counts: Sequence[int]) -> float:
+def smallest_effect(test: str, spreads: Sequence[float], counts: Sequence[int], claims: int = 1) -> float:
     """The smallest effect, as of `power`, that a study of so many seeds shows with a power of 0.8."""
     from scipy.optimize import brentq
 
     error, _ = welch_error(spreads, counts)
     if not error > 0:
         return error
-    return float(brentq(lambda effect: power(test, effect, spreads, counts) - POWER, 0, 60 * error))
+    most = error
+    while power(test, most, spreads, counts, claims) < POWER:
+        most *= 2
+    return float(brentq(lambda effect: power(test, effect, spreads, counts, claims) - POWER, 0, most))
 
 
-def seeds_needed(test: str, effect: float, spreads: Sequence[float]) -> int | None:
+def seeds_needed(test: str, effect: float, spreads: Sequence[float], claims: int = 1) -> int | None:
     """How many seeds of each arm show an effect with a power of 0.8; None where MOST_SEEDS are too few."""
 
     def enough(count: int) -> bool:
-        return power(test, effect, spreads, (count, count)) >= POWER
+        return power(test, effect, spreads, (count, count), claims) >= POWER
 
     if not effect > 0 or any(map(math.isnan, spreads)) or not enough(MOST_SEEDS):
         return None

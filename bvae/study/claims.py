@@ -47,7 +47,9 @@ def _places(study: dict, claim: dict) -> list[dict]:
 def faults_of_claims(study: dict) -> Iterator[str]:
     """What is wrong with the claims of a study, whose defaults are filled in, and with what protocol 2 needs."""
     if protocol_of(study) == 1:
-        if "claims" in study:
+        if "claims" in study and study["tuning"]:
+            yield "claims: a study of tuning judges none. Remove them"
+        elif "claims" in study:
             yield "claims: belong to protocol 2, and this study is of protocol 1. Add `protocol: 2`"
         return
     if study["tuning"]:
@@ -98,7 +100,7 @@ def _faults(study: dict, claim: dict) -> Iterator[str]:
             yield f"{where} has no run of {arm}. Add the arm to its block, or name another place"
         if claim["test"] == "paper_numbers" and (place["dataset"], place["latent_dim"]) != PAPER_PLACE:
             yield f"{where}: expected mnist, z128, of which the paper gives numbers"
-        if compared and not missing and "vae" in claim["arms"] and "vae_narrow" not in arms:
+        if compared and not missing and claim["arms"][1] == "vae" and "vae_narrow" not in arms:
             yield (
                 f"{where} has no run of vae_narrow. Add it: without a VAE of equal size, a comparison with the matched"
                 " VAE does not tell tying from a smaller network"
