@@ -750,6 +750,13 @@ def test_claims_without_a_place_are_of_each_place_and_the_first_is_primary():
         (second_protocol() | {"tuning": True}, "protocol: 2 is for studies whose claims are judged"),
         (second_protocol(features=["classifier"]), "features: classifier2, classifier3 is missing"),
         (second_protocol({**LEAD, "task": "size"}), "claims[0].task: 'size' is not known"),
+        (second_protocol({**LEAD, "arms": ["vae"]}), "claims[0].arms: has 1 entries, wanted at least 2"),
+        (
+            second_protocol({**LEAD, "arms": ["bvae", "vae", "vae_narrow"]}),
+            "claims[0].arms: has 3 entries, wanted at most",
+        ),
+        (second_protocol() | {"protocol": "2"}, "protocol: '2' is not known. Write it without quotes."),
+        (sound() | {"tuning": True, "claims": [LEAD]}, "claims: a study of tuning judges none"),
         (second_protocol({"test": "matches", "arms": ["bvae", "vae"]}), "claims[0]: task is missing"),
         (second_protocol({**MATCH, "test": "fails_more"}), "claims[0]: task: reconstruction has no meaning"),
         (second_protocol({**LEAD, "recipe": "other"}), "claims[0]: no run of the study has recipe other"),

@@ -185,7 +185,9 @@ def _explain(error: jsonschema.ValidationError) -> Iterator[str]:
         case "required":
             yield f"{place}: {error.message.removesuffix(' is a required property')} is missing"
         case "enum":
-            yield f"{place}: {_shown(value)} is not known. {suggest(value, error.validator_value)}"
+            quoted = isinstance(value, str) and value in map(str, error.validator_value)
+            remedy = "Write it without quotes." if quoted else suggest(value, error.validator_value)
+            yield f"{place}: {_shown(value)} is not known. {remedy}"
         case "type":
             kinds = error.validator_value if isinstance(error.validator_value, list) else [error.validator_value]
             hint = ""
@@ -202,8 +204,11 @@ def _explain(error: jsonschema.ValidationError) -> Iterator[str]:
             yield f"{place}: {_shown(value)} has {len(value)} characters, wanted at most {error.validator_value}"
         case "uniqueItems":
             yield f"{place}: an entry stands twice in {_shown(value)}"
-        case "minItems" | "minProperties":
+        case "minItems" | "minProperties" if not value:
             yield f"{place}: is empty; it needs at least {error.validator_value}"
+        case "minItems" | "maxItems":
+            bound = "at least" if error.validator == "minItems" else "at most"
+            yield f"{place}: has {len(value)} entries, wanted {bound} {error.validator_value}"
         case "minimum" | "maximum" | "exclusiveMinimum":
             bound = {"minimum": "at least", "maximum": "at most", "exclusiveMinimum": "more than"}[error.validator]
             yield f"{place}: {_shown(value)}, wanted {bound} {error.validator_value}"
