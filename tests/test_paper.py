@@ -127,6 +127,6 @@ def test_the_whole_paper_study_is_executed(tmp_path):
     counts = runs.pivot(index="dataset", columns="arm", values="parameters")
     assert (counts["bvae"] / counts["vae"] <= 0.52).all()
     generation = pd.read_csv(plan / tables[0].replace("table1", "table2"))
-    assert set(generation["features"]) == {"inception", "classifier"}
+    assert set(generation["features"]) == {"inception", "classifier", "classifier2", "classifier3"}
     assert np.isfinite(generation[["fd_samples", "fd_mixture_samples", "fd_interpolations"]]).all(axis=None)
     assert (abs(counts["vae_narrow"] / counts["bvae"] - 1).drop("fashion_mnist") <= 0.01).all()
