@@ -1,6 +1,7 @@
 """The numbers of docs/protocol1.md, again from the published tables, and what protocol 2 says of known runs."""
 
 import math
+from functools import cache
 
 import numpy as np
 import pandas as pd
@@ -27,10 +28,12 @@ METRICS = {  # of protocol 1
 OTHERS = ("bvae", "bvae_gain", "vae_narrow")
 
 
+@cache
 def read(study: str, name: str = "tables/runs.csv") -> pd.DataFrame:
     return pd.read_csv(FOLDERS[study] / name)
 
 
+@cache
 def finished(study: str) -> pd.DataFrame:
     return read(study).query("status == 'finished'")
 
