@@ -1,6 +1,6 @@
 """The paper's study, whole and tiny: its networks, its data sets in their published formats, both kinds of features.
 
-`make test` runs it in miniature, `make test-all` at its own sizes as well.
+Both tests of a study are slow ones, for `make test-all`: a miniature, and the networks at their own sizes.
 """
 
 import json
@@ -91,6 +91,7 @@ def tiny(config: dict, arms: dict[str, list[str]]) -> dict:
     return rest | {"blocks": blocks, "recipes": recipes}
 
 
+@pytest.mark.slow
 def test_the_paper_study_in_miniature(tmp_path):
     """Grey images in IDX files are read; photographs in a zip are trained on and evaluated over both features."""
     config = tiny(yaml.safe_load((ROOT / "config/paper.yaml").read_text()), {"mnist": ["bvae"], "celeba64": ["vae"]})
