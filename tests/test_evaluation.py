@@ -77,7 +77,7 @@ def runs(fake, tmp_path_factory):
 
 
 def evaluated(folder: Path, dataset, references) -> dict:
-    return evaluate_run(folder, dataset, references, importance=SHORT_SWEEP, device=CPU)
+    return evaluate_run(folder, dataset, references, importance=SHORT_SWEEP, device=CPU).row
 
 
 def test_distance_of_the_real_images_is_zero(monkeypatch, fake, reference, runs):
@@ -243,7 +243,7 @@ def folder(fake, tmp_path_factory):
 
 @pytest.fixture
 def row(folder, fake):
-    return evaluate_run(folder, fake, [], importance=SHORT_SWEEP, device=CPU)
+    return evaluate_run(folder, fake, [], importance=SHORT_SWEEP, device=CPU).row
 
 
 def terms_of(folder, fake, seed: int = 0) -> dict:
@@ -286,7 +286,7 @@ def test_the_errors_of_the_elbo_are_its_spread(row, folder, fake):
 
 def test_the_sweep_starts_at_the_elbo(folder, fake):
     sweep = {"samples": [100, 10, 1], "images": 100}
-    row = evaluate_run(folder, fake, [], importance=sweep, device=CPU)
+    row = evaluate_run(folder, fake, [], importance=sweep, device=CPU).row
     assert (row["nll_images"], row["nll_samples"]) == (100, 100)  # all images: the same as the ELBO's
     assert row["nll"] == row["nll_k100"]
     assert row["nll_k1"] == pytest.approx(-row["elbo"], abs=8 * row["elbo_noise_error"])
@@ -296,7 +296,7 @@ def test_the_sweep_starts_at_the_elbo(folder, fake):
 def test_the_sweep_is_of_a_fixed_draw_of_images(folder, fake):
     """30 of the 100 images: the same as by the objective's own weights, with the noise drawn in the same order."""
     sweep = {"samples": [1, 40], "images": 30}
-    row = evaluate_run(folder, fake, [], importance=sweep, device=CPU)
+    row = evaluate_run(folder, fake, [], importance=sweep, device=CPU).row
     images, index = fixed_draw(fake, "nll images", 30)
     assert row["nll_images_sha256"] == hashlib.sha256(index.numpy().tobytes()).hexdigest()
     model, _ = load_run(folder)
@@ -315,7 +315,7 @@ def test_the_sweep_does_not_depend_on_the_chunk(row, folder, fake, monkeypatch):
     """Chunks bound the memory; the draws are those of one after another, whatever their size."""
     for batch in (20, 60, 1_000):
         monkeypatch.setattr(trained, "BATCH", batch)
-        again = evaluate_run(folder, fake, [], importance=SHORT_SWEEP, device=CPU)
+        again = evaluate_run(folder, fake, [], importance=SHORT_SWEEP, device=CPU).row
         for name in ("nll_k1", "nll_k10", "effective_sample_size_median", "effective_sample_size_low"):
             assert again[name] == pytest.approx(row[name], rel=1e-5), (batch, name)
 
@@ -482,7 +482,7 @@ def everything(dataset, folder, *, change=None, **settings) -> dict:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(protocol, "CLASSIFIER_STEPS", 20)
         references = [make_reference(dataset, name, CPU) for name in ("classifier", "inception")]
-    row = evaluate_run(folder, dataset, references, importance=SHORT_SWEEP, device=CPU, protocol=2)
+    row = evaluate_run(folder, dataset, references, importance=SHORT_SWEEP, device=CPU, protocol=2).row
     for found in (row, evaluate_controls(dataset), evaluate_pca(dataset, 4), evaluate_untrained(run, dataset, CPU)):
         write_json(folder / "found.json", found)  # refuses numbers that are not finite
     return row

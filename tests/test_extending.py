@@ -160,7 +160,7 @@ def test_a_task_that_returns_what_it_should_not_is_refused(fake, tmp_path, monke
     train_run(make_run(), fake, tmp_path, device="cpu")
     evaluated = partial(evaluate_run, tmp_path, fake, [], importance=SHORT_SWEEP, device=torch.device("cpu"))
     monkeypatch.setitem(TASKS, "own", one_task(mine=2.0))
-    assert evaluated()["mine"] == 2.0
+    assert evaluated().row["mine"] == 2.0
     monkeypatch.setitem(TASKS, "own", one_task(**returned))
     with pytest.raises(InputError, match=said):
         evaluated()
@@ -169,9 +169,9 @@ def test_a_task_that_returns_what_it_should_not_is_refused(fake, tmp_path, monke
 def test_a_known_result_without_a_number_is_computed_anew(fake, tmp_path):
     train_run(make_run(), fake, tmp_path, device="cpu")
     evaluated = partial(evaluate_run, tmp_path, fake, [], importance=SHORT_SWEEP, device=torch.device("cpu"))
-    row = evaluated()
-    assert evaluated(known=row) == row
-    assert evaluated(known={name: value for name, value in row.items() if name != "knn_accuracy"}) == row
+    row = evaluated().row
+    assert evaluated(known=row).row == row
+    assert evaluated(known={name: value for name, value in row.items() if name != "knn_accuracy"}).row == row
 
 
 def test_two_of_one_name_are_refused():

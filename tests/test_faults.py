@@ -162,11 +162,11 @@ def test_a_row_that_does_not_fit_is_no_endless_loop():
 def test_an_evaluation_that_does_not_fit_gives_the_same_metrics(fake, tmp_path, monkeypatch, caplog):
     train_into(make_run(), fake, tmp_path / "run")
     measure = {"importance": SHORT_SWEEP, "device": CPU}
-    wanted = evaluate_run(tmp_path / "run", fake, [], **measure)
+    wanted = evaluate_run(tmp_path / "run", fake, [], **measure).row
     encode = VAE.encode
     monkeypatch.setattr(VAE, "encode", lambda self, images: fails_above(5, lambda x: encode(self, x))(images))
     monkeypatch.setattr("bvae.evaluation.trained.WEIGHED", 5)  # encoded together, with many draws each
-    found = evaluate_run(tmp_path / "run", fake, [], **measure)
+    found = evaluate_run(tmp_path / "run", fake, [], **measure).row
     assert "in two halves" in caplog.text
     for name in ("elbo", "reconstruction", "kl", "psnr", "kl_per_latent", "backward_mse_per_pixel"):
         assert found[name] == pytest.approx(wanted[name], rel=1e-5)

@@ -482,7 +482,7 @@ def break_models(study: dict, dataset: data.Dataset, value: float) -> None:
             for parameter in model.encoder_weights.parameters():
                 parameter.fill_(value)
         save_model(model, path.parent / "model.safetensors", record)
-        write_json(path, evaluate_run(path.parent, dataset, [], importance=SHORT_SWEEP, device=torch.device("cpu")))
+        write_json(path, evaluate_run(path.parent, dataset, [], importance=SHORT_SWEEP, device=torch.device("cpu")).row)
 
 
 DRAWN = [name for name, kind in FIGURES.items() if not kind.network and kind.arm is None]

@@ -15,7 +15,7 @@ from bvae.data import load
 from bvae.errors import InputError
 from bvae.evaluation import protocol
 from bvae.evaluation.draws import fixed_draw
-from bvae.evaluation.evaluate import evaluate_images, evaluate_run
+from bvae.evaluation.evaluate import evaluate_run
 from bvae.evaluation.metrics import TASKS
 from bvae.evaluation.per_image import read_per_image, write_per_image
 from bvae.evaluation.trained import Trained
@@ -94,7 +94,7 @@ def test_with_a_wider_posterior_the_elbo_is_lower_by_its_divergence(fake):
 
 def test_the_elbo_of_every_test_image_is_that_of_the_table(fake, tmp_path):
     train_run(Run("r", SETTINGS, "fake", "vae", 4, 0), fake, tmp_path, device="cpu")
-    row, images = evaluate_images(tmp_path, fake, [], importance=SWEEP, device=CPU)
+    row, images = evaluate_run(tmp_path, fake, [], importance=SWEEP, device=CPU, protocol=2)
     assert {name: (tuple(x.shape), x.dtype) for name, x in images.items()} == {
         "elbo": ((100,), torch.float32),
         "mse_per_pixel": ((100,), torch.float32),
@@ -115,8 +115,8 @@ def test_the_elbo_of_every_test_image_is_that_of_the_table(fake, tmp_path):
 
 def test_protocol_1_has_no_values_of_each_image(fake, tmp_path):
     train_run(Run("r", SETTINGS, "fake", "vae", 4, 0), fake, tmp_path, device="cpu")
-    row, images = evaluate_images(tmp_path, fake, [], importance=SWEEP, device=CPU, protocol=1)
-    assert images == {} and row == evaluate_run(tmp_path, fake, [], importance=SWEEP, device=CPU)
+    row, images = evaluate_run(tmp_path, fake, [], importance=SWEEP, device=CPU)
+    assert images == {}
     assert {*row["tasks"]["reconstruction"]} == {"version", "gives", "empty"}
     assert not {"elbo_nll_images", "probe_sampled_accuracy"} & row.keys()
 
@@ -124,13 +124,13 @@ def test_protocol_1_has_no_values_of_each_image(fake, tmp_path):
 def test_values_of_each_image_are_kept_with_their_task(fake, tmp_path, monkeypatch):
     train_run(Run("r", SETTINGS, "fake", "vae", 4, 0), fake, tmp_path, device="cpu")
     asked = {"importance": SWEEP, "device": CPU, "protocol": 2}
-    row, images = evaluate_images(tmp_path, fake, [], **asked)
+    row, images = evaluate_run(tmp_path, fake, [], **asked)
     marked, marks = row | {"elbo": -1.0, "nll": -1.0, "elbo_nll_images": -1.0}, {n: x + 1 for n, x in images.items()}
-    kept, kept_images = evaluate_images(tmp_path, fake, [], **asked, known=marked, known_images=marks)
+    kept, kept_images = evaluate_run(tmp_path, fake, [], **asked, known=marked, known_images=marks)
     assert kept == marked and all(torch.equal(kept_images[name], marks[name]) for name in images)
     for name, task in (("elbo", "reconstruction"), ("nll_images", "same_images")):  # without it, its task is run again
         lost = {key: tensor for key, tensor in marks.items() if key != name}
-        again, found = evaluate_images(tmp_path, fake, [], **asked, known=marked, known_images=lost)
+        again, found = evaluate_run(tmp_path, fake, [], **asked, known=marked, known_images=lost)
         for key, tensor in images.items():
             from_task = key in row["tasks"][task]["per_image"]
             assert torch.equal(found[key], tensor if from_task else marks[key]), (name, key)
@@ -138,7 +138,7 @@ def test_values_of_each_image_are_kept_with_their_task(fake, tmp_path, monkeypat
             (row["elbo"], -1.0) if task == "reconstruction" else (-1.0, row["elbo_nll_images"])
         )
     monkeypatch.setitem(TASKS, "reconstruction", replace(TASKS["reconstruction"], version=99))
-    again, found = evaluate_images(tmp_path, fake, [], **asked, known=marked, known_images=marks)
+    again, found = evaluate_run(tmp_path, fake, [], **asked, known=marked, known_images=marks)
     assert (again["elbo"], again["nll"]) == (row["elbo"], -1.0)
     assert torch.equal(found["elbo"], images["elbo"]) and torch.equal(found["nll"], marks["nll"])
 

@@ -467,7 +467,7 @@ def test_a_diverged_run_is_recorded_and_has_no_metrics(fake, tmp_path, caplog):
     assert not math.isfinite(float(where["elbo"]) + float(where["gradient_norm"]))
     message = f"diverged in epoch {where['epoch']}, step {where['step']}: elbo {where['elbo']}, gradient norm"
     assert any(record.levelno == logging.ERROR and message in record.message for record in caplog.records)
-    row = evaluate_run(tmp_path, fake, [], importance=SHORT_SWEEP, device=CPU)
+    row = evaluate_run(tmp_path, fake, [], importance=SHORT_SWEEP, device=CPU).row
     assert (row["status"], row["arm"], row["seed"]) == ("diverged", "bvae", 0)
     assert row["parameters"] == 64 * 12 + 12 * 4 + (12 * 4 + 4) + (12 + 4) + (12 + 64)
     assert not {"elbo", "kl", "psnr", "mse_per_pixel", "probe_accuracy", "active_units"} & set(row)
@@ -551,7 +551,7 @@ def test_precisions_run_and_are_recorded(fake, tmp_path, monkeypatch):
         wanted = training.pick_precision("auto", CPU) if precision == "auto" else precision
         assert record["precision"] == wanted
         assert {parameter.dtype for parameter in model.parameters()} == {torch.float32}
-        rows[precision] = evaluate_run(tmp_path / precision, fake, [], importance=SHORT_SWEEP, device=CPU)
+        rows[precision] = evaluate_run(tmp_path / precision, fake, [], importance=SHORT_SWEEP, device=CPU).row
         assert rows[precision]["precision"] == wanted
     assert rows["auto"]["elbo"] == rows[wanted]["elbo"]
     assert rows["float32"]["elbo"] != rows["bfloat16"]["elbo"]
@@ -619,7 +619,7 @@ def test_training_beats_the_mean_image_and_the_untrained_encoder(digits, control
     run = Run("recipe", settings, "digits", arm, 8, 0)
     monkeypatch.setattr(protocol, "PROBE_STRENGTHS", (1.0,))
     train_into(run, digits, tmp_path)
-    row = evaluate_run(tmp_path, digits, [], importance=SHORT_SWEEP, device=CPU)
+    row = evaluate_run(tmp_path, digits, [], importance=SHORT_SWEEP, device=CPU).row
     untrained = evaluate_untrained(run, digits, CPU)
     error = math.hypot(row["elbo_noise_error"], row["elbo_image_error"], 0.1)
     assert row["elbo"] > controls["mean_image_log_likelihood_bernoulli"] + 5 * error

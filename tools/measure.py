@@ -268,14 +268,14 @@ def evaluation(args: argparse.Namespace) -> dict:
     from bvae.evaluation.references import load_reference
 
     references = [load_reference(args.folder / "reference.safetensors")]
-    row = evaluate_run(
+    found = evaluate_run(
         args.folder,
         data.load(args.data),
         references,
         importance={"samples": [1], "images": 1},
         device=pick_device(args.device),
     )
-    return {"seconds": time.perf_counter() - started, "elbo": row["elbo"]}
+    return {"seconds": time.perf_counter() - started, "elbo": found.row["elbo"]}
 
 
 def memory(args: argparse.Namespace) -> dict:

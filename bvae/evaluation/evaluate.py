@@ -4,7 +4,7 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -19,6 +19,13 @@ from bvae.runs import Run, load_run
 from bvae.system.files import sha256_of_file
 
 
+class Evaluated(NamedTuple):
+    """What `evaluate_run` returns."""
+
+    row: dict  # every metric, flat, with identity and protocol
+    images: dict[str, Tensor]  # values of each image, (n,) by name; none of a study of protocol 1
+
+
 def evaluate_run(
     folder: Path,
     dataset: Dataset,
@@ -27,41 +34,22 @@ def evaluate_run(
     importance: dict,
     device: torch.device,
     known: dict | None = None,
-    protocol: int = 1,
-) -> dict:
-    """Every metric of a trained run on the test images of its data set, flat, with identity and protocol.
-
-    Tasks are those of the study's `protocol`.
-    `importance` is the recipe's: `samples`, the sweep over K, and `images`, how many test images it is done on. `known`
-    is an earlier result: tasks that would give the same again are taken from it. A metric that means nothing here is
-    None, and `empty` says why: so is every metric of a model whose weights or posteriors are not finite. A run that
-    diverged has its identity and size, and no other metric.
-    """
-    asked: dict[str, Any] = {"importance": importance, "device": device, "known": known, "protocol": protocol}
-    return evaluate_images(folder, dataset, references, **asked)[0]
-
-
-def evaluate_images(
-    folder: Path,
-    dataset: Dataset,
-    references: Sequence[Reference],
-    *,
-    importance: dict,
-    device: torch.device,
-    known: dict | None = None,
     known_images: Mapping[str, Tensor] | None = None,
-    protocol: int = 2,
-) -> tuple[dict, dict[str, Tensor]]:
-    """What `evaluate_run` returns, and the values of each image, (n,) by name; none of a study of protocol 1.
+    protocol: int = 1,
+) -> Evaluated:
+    """Every metric of a trained run on the test images of its data set, by the tasks of the study's `protocol`.
 
-    `known_images` are those of the earlier result `known`; a task whose values are not among them is computed again.
+    `importance` is the recipe's: `samples`, the sweep over K, and `images`, how many test images it is done on. `known`
+    is an earlier row and `known_images` its values of each image: tasks that would give the same again are taken from
+    them. A metric that means nothing here is None, and `empty` says why: so is every metric of a model whose weights or
+    posteriors are not finite. A run that diverged has its identity and size, and no other metric.
     """
     settings = {"importance": importance, "references": [[found.extractor, found.sha256] for found in references]}
     trained, row = _open_run(folder, dataset, device, settings, references)
     row["importance"] = importance
     tasks = [TASKS[name] for name in tasks_of(row["status"], protocol=protocol)]
     images = None if protocol == 1 else dict(known_images or {})
-    return _compute(tasks, trained, row, known or {}, images)
+    return Evaluated(*_compute(tasks, trained, row, known or {}, images))
 
 
 def validate_run(folder: Path, dataset: Dataset, *, device: torch.device) -> dict:

@@ -68,14 +68,18 @@ class Trained:
         return self.train_posteriors[0]
 
     @cached_property
+    def nll_images(self) -> tuple[Tensor, Tensor]:
+        """The test images of the NLL, a fixed draw of as many as the recipe says, and their indices."""
+        return fixed_draw(self.dataset, "nll images", self.settings["importance"]["images"])
+
+    @cached_property
     def log_weights(self) -> Tensor:
-        """ln p(x, z) / q(z|x) in nats, (K, n) in float64: a fixed draw of test images, the recipe's greatest K."""
+        """ln p(x, z) / q(z|x) in nats, (K, n) in float64: of `nll_images`, by the recipe's greatest K."""
         run, sweep = self.run, self.settings["importance"]
-        images = fixed_draw(self.dataset, "nll images", sweep["images"])[0]
         generator = torch.Generator().manual_seed(derive_seed(run.dataset, run.seed, "importance noise"))
         columns = []
         with torch.inference_mode():
-            for batch in images.split(WEIGHED):
+            for batch in self.nll_images[0].split(WEIGHED):
                 shown, rows = to_batch(batch.to(self.device)), []
 
                 def weigh(noise: Tensor, shown: Tensor = shown) -> Tensor:

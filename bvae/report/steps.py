@@ -81,7 +81,7 @@ def train(args: argparse.Namespace) -> None:
 def evaluate(args: argparse.Namespace) -> None:
     """A trained run to its metrics, or of a study that tunes to its ELBO."""
     from bvae.data import load
-    from bvae.evaluation.evaluate import evaluate_images, validate_run
+    from bvae.evaluation.evaluate import evaluate_run, validate_run
     from bvae.evaluation.per_image import read_per_image, write_per_image
     from bvae.evaluation.references import load_reference
     from bvae.report.model_cards import write_card
@@ -101,7 +101,7 @@ def evaluate(args: argparse.Namespace) -> None:
         known = read_json(results)
         if protocol == 2 and of_images.exists() and sha256_of_file(of_images) == known.get("per_image_sha256"):
             known_images = read_per_image(of_images).values
-    row, images = evaluate_images(
+    row, images = evaluate_run(
         results.parent,
         dataset,
         references,

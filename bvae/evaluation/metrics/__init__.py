@@ -108,7 +108,7 @@ def tasks_of(status: str, *, tuning: bool = False, protocol: int = 1) -> list[st
     """
     if status != "finished":
         return ["size"]
-    return ["size", "reconstruction"] if tuning else [n for n, task in TASKS.items() if task.protocol <= protocol]
+    return ["size", "reconstruction"] if tuning else [name for name in TASKS if TASKS[name].protocol <= protocol]
 
 
 def versions(tasks: Iterable[str]) -> dict[str, int]:

@@ -27,12 +27,11 @@ def importance(trained):
     """
     import hashlib
 
-    from bvae.evaluation.draws import fixed_draw
     from bvae.evaluation.measures import importance_sweep
     from bvae.evaluation.trained import finite
 
     sweep = trained.settings["importance"]
-    images, index = fixed_draw(trained.dataset, "nll images", sweep["images"])
+    images, index = trained.nll_images
     samples = max(sweep["samples"])
     found = importance_sweep(trained.log_weights, sweep["samples"])
     return finite(found | {"nll": found[f"nll_k{samples}"]}) | {

@@ -35,7 +35,6 @@ def same_images(trained):
     """
     import math
 
-    from bvae.evaluation.draws import fixed_draw
     from bvae.evaluation.trained import finite
 
     log_weights = trained.log_weights  # (K, n)
@@ -46,5 +45,4 @@ def same_images(trained):
     row = finite({"elbo_nll_images": float(elbo.mean()), "nll_image_error": error})
     if not several:
         row["empty"]["nll_image_error"] = "1 test image has no spread"
-    index = fixed_draw(trained.dataset, "nll images", trained.settings["importance"]["images"])[1]
-    return row | {"per_image": {"nll": nll, "elbo_of_nll_images": elbo, "nll_images": index}}
+    return row | {"per_image": {"nll": nll, "elbo_of_nll_images": elbo, "nll_images": trained.nll_images[1]}}
