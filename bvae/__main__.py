@@ -23,7 +23,7 @@ from bvae.errors import InputError
 from bvae.evaluation.extractors import EXTRACTORS
 from bvae.report import steps
 from bvae.report.figures import FIGURES
-from bvae.report.outdated import TABLES_2
+from bvae.report.outdated import ALL_TABLES
 from bvae.system import devices
 from bvae.system.allocator import keep_freed_memory
 
@@ -147,7 +147,7 @@ def build_parser() -> argparse.ArgumentParser:
     step.set_defaults(run=steps.weights)
 
     step = add("table", [study, common], "the tables of a study")
-    step.add_argument("names", nargs="*", metavar="NAME", help=f"{', '.join(TABLES_2)}; all without a name")
+    step.add_argument("names", nargs="*", metavar="NAME", help=f"{', '.join(ALL_TABLES)}; all without a name")
     step.set_defaults(run=steps.table)
 
     rules = argparse.ArgumentParser(add_help=False)

@@ -237,9 +237,9 @@ def test_finding_10_no_five_seeds_reach_significance_in_a_sign_test():
 
 def test_finding_11_failures_on_fashion_mnist_with_16_latents():
     runs = cell("fashion_mlp_z16")
-    lost = runs.lost("bvae"), runs.lost("vae")
-    p = failures_p(lost, (10, 10))
-    assert (lost, round(p[0], 3), verdict_of(*p)) == ((6, 0), 0.011, "reproduced")
+    lost, of = runs.failures(("bvae", "vae"))
+    p = failures_p(lost, of)
+    assert (lost, of, round(p[0], 3), verdict_of(*p)) == ([6, 0], [10, 10], 0.011, "reproduced")
     assert round(failures_p((2, 0), (10, 10))[0], 2) == 0.47
 
 

@@ -76,9 +76,7 @@ def failures(*studies: str) -> str:
     for study in studies:
         cell = cell_of(study)
         for arm in COMPARED:
-            lost, runs = (
-                (count(arm), count("vae")) for count in (cell.lost, lambda name, cell=cell: len(cell.of(name)))
-            )
+            lost, runs = cell.failures((arm, "vae"))
             if lost[0] * runs[1] != lost[1] * runs[0]:
                 p = failures_p(lost, runs)
                 line = {"Data set": place_name(cell.rows[0]), "Arm": ARMS[arm].label}

@@ -18,10 +18,11 @@ from bvae.report.claims import MINIMUM_SEEDS, judge_claims, load_claims, paired_
 from bvae.report.figures._page import DPI, save_figure
 from bvae.report.figures._plots import gain_lines
 from bvae.report.pilots import pilots_of
-from bvae.report.tables import GROUP, count_of_seeds
+from bvae.report.tables import count_of_seeds
 from bvae.report.tuning import printed
 from bvae.report.typeset import to_markdown
 from bvae.study.config import check_study
+from bvae.study.runs import GROUP
 from bvae.system.files import read_yaml, write_text
 from tools import afterwards as after
 from tools.published import FOLDERS, PUBLISHED, ROOT, place_name, read

@@ -14,12 +14,13 @@ import pandas as pd
 
 from bvae.arms import ARMS
 from bvae.evaluation.metrics import run_metrics
-from bvae.report.claims_file import COMPARED, load_claims
+from bvae.report.claims_file import load_claims
 from bvae.report.outdated import Plan, note_made_from
 from bvae.report.pilots import MINIMUM_SEEDS, check_pilots, pilots_of
-from bvae.report.tables import GROUP, collect_runs, count_of_seeds, provenance
-from bvae.report.typeset import Table, markdown, to_markdown, write_table
-from bvae.study.runs import group_paths
+from bvae.report.tables import arms_in_words, collect_runs, count_of_seeds, place_in_words, provenance
+from bvae.report.typeset import Table, interval, markdown, number, to_markdown, write_table
+from bvae.study.claims import COMPARED
+from bvae.study.runs import GROUP, group_paths
 from bvae.system.files import read_json, write_text
 
 LEVEL = 0.05
@@ -263,23 +264,17 @@ def write_claims(study: dict, claims_path: Path, folder: Path, root: Path = Path
 
 
 def _shown(row: dict) -> dict[str, str]:
-    def interval(name: str) -> str:
-        low, high = row.get(f"{name}_low"), row.get(f"{name}_high")
-        return "" if low is None or pd.isna(low) else f"[{low:.4g}, {high:.4g}]"
-
-    number = row.get("difference")
-    holm_p = row.get("p_holm")
     return {
         "Claim": row["text"],
         "Verdict": row["verdict"],
-        "Data set": f"{row['dataset']}, z{row['latent_dim']}, {row['recipe']}",
-        "Arms": " against ".join(ARMS[arm].label for arm in row["arms"].split(" against ")),
+        "Data set": place_in_words(row),
+        "Arms": arms_in_words(row),
         "Metric": row["metric"],
         "n": count_of_seeds(row),
-        "Difference": "" if number is None or pd.isna(number) else f"{number:.4g}",
-        "Margin": "" if pd.isna(row.get("margin", math.nan)) else f"{row['margin']:.4g}",
-        "90 %": interval("interval_90"),
-        "95 %": interval("interval_95"),
-        "p (Holm)": "" if holm_p is None or pd.isna(holm_p) else f"{holm_p:.3g}",
+        "Difference": number(row, "difference"),
+        "Margin": number(row, "margin"),
+        "90 %": interval(row, "interval_90"),
+        "95 %": interval(row, "interval_95"),
+        "p (Holm)": number(row, "p_holm", ".3g"),
         "Note": row["reason"],
     }

@@ -8,6 +8,7 @@ from bvae.arms import ARMS
 from bvae.errors import InputError
 from bvae.evaluation.metrics import run_metrics
 from bvae.report.pilots import faults_of_pilot
+from bvae.study.claims import COMPARED
 from bvae.study.config import suggest
 from bvae.system.files import listed, read_yaml
 
@@ -18,7 +19,6 @@ TESTS = {  # what a claim of each test must say, besides id, text, test and arms
     "number": ({"metric", "value", "margin"}, {"only"}),
     "backward_noise": ({"metric"}, {"only"}),
 }
-COMPARED = ("matches", "outperforms")  # by the direction of their metric
 
 LOG_LIKELIHOODS = ("reconstruction", "elbo", "nll")  # of a density their zero hangs on the unit of a pixel
 

@@ -8,12 +8,11 @@ from pathlib import Path
 import pandas as pd
 from numpy.typing import NDArray
 
-from bvae.arms import ARMS
 from bvae.evaluation.per_image import read_per_image
 from bvae.report.judgement import NOT_JUDGED, PerImage, describe_study, judge_study
 from bvae.report.outdated import Plan, note_made_from
-from bvae.report.tables import collect_runs, count_of_seeds, provenance
-from bvae.report.typeset import Table, markdown, to_markdown, write_table
+from bvae.report.tables import arms_in_words, collect_runs, count_of_seeds, place_in_words, provenance
+from bvae.report.typeset import Table, interval, markdown, number, to_markdown, write_table
 from bvae.report.verdicts import NOT_REPRODUCED
 from bvae.study.runs import per_image_path, results_paths, run_name
 from bvae.system.files import write_text
@@ -72,7 +71,7 @@ def _table(
     name: str, caption: str, lines: Sequence[dict], shown: Callable[[dict], dict[str, str]], notes: Sequence[str]
 ) -> Table:
     frame = pd.DataFrame(lines if lines else [], columns=None if lines else ["dataset", "recipe", "latent_dim"])
-    text = pd.DataFrame([shown(row) for row in frame.to_dict("records")], columns=None if lines else ["Data set"])
+    text = pd.DataFrame([shown(row) for row in lines], columns=None if lines else ["Data set"])
     words = list(text).index("n") if lines else 1
     return Table(name, caption, frame, text, words, notes)
 
@@ -83,15 +82,15 @@ def _claim(row: dict) -> dict[str, str]:
         "Claim": row["text"],
         "Role": row["role"],
         "Verdict": row["verdict"],
-        "Data set": _place(row),
+        "Data set": place_in_words(row),
         "Metric": row["metric"],
         "n": " / ".join(_runs(row, index) for index in (1, 2)),
-        "Difference": _number(row, "difference"),
-        "95 %": _interval(row, 95),
-        "90 %": _interval(row, 90),
-        "Margin": _number(row, "margin"),
-        "p (Holm)": "" if row["verdict"] == NOT_JUDGED else _number(row, _decisive(row), ".3g"),
-        "Narrow VAE": _text(row, "control_verdict"),
+        "Difference": number(row, "difference"),
+        "95 %": interval(row, "interval_95"),
+        "90 %": interval(row, "interval_90"),
+        "Margin": number(row, "margin"),
+        "p (Holm)": "" if row["verdict"] == NOT_JUDGED else number(row, _decisive(row), ".3g"),
+        "Narrow VAE": row["control_verdict"] or "",
         "Note": row["note"],
     }
 
@@ -99,26 +98,18 @@ def _claim(row: dict) -> dict[str, str]:
 def _comparison(row: dict) -> dict[str, str]:
     """A line of the comparisons as it is printed."""
     return {
-        "Data set": _place(row),
-        "Arms": _arms(row),
+        "Data set": place_in_words(row),
+        "Arms": arms_in_words(row),
         "Task": row["task"],
         "Metric": row["metric"],
         "n": f"{row['n_1']} / {row['n_2']}",
-        "Means": " / ".join(_number(row, f"mean_{index}") for index in (1, 2)),
-        "Difference": _number(row, "difference"),
-        "95 %": _interval(row, 95),
-        "SE seeds": _number(row, "error_seeds", ".2g"),
-        "SE images": _number(row, "error_images", ".2g"),
-        "SE both": _number(row, "error_seeds_and_images", ".2g"),
+        "Means": " / ".join(number(row, f"mean_{index}") for index in (1, 2)),
+        "Difference": number(row, "difference"),
+        "95 %": interval(row, "interval_95"),
+        "SE seeds": number(row, "error_seeds", ".2g"),
+        "SE images": number(row, "error_images", ".2g"),
+        "SE both": number(row, "error_seeds_and_images", ".2g"),
     }
-
-
-def _place(row: dict) -> str:
-    return f"{row['dataset']}, z{row['latent_dim']}, {row['recipe']}"
-
-
-def _arms(row: dict) -> str:
-    return " against ".join(ARMS[arm].label for arm in row["arms"].split(" against "))
 
 
 def _decisive(row: dict) -> str:
@@ -133,16 +124,3 @@ def _runs(row: dict, index: int) -> str:
     empty = 0 if math.isnan(counted) else finished - int(counted)
     text = count_of_seeds({"n": finished - empty, "diverged": lost})
     return f"{text} ({empty} without a number)" if empty else text
-
-
-def _text(row: dict, name: str) -> str:
-    return "" if pd.isna(row.get(name)) else str(row[name])
-
-
-def _number(row: dict, name: str, form: str = ".4g") -> str:
-    return "" if pd.isna(row.get(name)) else f"{row[name]:{form}}"
-
-
-def _interval(row: dict, level: int) -> str:
-    ends = [_number(row, f"interval_{level}_{end}") for end in ("low", "high")]
-    return f"[{', '.join(ends)}]" if all(ends) else ""

@@ -4,15 +4,18 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import product
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from bvae.arms import ARMS
+from bvae.evaluation.metrics import run_metrics
 from bvae.report.claims import unequal_sizes
 from bvae.report.pilots import MINIMUM_SEEDS
 from bvae.report.variants import RELATIVE, Variant, all_variants, margin_of, text_of, variants_of
 from bvae.report.verdicts import (
+    DEPENDS,
     REPRODUCED,
     UNDECIDED,
     Comparison,
@@ -27,8 +30,8 @@ from bvae.report.verdicts import (
     verdict_of,
     welch,
 )
-from bvae.study.claims import PLACE, expand_claims
-from bvae.study.runs import expand_runs
+from bvae.study.claims import expand_claims
+from bvae.study.runs import GROUP, expand_runs
 
 NOT_JUDGED = "not judged"
 MOST_LOST = 1  # runs of a cell that diverged, above which its metrics get no verdict
@@ -36,6 +39,7 @@ PAPER_NUMBERS = {"bvae": 0.9732, "vae": 0.952}  # linear probe on MNIST at 128 l
 PAPER_MARGIN = 0.01
 OF_IMAGES = ("elbo", "nll", "mse_per_pixel")  # metrics of which the values of each image are kept
 PerImage = Callable[[dict], Mapping[str, NDArray]]  # of a run's row
+T = TypeVar("T", bound="Tested")
 
 
 @dataclass(frozen=True)
@@ -60,10 +64,10 @@ class Cell:
         """Whether any run has a number for a metric."""
         return any(row.get(metric) is not None for row in self.rows)
 
-    def lost(self, arm: str, metric: str | None = None) -> int:
-        """How many runs of an arm have no number for a metric, or without one: how many diverged."""
-        finished = [row for row in self.of(arm) if row["status"] == "finished"]
-        return len(self.of(arm)) - (len(finished) if metric is None else len(self.values(arm, metric)))
+    def failures(self, arms: Sequence[str]) -> tuple[list[int], list[int]]:
+        """How many runs of each arm diverged, and how many there are."""
+        runs = [self.of(arm) for arm in arms]
+        return [sum(row["status"] != "finished" for row in rows) for rows in runs], list(map(len, runs))
 
     @property
     def pixels(self) -> int:
@@ -71,30 +75,37 @@ class Cell:
         layout = self.rows[0]["layout"]
         return layout["channels"] * layout["size"] ** 2
 
-    def compare(self, arms: Sequence[str], variant: Variant) -> Comparison:
-        """Two arms by a variant, over all seeds that each has."""
-        first, second = (self.values(arm, variant.metric) for arm in arms)
-        return welch(first, second, better=variant.better)
+    def compare(self, arms: Sequence[str], metric: str, *, factor: float = 1) -> Comparison:
+        """Two arms by a metric, over all seeds that each has; the second's values times a factor."""
+        first, second = (np.array(self.values(arm, metric)) for arm in arms)
+        return welch(first, factor * second, better=run_metrics()[metric].better)
 
     def why_not(self, arms: Sequence[str], metric: str) -> str | None:
         """Why two arms get no verdict by a metric; None where they do."""
-        for arm in arms:
-            if (lost := self.lost(arm, metric)) > MOST_LOST:
-                return f"{ARMS[arm].label} lost {lost} of {len(self.of(arm))} runs, so those left are a selection"
-        for arm in arms:
-            if (count := len(self.values(arm, metric))) < MINIMUM_SEEDS:
-                return f"{count} seeds of {ARMS[arm].label}, and a verdict needs {MINIMUM_SEEDS}"
+        counts = {arm: (len(self.of(arm)), len(self.values(arm, metric))) for arm in arms}
+        for arm, (runs, left) in counts.items():
+            if runs - left > MOST_LOST:
+                return f"{ARMS[arm].label} lost {runs - left} of {runs} runs, so those left are a selection"
+        for arm, (_, left) in counts.items():
+            if left < MINIMUM_SEEDS:
+                return f"{ARMS[arm].label} has {left} seeds, and a verdict needs {MINIMUM_SEEDS}"
         return unequal_sizes(arms, self.rows)
 
 
 @dataclass(frozen=True)
-class Found:
-    """What a claim is about, by one variant: the comparison, its margin, and the two p-values."""
+class Tested:
+    """A claim by one variant: the p-values by which it is reproduced, and by which it is not."""
 
     variant: Variant
+    p: tuple[float, float]
+
+
+@dataclass(frozen=True)
+class Found(Tested):
+    """A comparison of two arms by one variant."""
+
     comparison: Comparison
     margin: float
-    p: tuple[float, float]
     spreads: tuple[float, float]  # over seeds, of what is tested
 
 
@@ -103,29 +114,29 @@ class Judged:
     """What a cell says of two arms at a task, with no other claim beside it."""
 
     verdict: str
-    why_not: str | None  # why there is no verdict
     differing: Sequence[str]  # of a verdict that depends: on what
     found: Sequence[Found]  # by each variant that has numbers; the first is judged
 
 
 def judge_alone(cell: Cell, test: str, task: str, arms: Sequence[str]) -> Judged:
     """Judge two arms of a cell at a task. The p-values are not adjusted, as those of a registered list are."""
-    known = [variant for variant in variants_of(task) if cell.has(variant.metric)]
-    if not known:
-        return Judged(NOT_JUDGED, "no finished run has this metric", (), ())
-    found = [_compare(cell, test, task, arms, variant) for variant in known]
-    if why_not := cell.why_not(arms, known[0].metric):
-        return Judged(NOT_JUDGED, why_not, (), found)
-    verdict = verdict_of(*found[0].p)
-    others = [(each.variant, verdict_of(*each.p)) for each in _sound(cell, arms, found[1:])]
+    found = [_compare(cell, test, task, arms, variant) for variant in _known(cell, task)]
+    if not found or cell.why_not(arms, found[0].variant.metric):
+        return Judged(NOT_JUDGED, (), found)
+    main, *others = _judged(cell, arms, found)
+    verdict = verdict_of(*main.p)
     against = _against(verdict, others)
-    differing = _differing(known[0], against) if against else ()
-    return Judged(unless_opposed(verdict, [other for _, other in others]), None, differing, found)
+    return Judged(DEPENDS if against else verdict, _differing(main.variant, against), found)
 
 
-def _sound(cell: Cell, arms: Sequence[str], found: Sequence[Found]) -> list[Found]:
-    """The variants that could be judged themselves: no other can contradict a verdict."""
-    return [each for each in found if not cell.why_not(arms, each.variant.metric)]
+def _known(cell: Cell, task: str) -> list[Variant]:
+    """The variants of a task that any run has a number for."""
+    return [variant for variant in variants_of(task) if cell.has(variant.metric)]
+
+
+def _judged(cell: Cell, arms: Sequence[str], tested: Sequence[T]) -> list[T]:
+    """The first variant, which is judged, and those others that could be: no other can contradict a verdict."""
+    return [tested[0], *(each for each in tested[1:] if not cell.why_not(arms, each.variant.metric))]
 
 
 def judge_study(study: dict, rows: Sequence[dict], per_image: PerImage | None = None) -> list[dict]:
@@ -148,52 +159,51 @@ def judge_study(study: dict, rows: Sequence[dict], per_image: PerImage | None = 
 
 
 def _cell(rows: Sequence[dict], place: Mapping) -> Cell:
-    return Cell([row for row in rows if all(row[key] == place[key] for key in PLACE)])
+    return Cell([row for row in rows if all(row[key] == place[key] for key in GROUP)])
 
 
 def _measure(claim: dict, cell: Cell, per_image: PerImage | None) -> dict:
     """The claim with its numbers and its p-values, NaN where there is no verdict, and why."""
     arms = claim["arms"]
-    entry = claim | {"text": text_of(claim), "p": (math.nan, math.nan), "why_not": None, "opposed": [], "note": ""}
+    lost, runs = cell.failures(arms)
+    entry = claim | {"text": text_of(claim), "lost": lost, "runs": runs, "p": (math.nan, math.nan), "why_not": None}
+    entry |= {"by_variant": [], "left_out": 0}
     if claim["test"] == "fails_more":
-        lost, runs = ([count(arm) for arm in arms] for count in (cell.lost, lambda arm: len(cell.of(arm))))
-        entry |= {"lost": lost, "runs": runs, "metric": "diverged runs"}
+        entry["metric"] = "diverged runs"
         if min(runs) < MINIMUM_SEEDS:
-            return entry | {"why_not": f"{min(runs)} runs of an arm, and a verdict needs {MINIMUM_SEEDS}"}
-        return entry | {"p": failures_p((lost[0], lost[1]), (runs[0], runs[1]))}
+            return entry | {"why_not": f"an arm has {min(runs)} runs, and a verdict needs {MINIMUM_SEEDS}"}
+        return entry | {"p": failures_p(lost, runs)}
     task = claim["task"] or "classification"
-    known = [variant for variant in variants_of(task) if cell.has(variant.metric)]
-    entry |= {"runs": [len(cell.of(arm)) for arm in arms], "lost": [cell.lost(arm) for arm in arms]}
+    known = _known(cell, task)
     if not known:
         return entry | {"metric": variants_of(task)[0].metric, "why_not": "no finished run has this metric"}
     entry |= {"metric": known[0].metric, "why_not": cell.why_not(arms, known[0].metric)}
+    tested: list[Tested]
     if claim["test"] == "paper_numbers":
-        values = {variant.metric: [cell.values(arm, variant.metric) for arm in arms] for variant in known}
-        tests = {name: numbers_p(found, list(PAPER_NUMBERS.values()), PAPER_MARGIN) for name, found in values.items()}
-        entry |= {"means": [float(np.mean(found)) if found else None for found in values[known[0].metric]]}
-        judged = [known[0], *(variant for variant in known[1:] if not cell.why_not(arms, variant.metric))]
-        entry["by_variant"] = [(variant, tests[variant.metric]) for variant in judged]
+        targets = list(PAPER_NUMBERS.values())
+        values = [[cell.values(arm, variant.metric) for arm in arms] for variant in known]
+        ps = [numbers_p(found, targets, PAPER_MARGIN) for found in values]
+        tested = [Tested(variant, p) for variant, p in zip(known, ps, strict=True)]
+        entry["means"] = [float(np.mean(found)) if found else None for found in values[0]]
     else:
         found = [_compare(cell, claim["test"], task, arms, variant) for variant in known]
-        entry["main"], sound = found[0], _sound(cell, arms, found[1:])
-        entry["by_variant"] = [(each.variant, each.p) for each in (found[0], *sound)]
+        entry["main"], tested = found[0], [*found]
         entry["errors"] = _errors(cell, arms, known[0].metric, per_image)
         entry["control"] = _control(cell, claim)
-    entry["left_out"] = len(known) - len(entry["by_variant"])
+    entry["by_variant"] = _judged(cell, arms, tested)
+    entry["left_out"] = len(tested) - len(entry["by_variant"])
     if not entry["why_not"]:
-        entry["p"] = entry["by_variant"][0][1]
+        entry["p"] = tested[0].p
     return entry
 
 
 def _compare(cell: Cell, test: str, task: str, arms: Sequence[str], variant: Variant) -> Found:
-    comparison = cell.compare(arms, variant)
+    comparison = cell.compare(arms, variant.metric)
     margin = margin_of(task, comparison.means[1], cell.pixels)
     tested, beyond = comparison, margin
     if test == "matches" and task in RELATIVE:  # the margin has the error of the mean that it is a share of
-        first, second = (cell.values(arm, variant.metric) for arm in arms)
-        tested = welch(first, (1 + RELATIVE[task]) * np.array(second), better=variant.better)
-        beyond = 0.0
-    return Found(variant, comparison, margin, p_values(test, tested, beyond), tested.spreads)
+        tested, beyond = cell.compare(arms, variant.metric, factor=1 + RELATIVE[task]), 0.0
+    return Found(variant, p_values(test, tested, beyond), comparison, margin, tested.spreads)
 
 
 def _control(cell: Cell, claim: dict) -> str | None:
@@ -223,28 +233,27 @@ def _conclude(entry: dict, adjusted: tuple[float, float] | None, claims: int, cl
         entry |= {"verdict": NOT_JUDGED, "note": closed}
     else:
         verdict = verdict_of(*adjusted)
-        others = [(variant, verdict_of(*p)) for variant, p in entry.get("by_variant", [])[1:]]
-        entry["verdict"] = unless_opposed(verdict, [other for _, other in others])
-        notes = [_note(entry, verdict, others, claims)]
-        if entry.get("left_out"):
+        against = _against(verdict, entry["by_variant"][1:])
+        entry["verdict"] = DEPENDS if against else verdict
+        notes = [_note(entry, against, claims)]
+        if entry["left_out"]:
             notes.append(f"other variants with too few numbers to be compared: {entry['left_out']}")
         entry["note"] = "; ".join(filter(None, notes))
 
 
-def _note(entry: dict, verdict: str, others: Sequence[tuple[Variant, str]], claims: int) -> str:
-    if entry["verdict"] == "depends":
-        against = _against(verdict, others)
-        main = entry["by_variant"][0][0]
-        differing = " and the ".join(_differing(main, against))
+def _note(entry: dict, against: Sequence[Variant], claims: int) -> str:
+    if against:
+        main, *others = entry["by_variant"]
+        differing = " and the ".join(_differing(main.variant, against))
         return f"depends on the {differing}: {len(against)} of {len(others)} others say the opposite"
     if entry["test"] == "fails_more":
         pairs = zip(entry["lost"], entry["runs"], strict=True)
         return " against ".join(f"{lost} of {runs} runs" for lost, runs in pairs)
     if entry["test"] == "paper_numbers":
         return " and ".join(f"{100 * mean:.2f} %" for mean in entry["means"])
-    if verdict == UNDECIDED:
+    if entry["verdict"] == UNDECIDED:
         return _could_have_shown(entry, claims)
-    if entry["test"] == "matches" and verdict == REPRODUCED and entry.get("control") == REPRODUCED:
+    if entry["test"] == "matches" and entry["verdict"] == entry["control"] == REPRODUCED:
         return "the narrow VAE matches too, so the match says nothing about tying"
     return ""
 
@@ -257,30 +266,30 @@ def _could_have_shown(entry: dict, claims: int) -> str:
     main, test = entry["main"], entry["test"]
     entry["smallest_effect"] = smallest = smallest_effect(test, main.spreads, main.comparison.counts, claims)
     entry["seeds_needed"] = needed = seeds_needed(test, main.margin, main.spreads, claims)
-    shown = "equal arms to match by a margin of" if test == "matches" else "a lead of"
-    text = f"with a power of 0.8 this study shows {shown} {smallest:.3g}"
+    shown = "that equal arms match within" if test == "matches" else "a lead of"
+    text = f"this study had a power of 0.8 to show {shown} {smallest:.3g}"
     if needed is not None and needed <= min(main.comparison.counts):
         but = "the arms are probably not equal" if test == "matches" else f"a lead of {main.margin:.3g} is unlikely"
         return f"{text}, so {but}"
-    seeds = "no study of 10,000 seeds an arm" if needed is None else f"{needed} seeds an arm"
-    return f"{text}; {seeds} would show {main.margin:.3g}"
+    seeds = "10,000 seeds an arm would not be enough" if needed is None else f"{needed} seeds an arm would be enough"
+    return f"{text}; {seeds} for {main.margin:.3g}"
 
 
-def _against(verdict: str, others: Sequence[tuple[Variant, str]]) -> list[Variant]:
-    """The variants that give the opposite of a verdict."""
-    return [variant for variant, other in others if unless_opposed(verdict, [other]) == "depends"]
+def _against(verdict: str, others: Sequence[Tested]) -> list[Variant]:
+    """The variants that give the opposite of a verdict, each at its own level."""
+    return [each.variant for each in others if unless_opposed(verdict, [verdict_of(*each.p)]) == DEPENDS]
 
 
 def _differing(main: Variant, against: Sequence[Variant]) -> list[str]:
     """What the contradicting variants do otherwise: those of them that differ least."""
     factors = [[key for key in main.factors if main.factors[key] != other.factors[key]] for other in against]
-    fewest = min(map(len, factors))
+    fewest = min(map(len, factors), default=0)
     return list(dict.fromkeys(key for found in factors if len(found) == fewest for key in found))
 
 
 def _row(entry: dict) -> dict:
     """One line of the table of claims: flat."""
-    row = {key: entry[key] for key in ("role", "test", "task", "text", *PLACE, "metric")}
+    row = {key: entry[key] for key in ("role", "test", "task", "text", *GROUP, "metric")}
     row["arms"] = " against ".join(entry["arms"])
     for index in range(2):
         row |= {f"runs_{index + 1}": entry["runs"][index], f"lost_{index + 1}": entry["lost"][index]}
@@ -317,10 +326,10 @@ def describe_study(study: dict, rows: Sequence[dict], per_image: PerImage | None
     It is by each variant of each task, and by every other printed metric that has a better side. Every arm is compared
     with the matched VAE, and with the VAE of equal size.
     """
-    places = dict.fromkeys(tuple(run[key] for key in PLACE) for run in expand_runs(study))
+    places = dict.fromkeys(tuple(run[key] for key in GROUP) for run in expand_runs(study))
     found = []
     for key in places:
-        place = dict(zip(PLACE, key, strict=True))
+        place = dict(zip(GROUP, key, strict=True))
         cell = _cell(rows, place)
         arms = [arm for arm in ARMS if cell.of(arm)]
         pairs = [(arm, "vae") for arm in arms if arm != "vae"]
@@ -331,6 +340,6 @@ def describe_study(study: dict, rows: Sequence[dict], per_image: PerImage | None
             for variant in variants:
                 if all(cell.values(arm, variant.metric) for arm in pair):
                     line = place | {"task": task, "metric": variant.metric, "arms": " against ".join(pair)}
-                    line |= numbers_of(cell.compare(pair, variant))
+                    line |= numbers_of(cell.compare(pair, variant.metric))
                     found.append(line | _named_errors(_errors(cell, pair, variant.metric, per_image)))
     return found

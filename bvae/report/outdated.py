@@ -51,7 +51,7 @@ SHOWN = 5  # results that are named
 KEPT_HASHES = ".snakemake/hashes.json"
 CLAIMS = "config/claims.yaml"
 TABLES = ("table1", "table2", "table3", "runs")
-TABLES_2 = (*TABLES, "distances")  # of a study of protocol 2
+ALL_TABLES = (*TABLES, "distances")  # of a study of protocol 2
 FORMATS = ("csv", "tex", "html", "json")  # of a table
 # The code whose change alters what is made, as patterns from the package's folder.
 OF_DIAGRAMS = ("arms/*.py", "report/figures/*.py")
@@ -393,7 +393,7 @@ def note_made_from(plan: Plan, rule: str, group: dict | None = None) -> None:
 
 def tables_of(study: dict) -> Sequence[str]:
     """The names of a study's tables."""
-    return TABLES_2 if protocol_of(study) == 2 else TABLES
+    return ALL_TABLES if protocol_of(study) == 2 else TABLES
 
 
 def files_of(study: dict, rule: str, group: dict | None = None) -> list[str]:

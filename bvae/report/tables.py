@@ -4,7 +4,7 @@ import json
 import os
 import platform
 import subprocess
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from importlib.metadata import version
 from pathlib import Path
 
@@ -22,9 +22,9 @@ from bvae.evaluation.metrics.paths import PATHS
 from bvae.evaluation.metrics.probes import FEATURES as PROBES
 from bvae.report.distances import table_of_distances
 from bvae.report.footnotes import bounds, on_cost, on_empty, on_features, on_runs, on_table1, on_table2
-from bvae.report.outdated import TABLES_2, Plan, note_made_from, refuse_outdated, tables_of
+from bvae.report.outdated import ALL_TABLES, Plan, note_made_from, refuse_outdated, tables_of
 from bvae.report.typeset import Table, write_table
-from bvae.study.runs import expand_runs, group_paths, protocol_of, results_paths, run_name
+from bvae.study.runs import GROUP, expand_runs, group_paths, protocol_of, results_paths, run_name
 from bvae.system.files import read_json, sha256_of_json
 
 CONTROL_NAMES = {
@@ -43,7 +43,6 @@ LISTS = (
     "variance_per_latent",
     "probe_accuracy_per_attribute",
 )  # left out of runs.csv
-GROUP = ["dataset", "recipe", "latent_dim"]
 OF_PROBES = [f"probe_{name}_{what}accuracy" for name in PROBES for what in ("", "unbalanced_")]
 PACKAGES = ("torch", "torchvision", "torch-fidelity", "scikit-learn", "pandas", "numpy", "scipy")
 
@@ -119,6 +118,20 @@ def count_of_seeds(row: dict) -> str:
     '8 (2 diverged)'
     """
     return f"{row['n']} ({row['diverged']} diverged)" if row["diverged"] else str(row["n"])
+
+
+def place_in_words(row: Mapping) -> str:
+    """Where a line of claims is about.
+
+    >>> place_in_words({"dataset": "mnist", "recipe": "mlp", "latent_dim": 128})
+    'mnist, z128, mlp'
+    """
+    return f"{row['dataset']}, z{row['latent_dim']}, {row['recipe']}"
+
+
+def arms_in_words(row: Mapping) -> str:
+    """The two arms of a line of claims, `bvae against vae`, by their labels."""
+    return " against ".join(ARMS[arm].label for arm in row["arms"].split(" against "))
 
 
 def cell(row: dict, column: Metric, nothing: str) -> str:
@@ -309,5 +322,5 @@ def write_tables(study: dict, folder: Path, root: Path = Path(), names: Sequence
 
 
 TABLES: dict[str, Callable[[dict, list[dict], Path], Table]] = dict(
-    zip(TABLES_2, (table1, table2, table3, table_of_runs, table_of_distances), strict=True)
+    zip(ALL_TABLES, (table1, table2, table3, table_of_runs, table_of_distances), strict=True)
 )

@@ -3,7 +3,7 @@
 import html
 import json
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -109,6 +109,22 @@ def to_html(table: Table, facts: dict) -> str:
     listed = "".join(f"<p>{html_text(note)}</p>" for note in notes)
     foot = f'<div style="font: 12px sans-serif; max-width: 60em; color: #333">{listed}</div>'
     return style.replace("</body>", f"{foot}\n</body>")
+
+
+def number(row: Mapping, name: str, form: str = ".4g") -> str:
+    """A number of a row as it is printed; empty where the row has none."""
+    value = row.get(name)
+    return "" if value is None or value != value else f"{value:{form}}"
+
+
+def interval(row: Mapping, name: str) -> str:
+    """The two ends `<name>_low` and `<name>_high` of a row as they are printed; empty where it has none.
+
+    >>> interval({"interval_95_low": -1.0, "interval_95_high": 2.5}, "interval_95")
+    '[-1, 2.5]'
+    """
+    ends = [number(row, f"{name}_{end}") for end in ("low", "high")]
+    return f"[{', '.join(ends)}]" if all(ends) else ""
 
 
 def to_markdown(text: "pd.DataFrame") -> str:

@@ -32,18 +32,17 @@ class Variant:
     """One way to measure a task: its metric, and what sets it apart from the others."""
 
     metric: str
-    better: str  # "lower" or "higher"
     factors: Mapping[str, str] = field(default_factory=dict)
 
 
 def variants_of(task: str) -> list[Variant]:
     """The ways to measure a task. The first of which a study has numbers is judged, and no other may contradict it."""
     if task == "reconstruction":
-        return [Variant("mse_per_pixel", "lower")]
+        return [Variant("mse_per_pixel")]
     if task == "elbo":
-        return [Variant("elbo", "higher")]
+        return [Variant("elbo")]
     if task == "classification":
-        return [Variant(metric, "higher", {"latents": latents}) for metric, latents in PROBES.items()]
+        return [Variant(metric, {"latents": latents}) for metric, latents in PROBES.items()]
     found = []
     for extractor, what in product(EXTRACTORS.values(), SAMPLERS if task == "generation" else WAYS):
         factors = {"features": extractor.label}
@@ -51,7 +50,7 @@ def variants_of(task: str) -> list[Variant]:
             factors["sampler"] = SAMPLERS[what]
         else:
             factors["path"], factors["points"] = WAYS[what]
-        found.append(Variant(f"{extractor.metric('fd')}_{what}", "lower", factors))
+        found.append(Variant(f"{extractor.metric('fd')}_{what}", factors))
     return found
 
 
@@ -59,8 +58,8 @@ def all_variants() -> dict[str, list[Variant]]:
     """The ways to measure each task, and as "other" the other printed metrics that have a better side."""
     found = {task: variants_of(task) for task in TASKS}
     known = {variant.metric for variants in found.values() for variant in variants}
-    others = [metric for metric in run_metrics().values() if metric.header and metric.name not in known]
-    return found | {"other": [Variant(metric.name, metric.better) for metric in others if metric.better]}
+    others = [metric for metric in run_metrics().values() if metric.header and metric.better]
+    return found | {"other": [Variant(metric.name) for metric in others if metric.name not in known]}
 
 
 def margin_of(task: str, second: float, pixels: int) -> float:

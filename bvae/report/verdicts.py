@@ -11,15 +11,14 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from bvae.report.claims import holm
+from bvae.report.claims import LEVEL, holm
 from bvae.report.pilots import MINIMUM_SEEDS
 
-LEVEL = 0.05  # of each kind of false verdict over a study's claims
 POWER = 0.8
 ROUNDING = 1e-12  # of numbers, relative to them: a smaller difference is none
 QUADRATURE = 200  # points of the integral behind the power
 MOST_SEEDS = 10_000  # that are looked at to find how many would decide
-REPRODUCED, NOT_REPRODUCED, UNDECIDED = "reproduced", "not reproduced", "undecided"
+REPRODUCED, NOT_REPRODUCED, UNDECIDED, DEPENDS = "reproduced", "not reproduced", "undecided", "depends"
 OPPOSITE = {REPRODUCED: NOT_REPRODUCED, NOT_REPRODUCED: REPRODUCED}
 TAIL = {"matches": LEVEL, "outperforms": LEVEL / 2}  # of the t distribution beyond the critical value
 
@@ -51,8 +50,8 @@ class Comparison:
         return float(stdtr(self.freedom, (self.difference - value) / self.error))
 
 
-def welch(first: ArrayLike, second: ArrayLike, *, better: str) -> Comparison:
-    """Compare the values of two arms, one for each seed; `better` is "lower" or "higher"."""
+def welch(first: ArrayLike, second: ArrayLike, *, better: str | None) -> Comparison:
+    """Compare the values of two arms, one for each seed; `better` is "lower" or "higher", as of a Metric."""
     sign = 1 if better == "lower" else -1
     (mean, spread, count), (other_mean, other_spread, other_count) = map(_moments, (first, second))
     difference = sign * (mean - other_mean)
@@ -120,10 +119,10 @@ def gatekeep(pairs: Sequence[tuple[float, float]], primary_holds: bool) -> list[
 
 def unless_opposed(verdict: str, variants: Sequence[str]) -> str:
     """ "depends" where a variant of the metric gives the opposite verdict, else the verdict."""
-    return "depends" if OPPOSITE.get(verdict) in variants else verdict
+    return DEPENDS if OPPOSITE.get(verdict) in variants else verdict
 
 
-def failures_p(lost: tuple[int, int], runs: tuple[int, int]) -> tuple[float, float]:
+def failures_p(lost: Sequence[int], runs: Sequence[int]) -> tuple[float, float]:
     """The p-values by which the first arm diverges more often, and less often, than the second.
 
     Fisher's exact test, two-sided, on `lost` of `runs` of each arm.
@@ -143,10 +142,9 @@ def numbers_p(values: Sequence[Sequence[float]], targets: Sequence[float], margi
     """
     near, away = [], []
     for found, target in zip(values, targets, strict=True):
-        spread = float(np.std(found, ddof=1)) if len(found) > 1 else math.nan
-        error = spread / math.sqrt(len(found)) if len(found) else math.nan
-        mean = float(np.mean(found)) if len(found) else math.nan
-        distance = Comparison((len(found), 1), (mean, target), (spread, 0.0), abs(mean - target), error, len(found) - 1)
+        mean, spread, count = _moments(found)
+        error = spread / math.sqrt(count) if count else math.nan
+        distance = Comparison((count, 1), (mean, target), (spread, 0.0), abs(mean - target), error, count - 1)
         within = distance.p_above(margin)
         near.append(within)
         away.append(min(1.0, 2 * _other_side(within, distance.difference == margin)))

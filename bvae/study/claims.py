@@ -1,8 +1,8 @@
 """The claims that a study of protocol 2 registers: where each is about, and what is wrong with them."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
 
-from bvae.study.runs import expand_runs, protocol_of
+from bvae.study.runs import GROUP, expand_runs, protocol_of
 
 CLASSIFIERS = ("classifier", "classifier2", "classifier3")  # of three seeds, by which distances are judged
 IMPORTANCE_SAMPLES = (1, 10, 100, 1000)
@@ -10,7 +10,6 @@ IMPORTANCE_IMAGES = 2_000  # at least: the standard error over images then allow
 COMPARED = ("matches", "outperforms")  # tests that compare two arms at a task
 PAPER_PLACE = ("mnist", 128)  # of the paper's two probe accuracies
 MOST_CLAIMS = 10  # besides the primary one
-PLACE = ("dataset", "recipe", "latent_dim")
 
 
 def set_defaults(config: dict) -> None:
@@ -30,18 +29,25 @@ def expand_claims(study: dict) -> list[dict]:
     Dicts of test, task (None where the test has none), arms, dataset, recipe and latent_dim, in the study's order. The
     first is the primary claim.
     """
+    places = _arms_by_place(study)
     return [
-        {"test": claim["test"], "task": claim.get("task"), "arms": claim["arms"]} | place
+        {"test": claim["test"], "task": claim.get("task"), "arms": claim["arms"]} | dict(zip(GROUP, place, strict=True))
         for claim in study.get("claims", [])
-        for place in _places(study, claim)
+        for place in _named(claim, places)
     ]
 
 
-def _places(study: dict, claim: dict) -> list[dict]:
-    """Where a claim is judged: each place of the study that it names."""
-    places = dict.fromkeys(tuple(run[key] for key in PLACE) for run in expand_runs(study))
-    found = [dict(zip(PLACE, place, strict=True)) for place in places]
-    return [place for place in found if all(claim.get(key, place[key]) == place[key] for key in PLACE)]
+def _arms_by_place(study: dict) -> dict[tuple, set[str]]:
+    """The arms of each data set, recipe and latent dimension of a study."""
+    found: dict[tuple, set[str]] = {}
+    for run in expand_runs(study):
+        found.setdefault(tuple(run[key] for key in GROUP), set()).add(run["arm"])
+    return found
+
+
+def _named(claim: dict, places: Iterable[tuple]) -> list[tuple]:
+    """Where a claim is judged: each place that it names."""
+    return [place for place in places if all(claim.get(key, at) == at for key, at in zip(GROUP, place, strict=True))]
 
 
 def faults_of_claims(study: dict) -> Iterator[str]:
@@ -60,15 +66,17 @@ def faults_of_claims(study: dict) -> Iterator[str]:
     for name, recipe in study["recipes"].items():
         if (images := recipe["importance"]["images"]) < IMPORTANCE_IMAGES:
             yield f"recipes.{name}.importance.images: {images}, expected at least {IMPORTANCE_IMAGES:,} by protocol 2"
+    places = _arms_by_place(study)
     for index, claim in enumerate(study.get("claims", [])):
-        for fault in _faults(study, claim):
+        for fault in _faults(claim, places):
             yield f"claims[{index}]: {fault}"
     if "claims" not in study:
         return
-    if len(found := _places(study, study["claims"][0])) > 1:
+    if len(found := _named(study["claims"][0], places)) > 1:
+        several = [key for key, values in zip(GROUP, zip(*found, strict=True), strict=True) if len(set(values)) > 1]
         yield (
             f"claims[0]: is about {len(found)} places, expected one, because it is the primary claim. Add"
-            f" {' or '.join(key for key in PLACE if len({place[key] for place in found}) > 1)}"
+            f" {' or '.join(several)}"
         )
     judged = [tuple(map(str, claim.values())) for claim in expand_claims(study)]
     if (more := len(judged) - 1) > MOST_CLAIMS:
@@ -80,7 +88,7 @@ def faults_of_claims(study: dict) -> Iterator[str]:
         yield f"claims: {' '.join(claim)} is registered twice"
 
 
-def _faults(study: dict, claim: dict) -> Iterator[str]:
+def _faults(claim: dict, places: Mapping[tuple, set[str]]) -> Iterator[str]:
     compared = claim["test"] in COMPARED
     if not compared and "task" in claim:
         yield f"task: {claim['task']} has no meaning for {claim['test']}. Remove it"
@@ -88,17 +96,17 @@ def _faults(study: dict, claim: dict) -> Iterator[str]:
         yield f"task is missing: expected what the arms are compared at by {claim['test']}"
     if claim["test"] == "paper_numbers" and claim["arms"] != ["bvae", "vae"]:
         yield f"arms: {claim['arms']}, expected [bvae, vae], whose numbers the paper gives"
-    places = _places(study, claim)
-    if not places:
-        named = ", ".join(f"{key} {claim[key]}" for key in PLACE if key in claim)
+    found = _named(claim, places)
+    if not found:
+        named = ", ".join(f"{key} {claim[key]}" for key in GROUP if key in claim)
         yield f"no run of the study has {named}. Expected what a block names"
-    for place in places:
-        arms = {run["arm"] for run in expand_runs(study) if place.items() <= run.items()}
-        where = f"{place['dataset']}, {place['recipe']}, z{place['latent_dim']}"
+    for dataset, recipe, latent_dim in found:
+        arms = places[dataset, recipe, latent_dim]
+        where = f"{dataset}, {recipe}, z{latent_dim}"
         missing = [arm for arm in claim["arms"] if arm not in arms]
         for arm in missing:
             yield f"{where} has no run of {arm}. Add the arm to its block, or name another place"
-        if claim["test"] == "paper_numbers" and (place["dataset"], place["latent_dim"]) != PAPER_PLACE:
+        if claim["test"] == "paper_numbers" and (dataset, latent_dim) != PAPER_PLACE:
             yield f"{where}: expected mnist, z128, of which the paper gives numbers"
         if compared and not missing and claim["arms"][1] == "vae" and "vae_narrow" not in arms:
             yield (

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from bvae.runs import Run
 
 FOLDER = Path("results/runs")
+GROUP = ["dataset", "recipe", "latent_dim"]  # of a run: what arms and seeds are compared within
 CHECKED = Path(".snakemake/studies")  # where the workflow writes the checked study for its jobs
 
 
