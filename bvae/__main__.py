@@ -59,6 +59,7 @@ EXAMPLES = {
     "tuning": "config/tuning_mlp.yaml",
     "rates": "config/tuning_mlp.yaml",
     "figure": f"{QUICK} samples reconstructions",
+    "record": QUICK,
     "publish": QUICK,
     "verify": "results/published/mnist_mlp-1",
     "crate": "results/published/mnist_mlp-1",
@@ -168,6 +169,9 @@ def build_parser() -> argparse.ArgumentParser:
     what = f"a kind, of {', '.join(FIGURES)}; or one figure, <kind>-<recipe>-<data set>-z<latent dim>"
     step.add_argument("names", nargs="+", metavar="NAME", help=what)
     step.set_defaults(run=steps.figure)
+
+    step = add("record", [study, common], "copy the results of a study's runs, without models, to results/records")
+    step.set_defaults(run=steps.record)
 
     step = add("publish", [study, rules, common], "copy a finished study's results for citation")
     step.set_defaults(run=steps.publish)

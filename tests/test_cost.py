@@ -5,30 +5,31 @@ import math
 import pytest
 import torch
 
-from bvae.arms import ARMS
 from bvae.evaluation import protocol
 from bvae.evaluation.cost import measure_costs
 from bvae.runs import Run
 from helpers.small import SETTINGS, make_dataset
+from helpers.studies import FOUR
 
 NETWORK = {"architecture": "mlp", "hidden": [12]}
 TRAINING = SETTINGS["training"] | {"batch_size": 30, "weight_decay": 0.0, "gradient_clip": 1000.0}
 
 
 def costs(fake, monkeypatch, **changes) -> dict:
-    """The costs of all arms, with timings cut short."""
+    """The costs of four arms, with timings cut short."""
     monkeypatch.setattr(protocol, "COST_ROUNDS", 2)
     monkeypatch.setattr(protocol, "COST_SECONDS", 1e-4)
     return measure_costs(
         Run("r", SETTINGS | {"network": NETWORK, "training": TRAINING} | changes, "fake", "bvae", 4, 0),
         fake,
         torch.device("cpu"),
+        FOUR,
     )
 
 
 def test_sizes_and_multiplications_of_a_perceptron_by_hand(fake, monkeypatch):
     found = costs(fake, monkeypatch)
-    assert (found["batch_size"], found["precision"], list(found["arms"])) == (30, "float32", list(ARMS))
+    assert (found["batch_size"], found["precision"], list(found["arms"])) == (30, "float32", FOUR)
     shared, head, biases = 64 * 12 + 12 * 4, 12 * 4 + 4, (12 + 4) + (12 + 64)
     for arm, weights in (("bvae", shared), ("vae", 2 * shared)):
         row, count = found["arms"][arm], weights + head + biases
@@ -43,6 +44,14 @@ def test_sizes_and_multiplications_of_a_perceptron_by_hand(fake, monkeypatch):
         assert 4 * count < row["file_mb"] * 2**20 < 4 * count + 2_000  # names and shapes besides
         # both arms the same: what is shared is run twice all the same
         assert (row["macs_encode"], row["macs_decode"]) == (shared + 12 * 4, shared)
+
+
+def test_only_the_arms_that_are_asked_for_are_measured(fake, monkeypatch):
+    """And the matched VAE, which they are compared with."""
+    monkeypatch.setattr(protocol, "COST_ROUNDS", 1)
+    monkeypatch.setattr(protocol, "COST_SECONDS", 1e-4)
+    run = Run("r", SETTINGS | {"network": NETWORK, "training": TRAINING}, "fake", "bvae", 4, 0)
+    assert list(measure_costs(run, fake, torch.device("cpu"), ["bvae_gain"])["arms"]) == ["bvae_gain", "vae"]
 
 
 def test_multiplications_of_convolutions_by_hand(fake, monkeypatch):
@@ -63,7 +72,7 @@ def test_peak_memory_is_the_state_and_what_a_step_holds(monkeypatch):
         training = TRAINING | {"batch_size": batch_size}
         for arm, row in costs(data, monkeypatch, network=wide, training=training)["arms"].items():
             peaks[arm, batch_size] = (row["peak_training_mb"], row["training_state_mb"])
-    for arm in ARMS:
+    for arm in FOUR:
         peak, state = peaks[arm, 1]
         assert state < peak < 1.5 * state  # a tied gradient is the sum of two, which are there beside it for a moment
         # an image's activations: at least the 4,000 units of each direction, before and after their activation

@@ -76,6 +76,8 @@ def fake_metrics(arm: str, seed: int, **changes) -> dict:
     """What evaluation could say of a finished run."""
     tied = arm == "bvae"
     return {
+        "status": "finished",
+        "dataset_sha256": make_dataset(120, 100).sha256,
         "parameters": 269_329 if tied else 520_353,
         "reconstruction": 70.0 + seed + tied,
         "probe_accuracy": 0.944 + 0.01 * seed,  # 0.964 for the shown seed, 2
@@ -123,7 +125,7 @@ def mark_diverged(arm: str, seed: int) -> None:
     save_model(model, folder / "model.safetensors", record | {"status": "diverged"})
     header, *_ = (folder / "history.csv").read_text().splitlines()
     (folder / "history.csv").write_text(f"{header}\n1,nan,nan,nan,nan,0.1\n")
-    write_json(results_of(arm, seed), {"status": "diverged"})
+    write_json(results_of(arm, seed), {"status": "diverged", "dataset_sha256": record["dataset_sha256"]})
 
 
 def words(figure: matplotlib.figure.Figure) -> str:

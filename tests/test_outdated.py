@@ -108,6 +108,10 @@ STUDIES = {  # a change of the quick study, and what it makes again
     "one seed less": (block(seeds=[0, 1]), EVERY),
     "the first seed less": (block(seeds=[1, 2]), {"untrained": 1, **EVERY}),
     "one arm less": (without_gain, EVERY),
+    "one arm more": (
+        block(arms=["bvae", "bvae_gain", "vae", "vae_narrow", "vae_s80"]),
+        {"train": 3, "evaluate": 3, "cost": 1, **EVERY},
+    ),
     "another latent dimension": (
         block(latent_dims=[9]),
         RUNS | {"pca": 1, "untrained": 1, "cost": 1, "diagrams": 1},
@@ -125,7 +129,6 @@ CODE = {  # a change of the code, and what it makes again before what depends on
     "TRAINING_VERSION": RUNS | {"untrained": 1, "cost": 1, "diagrams": 1},
     "task": {"evaluate": 12, "controls": 1, "pca": 1, "untrained": 1},
     "extractor": {"reference": 1},
-    "arm": {"cost": 1},
 }
 
 
@@ -135,10 +138,8 @@ def test_a_change_of_a_version_makes_exactly_what_depends_on_it(quick, name, mon
         monkeypatch.setattr("bvae.TRAINING_VERSION", 99)
     elif name == "task":
         monkeypatch.setitem(module.TASKS, "classification", replace(module.TASKS["classification"], version=99))
-    elif name == "extractor":
-        monkeypatch.setattr(module.EXTRACTORS["classifier"], "version", 99)
     else:
-        monkeypatch.setitem(module.ARMS, "fifth", module.ARMS["vae"])
+        monkeypatch.setattr(module.EXTRACTORS["classifier"], "version", 99)
     assert found_in(quick, edited(lambda config: None)) == CODE[name]
 
 

@@ -24,7 +24,7 @@ from bvae.evaluation.references import extract
 from bvae.study.runs import results_paths
 from helpers import fake_data
 from helpers.checkouts import ROOT, make_checkout, snakemake, with_protocol
-from helpers.studies import check
+from helpers.studies import FOUR, check
 
 
 def random_inception_weights(path: Path) -> None:
@@ -115,7 +115,7 @@ def test_the_whole_paper_study_is_executed(tmp_path):
     """Every network of config/paper.yaml at its own size, on four data sets, to its tables and a figure."""
     # not every arm of it everywhere: Fashion-MNIST's networks are MNIST's, a gain is no layer
     arms = {name: ["bvae", "vae", "vae_narrow"] for name in ("cifar10", "celeba64")}
-    arms |= {"mnist": list(ARMS), "fashion_mnist": ["bvae", "vae"]}
+    arms |= {"mnist": FOUR, "fashion_mnist": ["bvae", "vae"]}
     config = tiny(yaml.safe_load((ROOT / "config/paper.yaml").read_text()), arms)
     tables = [f"results/studies/paper/tables/table1.{suffix}" for suffix in ("csv", "tex", "html", "json")]
     folder = "results/studies/paper/figures/resnet-celeba64/celeba64-z128"

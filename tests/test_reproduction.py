@@ -14,13 +14,12 @@ import pytest
 import yaml
 from scipy import stats
 
-from bvae.arms import ARMS
 from bvae.errors import InputError
 from bvae.report.publication import newest, runs_of, verify
 from bvae.study.runs import expand_runs, results_paths, run_folders, run_name, training_settings
 from bvae.system.files import read_json, read_yaml, sha256_of_file
 from helpers.checkouts import ROOT, snakemake
-from helpers.studies import STUDIES, check
+from helpers.studies import FOUR, STUDIES, check
 
 PUBLISHED = ROOT / "results/published"
 NOT_TUNED = {
@@ -118,7 +117,7 @@ def test_the_short_answer_on_fashion_mnist_says_the_numbers_of_the_picture():
     table = pd.read_csv(PUBLISHED / "overview.csv").query("study == 'fashion_mlp'").set_index(["arm", "task"])
     strict, gain = (table.loc[arm] for arm in ("bvae", "bvae_gain"))
     lost = pd.read_csv(newest(PUBLISHED)["fashion_mlp"] / "tables/table1.csv").set_index("arm")["diverged"]
-    assert lost[list(ARMS)].tolist() == [2, 0, 0, 2]
+    assert lost[FOUR].tolist() == [2, 0, 0, 2]
     assert set(strict["n"]) == {8} and set(gain["n"]) == {10}
     text = " ".join((ROOT / "docs/reproduction.md").read_text().split())
     for said in (
@@ -162,7 +161,7 @@ def test_the_short_answer_on_16_latents_says_the_numbers_of_the_picture():
 def test_the_page_says_how_many_seeds_of_16_latents_were_lost():
     table = pd.read_csv(PUBLISHED / "overview.csv").query("study == 'fashion_mlp_z16'").set_index(["arm", "task"])
     lost = pd.read_csv(newest(PUBLISHED)["fashion_mlp_z16"] / "tables/table1.csv").set_index("arm")["diverged"]
-    assert lost[list(ARMS)].tolist() == [6, 1, 0, 0]  # "six of ten", "one", "the two VAEs none"
+    assert lost[FOUR].tolist() == [6, 1, 0, 0]  # "six of ten", "one", "the two VAEs none"
     strict = table.loc["bvae", "ELBO"]
     text = " ".join((ROOT / "docs/reproduction.md").read_text().split())
     assert strict["n"] == 4 and f"their ELBO is {strict['difference']:.2f} nats behind the VAE's" in text
@@ -186,7 +185,7 @@ def test_the_short_answer_on_the_residual_network_says_the_numbers_of_the_pictur
     table = pd.read_csv(PUBLISHED / "overview.csv").query("study == 'mnist_resnet'").set_index(["arm", "task"])
     strict, gain, narrow = (table.loc[arm, "difference"] for arm in ("bvae", "bvae_gain", "vae_narrow"))
     lost = pd.read_csv(newest(PUBLISHED)["mnist_resnet"] / "tables/table1.csv").set_index("arm")["diverged"]
-    assert lost[list(ARMS)].tolist() == [0, 0, 1, 1] and set(table["n"]) == {5}
+    assert lost[FOUR].tolist() == [0, 0, 1, 1] and set(table["n"]) == {5}
     page, readme = (" ".join((ROOT / name).read_text().split()) for name in ("docs/reproduction.md", "README.md"))
     for said in (
         f"at {100 * table.loc[('bvae', 'ELBO'), 'share_of_parameters']:.1f} % of the parameters, matches its VAE in"
@@ -295,7 +294,7 @@ def test_the_page_describes_cifar10_jpeg():
     judged = pd.read_csv(folder / "claims.csv").set_index("claim")["verdict"]
     assert judged.pop("parameter-cut") == "reproduced" and set(judged) == {"inconclusive"}
     of_arm = runs.groupby("arm").mean(numeric_only=True)
-    strict, gain, vae, narrow = (of_arm.loc[arm] for arm in ARMS)
+    strict, gain, vae, narrow = (of_arm.loc[arm] for arm in FOUR)
     elbo = elbo_by_seed("cifar10_jpeg")
     share, least = 100 * strict["parameters"] / vae["parameters"], (elbo["bvae"] - elbo["vae"]).min()
     nats = {name: abs(arm["elbo"] - vae["elbo"]) for name, arm in of_arm.iterrows()}
@@ -358,7 +357,7 @@ def test_the_gaps_by_samples_of_z_are_paired_t_over_the_published_runs():
     found = []
     for study in block[1].split():
         runs = pd.read_csv(newest(PUBLISHED)[study] / "tables/runs.csv").query("status == 'finished'")
-        columns = {arm: runs[runs["arm"] == arm].set_index("seed") for arm in ARMS}
+        columns = {arm: runs[runs["arm"] == arm].set_index("seed") for arm in FOUR}
         for arm in ("bvae", "bvae_gain", "vae_narrow"):
             seeds = sorted(columns[arm].index.intersection(columns["vae"].index))
             line = [str(len(seeds))]
@@ -434,7 +433,7 @@ def test_the_page_says_what_skipped_steps_do_on_fashion_mnist():
         pd.read_csv(newest(PUBLISHED)[study] / "tuning.csv").set_index(["learning_rate", "arm"])
         for study in ("tuning_fashion_mlp", "tuning_fashion_skip")
     )
-    assert skipping.query("best").index.tolist() == [(0.004, arm) for arm in ARMS]
+    assert skipping.query("best").index.tolist() == [(0.004, arm) for arm in FOUR]
     assert skipping.loc[0.004, "diverged"].sum() == 0
     lost = skipping.loc[0.008, "diverged"]
     assert lost.sum() == 6 and lost["bvae"] == 3 and (lost + skipping.loc[0.008, "n"] == 3).all()
@@ -454,7 +453,7 @@ def test_the_page_says_what_the_activation_does_to_the_gap():
     every = pd.read_csv(PUBLISHED / "overview.csv").query("task == 'ELBO'").set_index(["study", "arm"])["difference"]
     before, after = every["mnist_mlp"], every["mnist_mlp_relu"]
     means = [
-        pd.read_csv(newest(PUBLISHED)[study] / "tables/table1.csv").set_index("arm").loc[list(ARMS), "elbo"]
+        pd.read_csv(newest(PUBLISHED)[study] / "tables/table1.csv").set_index("arm").loc[FOUR, "elbo"]
         for study in ("mnist_mlp", "mnist_mlp_relu")
     ]
     cost = means[0] - means[1]
@@ -515,7 +514,7 @@ def test_the_page_says_what_the_training_length_does_to_the_gap():
     """Two studies that differ in nothing but the epochs, over the seeds that both have: SciPy's paired intervals."""
     studies, gaps = {"mnist_mlp_e10": "mlp-e10", "mnist_mlp": "mlp"}, []
     recipes = [check(read_yaml(ROOT / f"config/{study}.yaml"))["recipes"][studies[study]] for study in studies]
-    for arm in ARMS:
+    for arm in FOUR:
         few, many = (training_settings(recipe, arm) for recipe in recipes)
         assert (few["training"].pop("epochs"), many["training"].pop("epochs")) == (10, 30)
         assert few == many

@@ -12,7 +12,6 @@ import pandas as pd
 import pytest
 
 import bvae
-from bvae.arms import ARMS
 from bvae.errors import InputError
 from bvae.evaluation.metrics import OF_CONTROLS, OF_UNTRAINED, TASKS, run_metrics, versions
 from bvae.report.footnotes import on_runs
@@ -20,6 +19,7 @@ from bvae.report.tables import collect_runs, provenance, table1, table2, table_o
 from bvae.report.typeset import Table, latex, markdown, to_html, to_latex, to_markdown
 from bvae.study.runs import group_paths, results_paths, run_name
 from bvae.system.files import write_json
+from helpers.studies import FOUR
 
 SETTINGS = {"threads": 1, "likelihood": {"name": "bernoulli"}, "training": {"epochs": 3, "learning_rate": 0.001}}
 RECIPE = SETTINGS | {"importance": {"samples": [1, 10], "images": 5}}
@@ -81,7 +81,7 @@ def written(tmp_path):
         arm = {"head_share": 0.05, "model_mb": 0.1, "training_state_mb": 0.4, "peak_training_mb": 1.0}
         arm |= {"macs_encode": 2e6, "macs_decode": 1e6, "images_per_second_training_quartiles": [1.0, 2.0]}
         arm |= {f"images_per_second_{what}": 1_500.0 for what in ("training", "encoding", "decoding")}
-        arms = {name: arm | {"parameters_total": 52 if "bvae" in name else 100} for name in ARMS}
+        arms = {name: arm | {"parameters_total": 52 if "bvae" in name else 100} for name in FOUR}
         write_json(tmp_path / group["cost"], made_from | {"device": "CPU", "precision": "float32", "arms": arms})
         return study_of(rows)
 

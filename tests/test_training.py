@@ -15,7 +15,6 @@ import pytest
 import torch
 
 from bvae import training
-from bvae.arms import ARMS
 from bvae.data import Dataset, to_batch
 from bvae.data import dataset as data
 from bvae.errors import InputError
@@ -28,6 +27,7 @@ from bvae.runs import Run, build_model, load_run, read_record, save_model, train
 from bvae.system.files import as_line, read_lines
 from bvae.training import HISTORY_COLUMNS
 from helpers.small import SHORT_SWEEP, make_dataset
+from helpers.studies import FOUR
 from helpers.training_runs import CPU, NETWORKS, make_run, names, read_history, results, train_into
 
 # --- the same again -------------------------------------------------------------------------------------------------
@@ -73,9 +73,9 @@ def same(first: list, second: list) -> list[bool]:
 
 
 def test_arms_see_the_same_images_and_noise(fake, tmp_path, monkeypatch):
-    seen = {arm: seen_by(make_run(arm), fake, tmp_path / arm, monkeypatch) for arm in ARMS}
+    seen = {arm: seen_by(make_run(arm), fake, tmp_path / arm, monkeypatch) for arm in FOUR}
     assert len(seen["bvae"]) == 4 * 6
-    for arm in ARMS:
+    for arm in FOUR:
         assert all(same(seen[arm], seen["bvae"])), arm
     other = seen_by(make_run(seed=1), fake, tmp_path / "other", monkeypatch)
     assert not any(same(other, seen["bvae"]))
@@ -395,6 +395,7 @@ import torch
 from bvae import training
 from bvae.data import dataset as data
 from bvae.runs import Run, train_run
+from helpers.studies import FOUR
 torch.set_num_threads(1)
 step = training.to_batch
 def slow(images):
@@ -478,7 +479,7 @@ def test_a_diverged_run_is_recorded_and_has_no_metrics(fake, tmp_path, caplog):
 
 
 @pytest.mark.parametrize("network", NETWORKS)
-@pytest.mark.parametrize("arm", ARMS)
+@pytest.mark.parametrize("arm", FOUR)
 def test_a_loaded_run_is_the_trained_one(fake, tmp_path, monkeypatch, arm, network):
     kept, train = [], training.train
 
@@ -503,7 +504,7 @@ def test_a_loaded_run_is_the_trained_one(fake, tmp_path, monkeypatch, arm, netwo
     assert (record["precision"], record["versions"]["torch"]) == ("float32", torch.__version__)
 
 
-@pytest.mark.parametrize("arm", ARMS)
+@pytest.mark.parametrize("arm", FOUR)
 def test_a_model_file_holds_shared_weights_once(fake, tmp_path, arm):
     train_into(make_run(arm, epochs=1), fake, tmp_path)
     content = (tmp_path / "model.safetensors").read_bytes()
@@ -613,7 +614,7 @@ def controls(digits):
         return evaluate_controls(digits)
 
 
-@pytest.mark.parametrize("arm", ARMS)
+@pytest.mark.parametrize("arm", FOUR)
 def test_training_beats_the_mean_image_and_the_untrained_encoder(digits, controls, tmp_path, monkeypatch, arm):
     settings = make_run(network={"architecture": "mlp", "hidden": [128, 64]}, epochs=40, batch_size=64).settings
     run = Run("recipe", settings, "digits", arm, 8, 0)

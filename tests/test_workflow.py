@@ -16,7 +16,6 @@ import yaml
 from scipy import stats
 
 from bvae.__main__ import main
-from bvae.arms import ARMS
 from bvae.errors import InputError
 from bvae.evaluation.per_image import read_per_image
 from bvae.evaluation.references import FORMAT
@@ -28,7 +27,7 @@ from bvae.system.files import read_facts, read_yaml
 from helpers import browser
 from helpers.checkouts import QUICK, ROOT, environment, run_in, snakemake
 from helpers.own_data import bring_birds
-from helpers.studies import edited_quick, planned_jobs, quick_metrics, quick_run
+from helpers.studies import FOUR, edited_quick, planned_jobs, quick_metrics, quick_run
 
 FIGURES = Path("results/studies/quick/figures")
 TABLES = Path("results/studies/quick/tables")
@@ -40,7 +39,7 @@ def quick_runs(checkout: Path) -> pd.DataFrame:
 
 
 def test_quick_makes_every_file(quick):
-    runs = [(arm, seed) for arm in ARMS for seed in (0, 1, 2)]
+    runs = [(arm, seed) for arm in FOUR for seed in (0, 1, 2)]
     expected = [f"{quick_run(*run)}/{name}" for run in runs for name in ("model.safetensors", "history.csv")]
     expected += [path for run in runs for path in (quick_metrics(*run), per_image_path(quick_metrics(*run)))]
     tables = ("table1", "table2", "table3", "runs", "distances")
@@ -65,7 +64,7 @@ def test_second_quick_runs_nothing(quick_copy):
 def test_table_is_mean_and_spread_of_the_runs(quick):
     runs, table = quick_runs(quick), pd.read_csv(quick / TABLES / "table1.csv").set_index("arm")
     assert len(runs) == 12
-    for arm in ARMS:
+    for arm in FOUR:
         mine = runs[runs["arm"] == arm]
         assert table.loc[arm, "n"] == 3
         for metric in ("elbo", "reconstruction", "probe_accuracy", "fd_classifier_samples", "psnr"):
@@ -84,7 +83,7 @@ def test_generation_and_interpolation_stand_above_their_floor(quick):
     floor = read_facts(quick / "results/references/digits-classifier.safetensors", form=FORMAT)["floor"]
     for what in ("samples", "mixture_samples", "interpolations", "slerp_interpolations", "reconstructions"):
         assert table.loc["real_images", f"fd_{what}"] == floor["fd"]
-        for arm in ARMS:
+        for arm in FOUR:
             mine = runs.loc[runs["arm"] == arm, f"fd_classifier_{what}"]
             assert table.loc[arm, f"fd_{what}"] == pytest.approx(np.mean(mine), rel=1e-12)
             assert mine.min() > floor["fd"]
@@ -99,7 +98,7 @@ def test_generation_and_interpolation_stand_above_their_floor(quick):
 def test_table_of_costs_says_what_is_halved_and_what_is_not(quick):
     runs = quick_runs(quick).groupby("arm")["parameters"].first()
     table = pd.read_csv(quick / TABLES / "table3.csv").set_index("arm")
-    assert list(table.index) == list(ARMS)
+    assert list(table.index) == FOUR
     assert (table["parameters_total"] == runs[table.index]).all()
     assert table.loc["bvae", "cut"] == pytest.approx(1 - runs["bvae"] / runs["vae"], rel=1e-12)
     assert table.loc["bvae", "training_state_mb"] < 0.52 * table.loc["vae", "training_state_mb"]
@@ -368,7 +367,7 @@ def test_bare_snakemake_plans_the_whole_paper(plan):
     done = snakemake(plan, "-n")
     assert done.returncode == 0, done.stdout[-3000:]
     jobs = planned_jobs(done.stdout)
-    per_seed = len(ARMS)
+    per_seed = len(FOUR)
     assert jobs["train"] == jobs["evaluate"] == per_seed * (10 + 10 + 6 + 3)
     assert jobs["data"] == 4
     assert jobs["weights"] == 1

@@ -38,7 +38,7 @@ def judged(*studies: str) -> Iterator[tuple[dict, str, str, dict[str, Judged]]]:
     for study in studies:
         cell = cell_of(study)
         for task in TASKS:
-            for arm in COMPARED:
+            for arm in filter(cell.of, COMPARED):
                 found = {test: judge_alone(cell, test, task, (arm, "vae")) for test in TESTS}
                 yield {**cell.rows[0], "study": study}, task, arm, found
 
@@ -75,7 +75,7 @@ def failures(*studies: str) -> str:
     lines = []
     for study in studies:
         cell = cell_of(study)
-        for arm in COMPARED:
+        for arm in filter(cell.of, COMPARED):
             lost, runs = cell.failures((arm, "vae"))
             if lost[0] * runs[1] != lost[1] * runs[0]:
                 p = failures_p(lost, runs)

@@ -35,6 +35,7 @@ class Arm:
     build: "Callable[[Layout, nn.Module], VAE]"  # of its own layout, which a run records, and a likelihood
     layout: "Callable[[Layout], Layout]"  # its own layout, of the one that a recipe plans for all arms
     as_large_as: tuple[str, ...] = ()  # arms that a claim compares with it at an equal number of parameters, if at all
+    may_refuse: bool = False  # a layout for which it has none of its own, by InputError
 
     def model(self, layout: "Layout", likelihood: "nn.Module") -> "VAE":
         """The untrained model of the layout that a recipe plans."""
@@ -70,12 +71,13 @@ def arm(
     aside: int = 0,
     layout: "Callable[[Layout], Layout]" = same,
     as_large_as: tuple[str, ...] = (),
+    may_refuse: bool = False,
 ) -> Callable:
     """Enter the decorated function in ARMS: it builds the model of a layout and a likelihood."""
 
     def decorate(build: Callable) -> Callable:
         name = build.__name__
-        record = Arm(name, label, description, colour, dash, marker, aside, build, layout, as_large_as)
+        record = Arm(name, label, description, colour, dash, marker, aside, build, layout, as_large_as, may_refuse)
         enter(ARMS, record, build.__module__)
         return build
 

@@ -2,7 +2,7 @@
 
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import replace
 from functools import partial
 
@@ -23,24 +23,27 @@ from bvae.training import build_optimizer, check_batch, pick_precision, training
 MB = 2**20
 
 
-def measure_costs(run: Run, dataset: Dataset, device: torch.device) -> dict:
-    """The cost of every arm at the settings of `run`, whose own arm does not matter. Nothing needs to be trained.
+def measure_costs(run: Run, dataset: Dataset, device: torch.device, arms: Iterable[str] = ()) -> dict:
+    """The cost of some arms at the settings of `run`, whose own arm does not matter. Nothing needs to be trained.
+
+    The matched VAE is always among them, because the others are compared with it.
 
     Nothing else may run on the machine meanwhile. Training is timed at the recipe's batch size and precision, encoding
     and decoding in evaluation at 500 images; images a second are the median of COST_ROUNDS timings, with quartiles.
     """
     torch.set_num_threads(run.settings["threads"])
     precision = pick_precision(run.settings["precision"], device)
-    arms: dict[str, dict] = {}
+    costs: dict[str, dict] = {}
     timed: dict[str, dict[str, tuple[Callable[[], object], int]]] = {}
-    for arm in ARMS:
+    asked = {*arms, "vae"}
+    for arm in (arm for arm in ARMS if arm in asked):
         model, _ = build_model(replace(run, arm=arm), channels=dataset.channels, size=dataset.size)
         model = model.to(device)
         take_step, batch_size = _training(model, run, dataset, precision, device)
         images = to_batch(dataset.test_images[:BATCH].to(device))
         with torch.inference_mode():
             z = model.eval().encode(images)[0]
-        arms[arm] = _size(model) | {
+        costs[arm] = _size(model) | {
             "macs_encode": _macs(model.encode, images[:1]),
             "macs_decode": _macs(model.decode, z[:1]),
             "peak_training_mb": _peak_of_training(model, take_step, device) / MB,
@@ -57,8 +60,8 @@ def measure_costs(run: Run, dataset: Dataset, device: torch.device) -> dict:
                 speeds[arm].append(_images_per_second(*jobs[what], device, inference=what != "training"))
         for arm, found in speeds.items():
             low, middle, high = np.quantile(found, (0.25, 0.5, 0.75)).tolist()
-            arms[arm][f"images_per_second_{what}"] = middle
-            arms[arm][f"images_per_second_{what}_quartiles"] = [low, high]
+            costs[arm][f"images_per_second_{what}"] = middle
+            costs[arm][f"images_per_second_{what}_quartiles"] = [low, high]
     return {
         "recipe": run.recipe,
         "settings": run.settings,
@@ -70,7 +73,7 @@ def measure_costs(run: Run, dataset: Dataset, device: torch.device) -> dict:
         "batch_size": batch_size,
         "versions": versions(),
         "training_version": bvae.TRAINING_VERSION,
-        "arms": arms,
+        "arms": costs,
     }
 
 

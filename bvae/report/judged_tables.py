@@ -2,19 +2,24 @@
 
 import math
 from collections.abc import Callable, Sequence
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 
 import pandas as pd
 from numpy.typing import NDArray
 
+from bvae.arms import ARMS
 from bvae.evaluation.per_image import read_per_image
+from bvae.report.figures._page import save_figure
 from bvae.report.judgement import NOT_JUDGED, PerImage, describe_study, judge_study
 from bvae.report.outdated import Plan, note_made_from
+from bvae.report.size_curves import draw_sizes
+from bvae.report.sizes import measure_sizes
 from bvae.report.tables import arms_in_words, collect_runs, count_of_seeds, place_in_words, provenance
 from bvae.report.typeset import Table, interval, markdown, number, to_markdown, write_table
 from bvae.report.verdicts import NOT_REPRODUCED
-from bvae.study.runs import per_image_path, results_paths, run_name
+from bvae.study.runs import found_results, is_record, per_image_path, run_name
+from bvae.study.widths import series_of
 from bvae.system.files import write_text
 
 HEADING = (
@@ -37,8 +42,20 @@ DESCRIBED = (
 )
 
 
+OF_SIZES = (
+    "Each arm with one set of weights against ordinary VAEs, by the ELBO on test images in nats: the difference of"
+    " means over seeds, positive where the arm is worse, with Welch's 95 % interval. Equal count: the VAE of as many"
+    " parameters. Equal width: the matched VAE, of about twice as many. Per doubling: how the difference changes as the"
+    " width doubles. Needed share: the 95 % interval of the share of a VAE's parameters with which the arm is as good,"
+    " from the VAEs that were trained; it ends at trained shares only. There are no verdicts here."
+)
+
+
 def write_judgement(study: dict, folder: Path, root: Path = Path()) -> None:
-    """Write claims.{csv,tex,html,json,md} and comparisons.{csv,tex,html,json} of a checked study into `folder`."""
+    """Write claims.{csv,tex,html,json,md} and comparisons.{csv,tex,html,json} of a checked study into `folder`.
+
+    Of a study with networks of several sizes, also sizes.{csv,tex,html,json,svg,png}.
+    """
     rows = collect_runs(study, "claims", root)
     title, facts = study["title"] or study["study"], provenance(study, rows)
     per_image = _per_image(study, root)
@@ -52,15 +69,21 @@ def write_judgement(study: dict, folder: Path, root: Path = Path()) -> None:
     described = describe_study(study, rows, per_image)
     caption = f"{title}: all comparisons, without verdicts."
     write_table(_table("comparisons", caption, described, _comparison, [DESCRIBED]), folder, facts)
+    if series := series_of(study):
+        caption = f"{title}: the comparison with VAEs by the size of the network."
+        write_table(_table("sizes", caption, measure_sizes(study, rows), _size, [OF_SIZES]), folder, facts)
+        save_figure(partial(draw_sizes, series, rows), folder / "sizes")
     note_made_from(Plan(study, root), "claims")
 
 
 def _per_image(study: dict, root: Path) -> PerImage:
-    """The values of each test image of a run, by the row of its results, each file read once."""
-    paths = results_paths(study, root)
+    """The values of each test image of a run, by the row of its results, each file read once; none of a record."""
+    paths = found_results(study, root)
 
     @cache
     def read(name: str) -> dict[str, NDArray]:
+        if is_record(paths[name]):
+            return {}
         values = read_per_image(root / per_image_path(paths[name])).values
         return {key: tensor.numpy() for key, tensor in values.items()}
 
@@ -110,6 +133,22 @@ def _comparison(row: dict) -> dict[str, str]:
         "SE images": number(row, "error_images", ".2g"),
         "SE both": number(row, "error_seeds_and_images", ".2g"),
     }
+
+
+def _size(row: dict) -> dict[str, str]:
+    """A line of the sizes as it is printed."""
+    each = row["width"] is not None
+    line = {
+        "Data set": row["dataset"],
+        "Network": f"{row['series']}, z{row['latent_dim']}",
+        "Arm": ARMS[row["arm"]].label,
+        "Width": str(row["width"]) if each else "per doubling",
+        "n": str(row["n"]) if each else "",
+        "Parameters": f"{row['parameters']:,}" if each else "",
+    }
+    for what, heading in (("equal_count", "Equal count"), ("equal_width", "Equal width")):
+        line |= {heading: number(row, what, ".2f"), f"{heading} 95 %": interval(row, what, ".2f")}
+    return line | {"Shares trained": row.get("shares", ""), "Needed share": row.get("needed_share", "")}
 
 
 def _decisive(row: dict) -> str:

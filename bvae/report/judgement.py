@@ -69,6 +69,10 @@ class Cell:
         runs = [self.of(arm) for arm in arms]
         return [sum(row["status"] != "finished" for row in rows) for rows in runs], list(map(len, runs))
 
+    def parameters(self, arm: str) -> int:
+        """How many parameters the models of an arm have."""
+        return self.of(arm)[0]["parameters"]
+
     @property
     def pixels(self) -> int:
         """The number of pixel values of an image."""
@@ -80,15 +84,15 @@ class Cell:
         first, second = (np.array(self.values(arm, metric)) for arm in arms)
         return welch(first, factor * second, better=run_metrics()[metric].better)
 
-    def why_not(self, arms: Sequence[str], metric: str) -> str | None:
-        """Why two arms get no verdict by a metric; None where they do."""
+    def why_not(self, arms: Sequence[str], metric: str, *, seeds: int = MINIMUM_SEEDS) -> str | None:
+        """Why two arms get no verdict by a metric, which needs so many seeds of each; None where they do."""
         counts = {arm: (len(self.of(arm)), len(self.values(arm, metric))) for arm in arms}
         for arm, (runs, left) in counts.items():
             if runs - left > MOST_LOST:
                 return f"{ARMS[arm].label} lost {runs - left} of {runs} runs, so those left are a selection"
         for arm, (_, left) in counts.items():
-            if left < MINIMUM_SEEDS:
-                return f"{ARMS[arm].label} has {left} seeds, and a verdict needs {MINIMUM_SEEDS}"
+            if left < seeds:
+                return f"{ARMS[arm].label} has {left} seeds, and a verdict needs {seeds}"
         return unequal_sizes(arms, self.rows)
 
 
@@ -144,7 +148,7 @@ def judge_study(study: dict, rows: Sequence[dict], per_image: PerImage | None = 
 
     `rows` are of `collect_runs`. `per_image` gives the values of each test image of a run, for errors over images.
     """
-    entries = [_measure(claim, _cell(rows, claim), per_image) for claim in expand_claims(study)]
+    entries = [_measure(claim, cell_of(rows, claim), per_image) for claim in expand_claims(study)]
     if not entries:
         return []
     primary, *others = entries
@@ -158,7 +162,8 @@ def judge_study(study: dict, rows: Sequence[dict], per_image: PerImage | None = 
     return [_row(entry) for entry in entries]
 
 
-def _cell(rows: Sequence[dict], place: Mapping) -> Cell:
+def cell_of(rows: Sequence[dict], place: Mapping) -> Cell:
+    """The runs of a data set, recipe and latent dimension, which a place gives besides other things."""
     return Cell([row for row in rows if all(row[key] == place[key] for key in GROUP)])
 
 
@@ -214,13 +219,16 @@ def _control(cell: Cell, claim: dict) -> str | None:
 
 
 def _errors(cell: Cell, arms: Sequence[str], metric: str, per_image: PerImage | None) -> list[float] | None:
-    """Standard errors over seeds, over images and over both; None where no values of images are kept."""
+    """Standard errors over seeds, over images and over both; None where a run's values of images are not kept."""
     if per_image is None or metric not in OF_IMAGES:
         return None
     runs = [cell.with_metric(arm, metric) for arm in arms]
     if min(map(len, runs)) < 2:
         return None
-    first, second = (np.stack([per_image(row)[metric].astype(float) for row in rows]) for rows in runs)
+    values = [[per_image(row) for row in rows] for rows in runs]
+    if any(metric not in found for of_arm in values for found in of_arm):  # of a record
+        return None
+    first, second = (np.stack([found[metric].astype(float) for found in of_arm]) for of_arm in values)
     return list(crossed_errors(first, second)) if first.shape[1] > 1 else None
 
 
@@ -330,7 +338,7 @@ def describe_study(study: dict, rows: Sequence[dict], per_image: PerImage | None
     found = []
     for key in places:
         place = dict(zip(GROUP, key, strict=True))
-        cell = _cell(rows, place)
+        cell = cell_of(rows, place)
         arms = [arm for arm in ARMS if cell.of(arm)]
         pairs = [(arm, "vae") for arm in arms if arm != "vae"]
         pairs += [(arm, "vae_narrow") for arm in arms if arm not in ("vae", "vae_narrow")]

@@ -28,24 +28,27 @@ from bvae.study.runs import (
     distances_path,
     expand_runs,
     first_settings,
+    found_results,
     group_paths,
+    is_record,
     made_from_path,
     network_settings,
     pca_path,
     per_image_path,
     protocol_of,
     reference_path,
-    results_paths,
     run_name,
     study_folder,
     training_settings,
 )
+from bvae.study.widths import series_of
 from bvae.system.contents import Contents
-from bvae.system.files import sha256_of_json, write_json
+from bvae.system.files import read_shapes, sha256_of_json, write_json
 
 log = logging.getLogger(__name__)
 
 MISSING = "is missing"
+NOT_COMPARED = ("gives", "empty", "per_image")  # of what results say of a task
 MADE = "made"  # where tables, claims and figures say which files were made, by their hashes
 SHOWN = 5  # results that are named
 KEPT_HASHES = ".snakemake/hashes.json"
@@ -90,7 +93,8 @@ class Plan:
         self.contents = Contents(root, root / KEPT_HASHES)
         self.runs = expand_runs(study)
         self.groups = group_paths(study, root)
-        self.results = results_paths(study, root)  # of each run, by its name
+        self.results = found_results(study, root)  # of each run, by its name
+        self.recorded = any(map(is_record, self.results.values()))
         self.codes: dict[Sequence[str], str] = {}
 
     @cached_property
@@ -191,6 +195,33 @@ def refuse_own_data(found: Mapping[str, str], own: Collection[str]) -> None:
             )
 
 
+def refuse_records(found: Mapping[str, str]) -> None:
+    """Raise InputError when a record is outdated: without its model it cannot be evaluated again."""
+    for path, reason in found.items():
+        if is_record(path):
+            raise InputError(
+                f"{path} {reason}. It is the record of a run whose model is not kept. Delete this file and give the"
+                " same command again: the run is then trained again."
+            )
+
+
+def refuse_layouts(plan: Plan) -> None:
+    """Raise InputError when an arm has no layout for a run that is to be trained, as far as its data set is there."""
+    asked = {(run["dataset"], run["recipe"], run["latent_dim"], run["arm"]): run for run in plan.runs}
+    for run in (run for run in asked.values() if ARMS[run["arm"]].may_refuse):
+        results, data = plan.results[run_name(run)], data_path(run["dataset"])
+        if plan.contents.exists(results) or not plan.contents.exists(data):
+            continue
+        from bvae.networks import plan as plan_layout  # imports torch
+
+        network = plan.study["recipes"][run["recipe"]]["network"]
+        _, channels, size, _ = read_shapes(plan.contents.root / data)["test_images"]
+        try:
+            ARMS[run["arm"]].layout(plan_layout(network, channels=channels, size=size, latent_dim=run["latent_dim"]))
+        except InputError as error:
+            raise InputError(f"recipe {run['recipe']} on {run['dataset']}: {error}") from None
+
+
 def warn_of_unread(paths: Collection[str]) -> None:
     """Say of data sets, by their paths, that a change of their rules is not noticed, if they are there."""
     for path in paths:
@@ -259,29 +290,36 @@ def _control(plan: Plan, name: str, *, tasks: Sequence[str] = OF_CONTROLS, **fac
 
 def _of_groups(plan: Plan) -> Iterator[Result]:
     """The untrained encoder and the cost of each recipe, data set and latent dimension."""
-    of_code = {"training_version": bvae.TRAINING_VERSION, "arms": sorted(ARMS)}
     for group in plan.groups:
         facts = {"latent_dim": group["latent_dim"], "settings": first_settings(plan.study["recipes"][group["recipe"]])}
         dataset, data = group["dataset"], [data_path(group["dataset"])]
         untrained = partial(_control, plan, dataset, tasks=OF_UNTRAINED, seed=group["seed"], **facts)
         yield Result(group["untrained"], untrained, data)
-        yield Result(group["cost"], partial(_of_dataset, plan, dataset, **facts, **of_code), data, _said_by_cost)
+        arms = sorted({*group["arms"], "vae"})
+        cost = partial(_of_dataset, plan, dataset, **facts, training_version=bvae.TRAINING_VERSION, arms=arms)
+        yield Result(group["cost"], cost, data, partial(_said_by_cost, arms))
 
 
-def _said_by_cost(facts: dict) -> dict:
-    return facts | {"arms": sorted(facts["arms"])}
+def _said_by_cost(arms: Sequence[str], facts: dict) -> dict:
+    """What the costs say of some arms: they may be of more."""
+    return facts | {"arms": [arm for arm in arms if arm in facts["arms"]]}
 
 
 def _of_runs(plan: Plan) -> Iterator[Result]:
     extractors = [] if plan.study["tuning"] else plan.study["features"]
     for run in plan.runs:
         data, results = data_path(run["dataset"]), plan.results[run_name(run)]
+        if is_record(results):
+            history = beside(results, "history.csv")
+            said = partial(_said_by_results, left_out=(*NOT_COMPARED, "references"))
+            yield Result(results, partial(_of_record, plan, run, results), [], said, [history])
+            continue
         model, history = beside(results, "model.safetensors"), beside(results, "history.csv")
         yield Result(model, partial(_trained, plan, run), [data], _said_by_model, [history])
         references = [reference_path(run["dataset"], name) for name in extractors]
         inputs = [data, model, *references]
         also = [per_image_path(results)] if protocol_of(plan.study) == 2 else []
-        yield Result(results, partial(_evaluated, plan, run, results, model), inputs, _said_by_results, also)
+        yield Result(results, partial(_evaluated, plan, run, results), inputs, _said_by_results, also)
 
 
 def beside(results: str, name: str) -> str:
@@ -302,38 +340,50 @@ def _said_by_model(facts: dict) -> dict:
     return facts | facts["run"]
 
 
-def _evaluated(plan: Plan, run: dict, results: str, model: str) -> dict:
-    """What the results of a run are made from: its model, and for each task what that depends on."""
-    study, contents = plan.study, plan.contents
-    wanted = _trained(plan, run) | {"model_sha256": contents.sha256(model)}
+def _evaluated(plan: Plan, run: dict, results: str) -> dict:
+    """What the results of a run are made from: its model, and for each task what that depends on.
+
+    Of a record the model, the references and the values of images are not here, so they are not compared.
+    """
+    study, contents, recorded = plan.study, plan.contents, is_record(results)
+    wanted = _trained(plan, run)
     uses: dict = {"importance": study["recipes"][run["recipe"]]["importance"]}
     if not study["tuning"]:
         wanted |= uses
-        hashes = [[name, contents.sha256(reference_path(run["dataset"], name))] for name in study["features"]]
-        uses["references"] = hashes if all(sha256 for _, sha256 in hashes) else None
-    if protocol_of(study) == 2:
-        wanted["per_image_sha256"] = contents.sha256(per_image_path(results))
+    if not recorded:
+        wanted["model_sha256"] = contents.sha256(beside(results, "model.safetensors"))
+        if protocol_of(study) == 2:
+            wanted["per_image_sha256"] = contents.sha256(per_image_path(results))
+        if not study["tuning"]:
+            hashes = [[name, contents.sha256(reference_path(run["dataset"], name))] for name in study["features"]]
+            uses["references"] = hashes if all(sha256 for _, sha256 in hashes) else None
     status = contents.facts(results)["status"]
     for name in tasks_of(status, tuning=study["tuning"], protocol=protocol_of(study)):
-        used = {key: uses[key] for key in TASKS[name].uses}
+        used = {key: uses[key] for key in TASKS[name].uses if not (recorded and key == "references")}
         wanted[f"task {name}"] = None if None in used.values() else {"version": TASKS[name].version} | used
     return wanted
 
 
-def _said_by_results(row: dict) -> dict:
+def _of_record(plan: Plan, run: dict, results: str) -> dict:
+    """As `_evaluated`, but for the data set where it is not here: nothing can be made again from it."""
+    return {name: value for name, value in _evaluated(plan, run, results).items() if value is not None}
+
+
+def _said_by_results(row: dict, *, left_out: Sequence[str] = NOT_COMPARED) -> dict:
     tasks = {}
     for name, by in row["tasks"].items():
-        tasks[f"task {name}"] = {key: value for key, value in by.items() if key not in ("gives", "empty", "per_image")}
+        tasks[f"task {name}"] = {key: value for key, value in by.items() if key not in left_out}
     return row | tasks
 
 
 def _of_study(plan: Plan) -> Iterator[Result]:
     """Tables, claims and figures. A file beside them says what they were made from."""
     rules: list[tuple[str, dict | None]] = [("table", None), ("claims", None)]
-    rules += [(rule, group) for group in plan.groups for rule in kinds_of(plan.study)]
+    drawn = [rule for rule, kinds in kinds_of(plan.study, recorded=plan.recorded).items() if kinds]
+    rules += [(rule, group) for group in plan.groups for rule in drawn]
     for rule, group in [("tuning", None)] if plan.study["tuning"] else rules:
         data = [] if group is None else [data_path(group["dataset"])]
-        inputs, files = [*data, *inputs_of(plan, rule, group)], files_of(plan.study, rule, group)
+        inputs, files = [*data, *inputs_of(plan, rule, group)], files_made(plan, rule, group)
         said_in = made_from_path(plan.study, rule, group)
         yield Result(said_in, partial(made_from, plan, rule, group), inputs, also=files)
 
@@ -386,7 +436,7 @@ def distances_of(study: dict) -> list[str]:
 
 def note_made_from(plan: Plan, rule: str, group: dict | None = None) -> None:
     """Write what tables, claims or figures were made from, and their hashes, where `made_from_path` says."""
-    made = {path: plan.contents.sha256(path) for path in files_of(plan.study, rule, group)}
+    made = {path: plan.contents.sha256(path) for path in files_made(plan, rule, group)}
     path = plan.contents.root / made_from_path(plan.study, rule, group)
     write_json(path, made_from(plan, rule, group) | {MADE: made})
 
@@ -396,18 +446,31 @@ def tables_of(study: dict) -> Sequence[str]:
     return ALL_TABLES if protocol_of(study) == 2 else TABLES
 
 
-def files_of(study: dict, rule: str, group: dict | None = None) -> list[str]:
-    """The files that a rule makes: tables, claims, or the figures of an entry of `group_paths`."""
+def files_made(plan: Plan, rule: str, group: dict | None = None) -> list[str]:
+    """`files_of` the study of a plan, by the runs that are only recorded."""
+    return files_of(plan.study, rule, group, recorded=plan.recorded)
+
+
+def files_of(study: dict, rule: str, group: dict | None = None, *, recorded: bool = False) -> list[str]:
+    """The files that a rule makes: tables, claims, or the figures of an entry of `group_paths`.
+
+    Where a run is only `recorded`, there are no figures of models.
+    """
     folder = study_folder(study).as_posix()
     if group is not None:
         folder = group["network" if rule == "diagrams" else "figures"]
-        return [f"{folder}/{kind}.{suffix}" for kind in kinds_of(study)[rule] for suffix in FIGURES[kind].suffixes]
+        return [
+            f"{folder}/{kind}.{suffix}"
+            for kind in kinds_of(study, recorded=recorded)[rule]
+            for suffix in FIGURES[kind].suffixes
+        ]
     if rule == "table":
         return [f"{folder}/tables/{name}.{suffix}" for name in tables_of(study) for suffix in FORMATS]
     more = {"claims": ("md",), "tuning": ("svg", "png")}[rule]
     files = [f"{folder}/{rule}.{suffix}" for suffix in (*FORMATS, *more)]
     if rule == "claims" and protocol_of(study) == 2:
         files += [f"{folder}/comparisons.{suffix}" for suffix in FORMATS]
+        files += [f"{folder}/sizes.{suffix}" for suffix in (*FORMATS, "svg", "png") if series_of(study)]
     return files
 
 

@@ -6,6 +6,7 @@ import re
 import sys
 from pathlib import Path
 
+from bvae.arms import ARMS
 from bvae.errors import InputError
 from bvae.evaluation.extractors import EXTRACTORS
 from bvae.report.outdated import CLAIMS
@@ -188,11 +189,16 @@ def cost(args: argparse.Namespace) -> None:
     """What each arm costs."""
     from bvae.data import load
     from bvae.evaluation.cost import measure_costs
-    from bvae.system.files import write_json
+    from bvae.system.files import read_json, write_json
     from bvae.training import pick_device
 
-    run, _, output = study_runs.find_group(_study(args.study), args.name, "cost")
-    write_json(output, measure_costs(run, load(_data(run.dataset)), pick_device(args.device)))
+    study = _study(args.study)
+    run, _, output = study_runs.find_group(study, args.name, "cost")
+    groups = [group for group in study_runs.group_paths(study) if Path(group["cost"]) == output]
+    arms = {arm for group in groups for arm in group["arms"]}
+    with contextlib.suppress(InputError):  # another study may have asked for others: it keeps them
+        arms |= read_json(output)["arms"].keys() & ARMS.keys()
+    write_json(output, measure_costs(run, load(_data(run.dataset)), pick_device(args.device), arms))
 
 
 def weights(args: argparse.Namespace) -> None:
@@ -259,6 +265,14 @@ def publish(args: argparse.Namespace) -> None:
 
     study = _study(args.study)
     publication.publish(study, Path(study_runs.publication(study)), claims=str(args.claims or CLAIMS))
+
+
+def record(args: argparse.Namespace) -> None:
+    """Copy what git keeps of a study's runs."""
+    from bvae.report.records import write_records
+
+    new, known = write_records(_study(args.study))
+    print(f"{study_runs.RECORDS}: {new} new records; {known} runs here have one")
 
 
 def verify(args: argparse.Namespace) -> None:

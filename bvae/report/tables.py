@@ -24,7 +24,7 @@ from bvae.report.distances import table_of_distances
 from bvae.report.footnotes import bounds, on_cost, on_empty, on_features, on_runs, on_table1, on_table2
 from bvae.report.outdated import ALL_TABLES, Plan, note_made_from, refuse_outdated, tables_of
 from bvae.report.typeset import Table, write_table
-from bvae.study.runs import GROUP, expand_runs, group_paths, protocol_of, results_paths, run_name
+from bvae.study.runs import GROUP, expand_runs, found_results, group_paths, protocol_of, run_name
 from bvae.system.files import read_json, sha256_of_json
 
 CONTROL_NAMES = {
@@ -51,17 +51,22 @@ def collect_runs(study: dict, rule: str, root: Path = Path()) -> list[dict]:
     """Read the results of every run of a checked study for a rule, in the study's order: metrics, or of tuning ELBOs.
 
     Raises InputError for a run that is missing, or is not made from the study's settings, its model and the code of
-    today, or saw other data than the runs before it; and for such controls and costs, if the rule takes any.
+    today, or saw other data or references than the runs before it; and for such controls and costs, if the rule takes
+    any.
     """
     refuse_outdated(Plan(study, root), rule)
-    paths = results_paths(study, root)
+    paths = found_results(study, root)
     rows: list[dict] = []
-    data_hashes: dict[str, str] = {}
+    seen: dict[tuple[str, str], object] = {}
     for run in expand_runs(study):
         path = root / paths[run_name(run)]
         row = read_json(path) | {"recipe": run["recipe"]}  # equal settings may have been trained under another name
-        if data_hashes.setdefault(row["dataset"], row["dataset_sha256"]) != row["dataset_sha256"]:
-            raise InputError(f"{path}: saw other data than the runs before it. Delete its folder and run `snakemake`.")
+        references = [by["references"] for by in row["tasks"].values() if "references" in by]
+        for what, found in [("data", row["dataset_sha256"]), *(("reference features", each) for each in references)]:
+            if seen.setdefault((row["dataset"], what), found) != found:
+                raise InputError(
+                    f"{path}: saw other {what} than the runs before it. Delete its folder and run `snakemake`."
+                )
         rows.append(row)
     return rows
 

@@ -117,13 +117,13 @@ def number(row: Mapping, name: str, form: str = ".4g") -> str:
     return "" if value is None or value != value else f"{value:{form}}"
 
 
-def interval(row: Mapping, name: str) -> str:
+def interval(row: Mapping, name: str, form: str = ".4g") -> str:
     """The two ends `<name>_low` and `<name>_high` of a row as they are printed; empty where it has none.
 
     >>> interval({"interval_95_low": -1.0, "interval_95_high": 2.5}, "interval_95")
     '[-1, 2.5]'
     """
-    ends = [number(row, f"{name}_{end}") for end in ("low", "high")]
+    ends = [number(row, f"{name}_{end}", form) for end in ("low", "high")]
     return f"[{', '.join(ends)}]" if all(ends) else ""
 
 

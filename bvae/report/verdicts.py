@@ -24,12 +24,9 @@ TAIL = {"matches": LEVEL, "outperforms": LEVEL / 2}  # of the t distribution bey
 
 
 @dataclass(frozen=True)
-class Comparison:
-    """The difference of two arms' means over seeds, positive where the first is worse, with its standard error."""
+class Estimate:
+    """A difference, or how it changes, with its standard error: positive where the first arm is worse."""
 
-    counts: tuple[int, int]  # seeds of each arm
-    means: tuple[float, float]
-    spreads: tuple[float, float]  # standard deviations over seeds
     difference: float
     error: float  # standard error of the difference; NaN with fewer than two seeds of an arm
     freedom: float  # Welch's degrees of freedom
@@ -50,6 +47,15 @@ class Comparison:
         return float(stdtr(self.freedom, (self.difference - value) / self.error))
 
 
+@dataclass(frozen=True)
+class Comparison(Estimate):
+    """The difference of two arms' means over seeds."""
+
+    counts: tuple[int, int]  # seeds of each arm
+    means: tuple[float, float]
+    spreads: tuple[float, float]  # standard deviations over seeds
+
+
 def welch(first: ArrayLike, second: ArrayLike, *, better: str | None) -> Comparison:
     """Compare the values of two arms, one for each seed; `better` is "lower" or "higher", as of a Metric."""
     sign = 1 if better == "lower" else -1
@@ -58,7 +64,7 @@ def welch(first: ArrayLike, second: ArrayLike, *, better: str | None) -> Compari
     if abs(difference) <= ROUNDING * max(abs(mean), abs(other_mean)):
         difference = 0.0
     error, freedom = welch_error((spread, other_spread), (count, other_count))
-    return Comparison((count, other_count), (mean, other_mean), (spread, other_spread), difference, error, freedom)
+    return Comparison(difference, error, freedom, (count, other_count), (mean, other_mean), (spread, other_spread))
 
 
 def _moments(values: ArrayLike) -> tuple[float, float, int]:
@@ -70,7 +76,11 @@ def _moments(values: ArrayLike) -> tuple[float, float, int]:
 
 
 def welch_error(spreads: Sequence[float], counts: Sequence[int]) -> tuple[float, float]:
-    """The standard error of a difference of two means, and Welch's degrees of freedom (Satterthwaite's formula)."""
+    """The standard error of a difference or another contrast of means, and Welch's degrees of freedom.
+
+    Satterthwaite's formula (Biometrics Bulletin 2, 1946). In a contrast a mean has the `spreads` of its seeds times its
+    weight.
+    """
     parts = [spread**2 / count if count else math.nan for spread, count in zip(spreads, counts, strict=True)]
     total = sum(parts)
     if not total > 0:  # no spread, or NaN
@@ -144,7 +154,7 @@ def numbers_p(values: Sequence[Sequence[float]], targets: Sequence[float], margi
     for found, target in zip(values, targets, strict=True):
         mean, spread, count = _moments(found)
         error = spread / math.sqrt(count) if count else math.nan
-        distance = Comparison((count, 1), (mean, target), (spread, 0.0), abs(mean - target), error, count - 1)
+        distance = Estimate(abs(mean - target), error, count - 1)
         within = distance.p_above(margin)
         near.append(within)
         away.append(min(1.0, 2 * _other_side(within, distance.difference == margin)))

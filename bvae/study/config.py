@@ -18,6 +18,7 @@ from bvae.errors import InputError
 from bvae.evaluation.extractors import EXTRACTORS
 from bvae.study.claims import faults_of_claims, set_defaults
 from bvae.study.runs import expand_runs, run_name
+from bvae.study.widths import expand_widths
 from bvae.system.files import listed, read_yaml
 
 # JSON Schema takes 8.0 for an integer, and .nan and .inf for numbers.
@@ -50,7 +51,9 @@ def load_schema() -> dict:
     schema["properties"]["blocks"]["items"]["properties"]["arms"]["items"]["enum"] = list(ARMS)
     schema["properties"]["claims"]["items"]["properties"]["arms"]["items"]["enum"] = list(ARMS)
     recipe = schema["properties"]["recipes"]["additionalProperties"]["properties"]
-    recipe["training"]["properties"]["learning_rate"]["propertyNames"]["enum"] = list(ARMS)
+    training = recipe["training"]["properties"]
+    for rate in (training["learning_rate"], training["learning_rate_at"]["additionalProperties"]):
+        rate["propertyNames"]["enum"] = list(ARMS)
     recipe["network"]["properties"]["architecture"]["enum"] = list(ARCHITECTURES)
     schema["properties"]["features"]["items"]["enum"] = list(EXTRACTORS)
     return schema
@@ -134,6 +137,8 @@ def check_study(config: Any, *, datasets: Collection[str] | None) -> dict:
     faults += list(_unknown_names(config, datasets))
     if not faults:
         config = deepcopy(config)
+        faults += expand_widths(config)
+    if not faults:
         set_defaults(config)
         config = _with_defaults(config, schema)
         faults += [*_misfits(config), *_figures_without_runs(config), *_without_effect(config)]
@@ -196,6 +201,8 @@ def _explain(error: jsonschema.ValidationError) -> Iterator[str]:
             elif kinds == ["string"] and not isinstance(value, list | dict | NoneType):
                 hint = " (put it in quotes)"
             yield f"{place}: expected {' or '.join(kinds)}, got {_shown(value)}{hint}"
+        case "pattern" if error.validator_value.startswith("^w"):
+            yield f"{place}: expected w and a width, as w256, got {_shown(value)}"
         case "pattern":
             yield f"{place}: {_shown(value)} is not a name: {NAME}"
         case "not":

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from bvae.runs import Run
 
 FOLDER = Path("results/runs")
+RECORDS = Path("results/records")  # in git: what remains of a run without its model
 GROUP = ["dataset", "recipe", "latent_dim"]  # of a run: what arms and seeds are compared within
 CHECKED = Path(".snakemake/studies")  # where the workflow writes the checked study for its jobs
 
@@ -123,6 +124,31 @@ def results_paths(study: dict, root: Path = Path()) -> dict[str, str]:
     return {name: f"{folder}/{results_name(study, name.partition('/')[0])}" for name, folder in folders.items()}
 
 
+def found_results(study: dict, root: Path = Path()) -> dict[str, str]:
+    """As `results_paths`; of a run that is not there but has a record, the results in the record.
+
+    A record is a folder of results/records/ that is named as the run's folder is, up to the recipe before the key.
+    """
+    paths = results_paths(study, root)
+    records = _known(root / RECORDS)
+    for name, path in paths.items():
+        _, _, named, rest = path.split("/", 3)
+        if (known := records.get(named.rpartition("-")[2])) and not (root / path).exists():
+            record = f"{RECORDS.as_posix()}/{known}/{rest}"
+            if (root / record).exists():
+                paths[name] = record
+    return paths
+
+
+def is_record(results: str) -> bool:
+    """Whether results are those of a record, by their path.
+
+    >>> is_record("results/records/r-12345678/digits/vae-z8-seed0/metrics-0123abcd.json")
+    True
+    """
+    return results.startswith(f"{RECORDS.as_posix()}/")
+
+
 def protocol_of(study: dict) -> int:
     """The protocol by which a checked study is evaluated and judged: 1 or 2. Without the key it is 1."""
     return study.get("protocol", 1)
@@ -170,16 +196,17 @@ def data_path(dataset: str) -> str:
 def group_paths(study: dict, root: Path = Path()) -> list[dict]:
     """For each (recipe, data set, latent dim) of a study: the paths of its controls and of its cost, and two folders.
 
-    `seed` is the least, that of the untrained encoder; `network` is the folder of the network's diagrams, `figures`
-    that of the study's figures. As with runs, a folder of equal settings that is there is used, whatever its recipe was
-    called.
+    `arms` are those that it runs; `seed` is the least, that of the untrained encoder; `network` is the folder of the
+    network's diagrams, `figures` that of the study's figures. As with runs, a folder of equal settings that is there is
+    used, whatever its recipe was called.
     """
-    groups: dict[tuple, list[int]] = {}
+    groups: dict[tuple, list[dict]] = {}
     for run in expand_runs(study):
-        groups.setdefault((run["recipe"], run["dataset"], run["latent_dim"]), []).append(run["seed"])
+        groups.setdefault((run["recipe"], run["dataset"], run["latent_dim"]), []).append(run)
     known = {part: _known(root / "results" / part) for part in ("untrained", "costs", "networks")}
     found = []
-    for (recipe, dataset, latent_dim), seeds in groups.items():
+    for (recipe, dataset, latent_dim), runs in groups.items():
+        seed = min(run["seed"] for run in runs)
         of_run, of_network = map(
             settings_key, (split(study["recipes"][recipe]) for split in (first_settings, network_settings))
         )
@@ -190,8 +217,9 @@ def group_paths(study: dict, root: Path = Path()) -> list[dict]:
                 "recipe": recipe,
                 "dataset": dataset,
                 "latent_dim": latent_dim,
-                "seed": min(seeds),
-                "untrained": f"results/untrained/{untrained}/{dataset}-z{latent_dim}-seed{min(seeds)}.json",
+                "arms": sorted({run["arm"] for run in runs}),
+                "seed": seed,
+                "untrained": f"results/untrained/{untrained}/{dataset}-z{latent_dim}-seed{seed}.json",
                 "pca": pca_path(dataset, latent_dim),
                 "controls": controls_path(dataset),
                 "cost": f"results/costs/{costs}/{dataset}-z{latent_dim}.json",

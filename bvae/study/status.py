@@ -7,7 +7,7 @@ from datetime import timedelta
 from pathlib import Path
 
 from bvae.study.config import check_study, known_datasets
-from bvae.study.runs import expand_runs, results_paths, run_name
+from bvae.study.runs import expand_runs, found_results, is_record, run_name
 from bvae.system.files import read_json, read_lines, read_yaml
 from bvae.system.locks import is_held
 
@@ -32,7 +32,7 @@ def read_status(config: str | Path, root: Path = Path()) -> tuple[dict, list[Run
     stopped: begun and neither finished nor at work; waiting: not begun. Raises InputError for a faulty study.
     """
     study = check_study(read_yaml(config), datasets=known_datasets(root / "workflow"))
-    paths = results_paths(study, root)
+    paths = found_results(study, root)
     return study, [_status(run, paths[run_name(run)], root) for run in expand_runs(study)]
 
 
@@ -42,7 +42,7 @@ def _status(run: dict, results_path: str, root: Path) -> RunStatus:
     epochs = read_lines(folder / "epochs.jsonl")
     if is_held(folder / "train.lock"):
         return RunStatus(name, "training", _progress(epochs[-1]) if epochs else "in its first epoch")
-    if (folder / "model.safetensors").exists():
+    if is_record(results_path) or (folder / "model.safetensors").exists():
         if not results.exists():
             return RunStatus(name, "trained")
         return RunStatus(name, "done" if read_json(results)["status"] == "finished" else "diverged")

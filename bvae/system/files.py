@@ -263,6 +263,16 @@ def read_facts(path: str | Path, *, form: str | None = None, remedy: str = "") -
 
     Raises InputError as `read_tensors` does.
     """
+    return _read_header(path, form, remedy)[0]
+
+
+def read_shapes(path: str | Path) -> dict[str, list[int]]:
+    """The shapes of the tensors of a file by `write_tensors`, read as `read_facts` reads."""
+    return {name: tensor["shape"] for name, tensor in _read_header(path, None, "")[1].items()}
+
+
+def _read_header(path: str | Path, form: str | None, remedy: str) -> tuple[dict, dict]:
+    """The facts, and what the header says of each tensor."""
     try:
         with open(path, "rb") as file:
             (length,) = struct.unpack("<Q", file.read(8))
@@ -280,4 +290,4 @@ def read_facts(path: str | Path, *, form: str | None = None, remedy: str = "") -
     found = facts.pop("form", None)
     if found is None or found != (form or found):
         raise InputError(f"{path}: found format {found!r}, wanted {form or 'one of this suite'!r}. {remedy}")
-    return facts
+    return facts, header

@@ -16,6 +16,7 @@ DATASETS = known_datasets(ROOT / "workflow")
 STUDIES = sorted(path for path in (ROOT / "config").glob("*.yaml") if path.stem != "claims")
 RECIPE = SCHEMA["properties"]["recipes"]["additionalProperties"]["properties"]
 BLOCK = SCHEMA["properties"]["blocks"]["items"]["properties"]
+FOUR = BLOCK["arms"]["default"]  # arms, which every network allows
 
 
 def sound() -> dict:

@@ -30,7 +30,9 @@ from bvae.study.runs import (
     CHECKED,
     expand_runs,
     data_path,
+    found_results,
     group_paths,
+    is_record,
     made_from_path,
     per_image_path,
     protocol_of,
@@ -94,13 +96,17 @@ if not Path(STUDY_FILE).exists():
     write_json(STUDY_FILE, STUDY)
 
 RUNS = expand_runs(STUDY)
-RESULTS_OF = results_paths(STUDY)  # by the name of each run
+RESULTS_OF = found_results(STUDY)  # by the name of each run
+RECORDED = any(map(is_record, RESULTS_OF.values()))
 STUDY_FOLDER = f"results/studies/{STUDY['study']}"
 RUN = "results/runs/{recipe}/{dataset}/{arm}-z{latent_dim}-seed{seed}"
 GROUPS = group_paths(STUDY)
 # The recipe of each folder of runs and controls, whose names have the key of its settings; figures have its plain name.
 RECIPE_OF = {name: name for name in STUDY["recipes"]}
-RECIPE_OF |= {Path(RESULTS_OF[run_name(run)]).parts[2]: run["recipe"] for run in RUNS}
+RECIPE_OF |= {
+    Path(path).parts[2]: name.partition("/")[0]
+    for name, path in results_paths(STUDY).items()
+}
 RECIPE_OF |= {
     Path(group[part]).parts[2]: group["recipe"]
     for group in GROUPS
@@ -229,7 +235,7 @@ def labels_of(result):
 def figures_of(rule):
     """The output of a rule that draws figures. The report shows the svg."""
     outputs = []
-    for path in files_of(STUDY, rule, ANY_GROUP):
+    for path in files_of(STUDY, rule, ANY_GROUP, recorded=RECORDED):
         kind = KINDS_OF_FIGURES[Path(path).stem]
         said = {
             "caption": caption_file(kind.caption + NETWORK_AND_STUDY),
@@ -242,5 +248,5 @@ def figures_of(rule):
 
 def names_of_figures(rule):
     """What `python -m bvae figure` is asked for."""
-    paths = files_of(STUDY, rule, ANY_GROUP)
+    paths = files_of(STUDY, rule, ANY_GROUP, recorded=RECORDED)
     return [path.removesuffix(".svg") for path in paths if path.endswith(".svg")]

@@ -50,6 +50,8 @@ if workflow.is_main_process:
         CONTENT = comparison.results_of(PLAN, SOURCES)
         OUTDATED = comparison.outdated(PLAN, CONTENT)
         comparison.refuse_own_data(OUTDATED, OWN_DATA)
+        comparison.refuse_records(OUTDATED)
+        comparison.refuse_layouts(PLAN)
     except InputError as error:
         raise WorkflowError(str(error)) from None
     comparison.warn_of_unread(

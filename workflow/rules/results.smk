@@ -9,8 +9,8 @@ CLAIMS_OPTION = f"--claims {shlex.quote(CLAIMS_FILE)}" if CLAIMS_OF_ALL else ""
 FIGURES = [
     path
     for group in GROUPS
-    for rule_of in kinds_of(STUDY)
-    for path in files_of(STUDY, rule_of, group)
+    for rule_of in kinds_of(STUDY, recorded=RECORDED)
+    for path in files_of(STUDY, rule_of, group, recorded=RECORDED)
 ]
 RESULTS = TUNING if STUDY["tuning"] else [*TABLES, *CLAIMS, *FIGURES]
 

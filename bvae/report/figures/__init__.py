@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from bvae.errors import InputError
+from bvae.study.runs import data_path, first_name
 from bvae.system.records import enter, import_files
 
 if TYPE_CHECKING:
@@ -33,6 +34,7 @@ class Figure:
     slow: bool  # drawn by a job of its own
     network: bool  # of a network as it is before training, and drawn once for all studies
     arm: str | None  # drawn where a study has it; None: always
+    models: bool  # of trained models, which a run that is only recorded has not
     numbers: "Callable[[Subject], pd.DataFrame] | None"  # written as a csv beside the picture: they stand in no table
     draw: "Callable[[Subject], Drawing]"
 
@@ -52,23 +54,28 @@ def figure(
     slow: bool = False,
     network: bool = False,
     arm: str | None = None,
+    models: bool = False,
     numbers: "Callable[[Subject], pd.DataFrame] | None" = None,
 ) -> Callable:
     """Enter the decorated function in FIGURES: it draws a Subject."""
 
     def decorate(draw: Callable) -> Callable:
-        enter(FIGURES, Figure(draw.__name__, caption, category, slow, network, arm, numbers, draw), draw.__module__)
+        record = Figure(draw.__name__, caption, category, slow, network, arm, models, numbers, draw)
+        enter(FIGURES, record, draw.__module__)
         return draw
 
     return decorate
 
 
-def kinds_of(study: dict) -> dict[str, list[str]]:
-    """The kinds of figures that a checked study has, by the rule that draws them."""
+def kinds_of(study: dict, *, recorded: bool = False) -> dict[str, list[str]]:
+    """The kinds of figures that a checked study has, by the rule that draws them.
+
+    Where a run is only `recorded`, there are none of models.
+    """
     arms = {arm for block in study["blocks"] for arm in block["arms"]}
     kinds: dict[str, list[str]] = {"figures": [], "slow_figures": [], "diagrams": []}
     for found in FIGURES.values():
-        if found.arm is None or found.arm in arms:
+        if (found.arm is None or found.arm in arms) and not (found.models and recorded):
             kinds["diagrams" if found.network else "slow_figures" if found.slow else "figures"].append(found.name)
     return kinds
 
@@ -85,7 +92,6 @@ def draw(names: Iterable[str], study: dict, root: Path = Path()) -> None:
     from bvae.data import load
     from bvae.report.figures._page import find_subject, save_figure
     from bvae.report.outdated import Plan, note_made_from
-    from bvae.study.runs import data_path, first_name
     from bvae.system.files import write_text
 
     plan = Plan(study, root)
@@ -114,7 +120,7 @@ def draw(names: Iterable[str], study: dict, root: Path = Path()) -> None:
             save_figure(partial(found.draw, about), root / path)
             if found.numbers:
                 write_text(root / f"{path}.csv", found.numbers(about).to_csv(index=False, lineterminator="\n"))
-        for rule, kinds in kinds_of(study).items():
+        for rule, kinds in kinds_of(study, recorded=plan.recorded).items():
             if {_place(FIGURES[kind], group) for kind in kinds} <= wanted.keys():
                 note_made_from(plan, rule, group)
 

@@ -14,9 +14,9 @@ from bvae.arms import ARMS
 from bvae.data import Dataset
 from bvae.errors import InputError
 from bvae.networks import VAE
-from bvae.runs import load_run, read_record
-from bvae.study.runs import expand_runs, first_settings, results_paths, run_name
-from bvae.system.files import whole_file
+from bvae.runs import load_run
+from bvae.study.runs import expand_runs, first_settings, found_results, run_name
+from bvae.system.files import read_json, whole_file
 
 STYLE = {"font.family": "DejaVu Sans", "font.size": 8, "svg.hashsalt": "bvae", "svg.fonttype": "path"}
 DPI = 200
@@ -42,11 +42,11 @@ class Subject:
 
     def diverged(self, arm: str, seed: int) -> bool:
         """Whether a run diverged. Raises InputError when it was trained on other data."""
-        folder = self.folder(arm, seed)
-        record = read_record(folder / "model.safetensors")
-        if record["dataset_sha256"] != self.dataset.sha256:
+        row = read_json(self.paths[arm, seed])
+        if row["dataset_sha256"] != self.dataset.sha256:
+            folder = self.folder(arm, seed)
             raise InputError(f"{folder}: trained on another {self.dataset.name}. Delete it and run `snakemake`.")
-        return record["status"] == "diverged"
+        return row["status"] == "diverged"
 
     def models(self) -> dict[str, VAE | None]:
         """The models of the shown seed by arm, on the CPU; None for a run that diverged."""
@@ -63,7 +63,7 @@ def find_subject(study: dict, recipe: str, dataset: Dataset, latent_dim: int) ->
     seeds = {arm: sorted(run["seed"] for run in runs if run["arm"] == arm) for arm in ARMS}
     every = {run["seed"] for run in runs}
     seed = study["figure_seed"] if study.get("figure_seed") in every else min(every)
-    results = results_paths(study)
+    results = found_results(study)
     paths = {(run["arm"], run["seed"]): Path(results[run_name(run)]) for run in runs}
     found = {arm: of_arm for arm, of_arm in seeds.items() if of_arm}
     return Subject(recipe, dataset, latent_dim, found, seed, paths, first_settings(study["recipes"][recipe]))

@@ -9,6 +9,7 @@ from bvae.report.figures import figure
         "The encoder's weights run backward on the posterior means of test images: a BVAE decodes so, a VAE "
         "is not trained to. One seed, n = 1."
     ),
+    models=True,
 )
 def backward(subject):
     """Test images above what the encoder's weights, run backward, make of their posterior means, one row an arm."""

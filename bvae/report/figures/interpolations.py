@@ -6,6 +6,7 @@ from bvae.report.figures import figure
 @figure(
     category="4 Interpolation",
     caption="Images decoded on the line between the posterior means of two random test images. One seed, n = 1.",
+    models=True,
 )
 def interpolations(subject):
     """Images decoded on the line between two posterior means, for each pair one row an arm."""

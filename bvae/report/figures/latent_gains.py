@@ -18,6 +18,7 @@ def gains(subject):
         "BVAE has gain 1."
     ),
     arm="bvae_gain",
+    models=True,
     numbers=gains,
 )
 def latent_gains(subject):

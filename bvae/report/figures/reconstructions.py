@@ -6,6 +6,7 @@ from bvae.report.figures import figure
 @figure(
     category="2 Reconstruction",
     caption="The first test images, and what each arm decodes from their posterior means. One seed, n = 1.",
+    models=True,
 )
 def reconstructions(subject):
     """Test images above their reconstructions, one row an arm."""

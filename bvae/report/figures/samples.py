@@ -8,6 +8,7 @@ from bvae.report.figures import figure
     caption=(
         "Mean images of draws from the prior N(0, I), not selected, the same draws for every arm. One seed, n = 1."
     ),
+    models=True,
 )
 def samples(subject):
     """Images decoded from the prior, one block an arm."""

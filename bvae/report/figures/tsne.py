@@ -10,6 +10,7 @@ from bvae.report.figures import figure
         "One seed, n = 1."
     ),
     slow=True,
+    models=True,
 )
 def tsne(subject):
     """t-SNE of posterior means of test images, one panel an arm, coloured by class (the paper's Figure 4)."""

@@ -1,0 +1,115 @@
+"""What git keeps of a run without its model counts as the run."""
+
+import json
+import shutil
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from bvae.__main__ import main
+from bvae.errors import InputError
+from bvae.report.outdated import Plan, outdated, refuse_records, results_of
+from bvae.report.tables import collect_runs
+from bvae.study.runs import is_record
+from bvae.study.status import read_status
+from bvae.system.files import read_yaml, sha256_of_file
+from helpers.checkouts import snakemake
+from helpers.studies import check, planned_jobs, quick_metrics
+
+QUICK = "config/quick.yaml"
+OF_MODELS = {"backward", "interpolations", "latent_gains", "reconstructions", "samples", "tsne"}
+OF_IMAGES = ["error_images", "error_seeds_and_images"]  # columns that need the values of each image
+
+
+@pytest.fixture
+def recorded(quick_copy, monkeypatch) -> Path:
+    """The quick study of which only records are left, with what does not depend on runs."""
+    monkeypatch.chdir(quick_copy)
+    assert main(["record", QUICK]) == 0
+    shutil.rmtree("results/runs")
+    return quick_copy
+
+
+def record_of(arm: str, seed: int) -> Path:
+    return Path(quick_metrics(arm, seed).replace("results/runs/", "results/records/"))
+
+
+def test_records_give_the_tables_verdicts_and_publication_of_their_runs(recorded, quick):
+    """But for figures of models, and errors over images, whose values a record does not hold."""
+    done = snakemake(recorded, "-n", "-q", "rules", "--configfile", QUICK)
+    jobs = {rule: n for rule, n in planned_jobs(done.stdout).items() if rule not in ("default", "total")}
+    assert jobs == {"table": 1, "claims": 1, "figures": 1}
+    assert {run.state for run in read_status(QUICK)[1]} == {"done"}
+    figures = Path("results/studies/quick/figures")
+    shutil.rmtree("results/studies")
+    assert main(["table", QUICK]) == main(["claims", QUICK]) == 0
+    kinds = {path.stem for path in (quick / figures).glob("*/*/*.svg")} - OF_MODELS
+    assert main(["figure", QUICK, *sorted(kinds)]) == main(["publish", QUICK]) == 0
+    for path in sorted((quick / "results/studies/quick").rglob("*.csv")):
+        copy, before = (root / path.relative_to(quick) for root in (recorded, quick))
+        if path.stem in OF_MODELS:
+            assert not copy.exists()
+        elif path.stem in ("claims", "comparisons"):
+            tables = [pd.read_csv(found) for found in (copy, before)]
+            assert not {*OF_IMAGES} & {*tables[0]} and {*OF_IMAGES} <= {*tables[1]}
+            pd.testing.assert_frame_equal(tables[0], tables[1].drop(columns=OF_IMAGES), check_exact=True)
+        else:
+            assert copy.read_bytes() == before.read_bytes(), path
+    assert {path.stem for path in figures.glob("*/*/*.svg")} == kinds
+    published = json.loads(Path("results/published/quick-1/manifest.json").read_text())["runs"]
+    results = quick_metrics("vae", 1)
+    assert published["mlp-quick/digits/vae-z8-seed1"] == {
+        "metrics.json": sha256_of_file(quick / results),
+        "model.safetensors": sha256_of_file((quick / results).with_name("model.safetensors")),
+    }
+    assert len(published) == 12
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        (lambda row: row["settings"]["training"].update(epochs=1), "made from settings"),
+        (lambda row: row.update(dataset_sha256="0" * 64), "made from dataset_sha256"),
+        (lambda row: row["tasks"]["classification"].update(version=0), "made from task classification"),
+    ],
+)
+def test_an_outdated_record_is_refused(recorded, change, reason):
+    path = record_of("bvae", 0)
+    row = json.loads(path.read_text())
+    change(row)
+    path.write_text(json.dumps(row))
+    plan = Plan(check(read_yaml(QUICK)))
+    found = outdated(plan, results_of(plan))
+    assert [name for name in found if is_record(name)] == [path.as_posix()]
+    with pytest.raises(InputError, match=rf"{path} was {reason}.*Delete this file"):
+        refuse_records(found)
+
+
+def test_a_record_needs_no_data_until_the_data_is_there(recorded):
+    shutil.rmtree("resources/data")
+    plan = Plan(check(read_yaml(QUICK)))
+    refuse_records(outdated(plan, results_of(plan)))
+
+
+def test_runs_that_saw_other_reference_features_are_not_compared(recorded):
+    path = record_of("vae", 2)
+    row = json.loads(path.read_text())
+    [task] = [by for by in row["tasks"].values() if "references" in by][:1]
+    task["references"][0][1] = "0" * 64
+    path.write_text(json.dumps(row))
+    with pytest.raises(InputError, match=rf"{path}: saw other reference features"):
+        collect_runs(check(read_yaml(QUICK)), "claims")
+
+
+def test_a_run_goes_before_its_record(quick_copy, monkeypatch):
+    """And a record is not replaced by that of another run."""
+    monkeypatch.chdir(quick_copy)
+    assert main(["record", QUICK]) == main(["record", QUICK]) == 0
+    plan = Plan(check(read_yaml(QUICK)))
+    assert not plan.recorded and outdated(plan, results_of(plan)) == {}
+    path = record_of("bvae", 0)
+    path.write_text(path.read_text().replace("finished", "Finished"))
+    assert main(["record", QUICK]) == 1
+    Path(quick_metrics("bvae", 0)).unlink()
+    assert [name for name in Plan(check(read_yaml(QUICK))).results.values() if is_record(name)] == [path.as_posix()]

@@ -1,0 +1,162 @@
+"""Networks of several widths in one study, and VAEs of a given count of parameters."""
+
+from copy import deepcopy
+
+import pytest
+
+from bvae.arms import ARMS
+from bvae.arms._narrowing import count_parameters
+from bvae.data import save
+from bvae.errors import InputError
+from bvae.networks import BVAE, VAE, plan
+from bvae.report.outdated import Plan, refuse_layouts
+from bvae.study.config import ConfigError
+from bvae.study.runs import data_path, run_folders
+from helpers.small import make_dataset
+from helpers.studies import check, sound
+
+RESNET = {"architecture": "resnet", "width": 16, "neck": 8, "hidden": [128], "max_width": 40}
+
+
+def with_widths(widths=(8, 32), **training) -> dict:
+    config = sound()
+    config["blocks"][0]["widths"] = list(widths)
+    config["recipes"]["plain"]["network"]["hidden"] = [16, 6]
+    config["recipes"]["plain"]["training"] |= training
+    return config
+
+
+# --- widths ----------------------------------------------------------------------------------------------------------
+
+
+def test_a_block_of_widths_means_the_same_runs_as_its_recipes_written_out():
+    rates = {8: 0.004, 16: 0.001, 32: dict.fromkeys(("bvae", "bvae_gain", "vae_narrow"), 0.001) | {"vae": 0.002}}
+    written = sound()
+    plain = written["recipes"].pop("plain")
+    for width, hidden in ((8, [8, 3]), (16, [16, 6]), (32, [32, 12])):
+        recipe = written["recipes"][f"plain-w{width}"] = deepcopy(plain)
+        recipe["network"]["hidden"] = hidden
+        recipe["training"]["learning_rate"] = rates[width]
+    written["blocks"][0]["recipes"] = list(written["recipes"])
+    assert check(with_widths((8, 16, 32), learning_rate_at={"w8": rates[8], "w32": rates[32]})) == check(written)
+    assert len(run_folders(check(written))) == 12
+
+
+def test_all_sizes_of_a_network_change_in_proportion():
+    config = with_widths([8, 16, 48])
+    config["recipes"]["plain"]["network"] = RESNET
+    found = {name: recipe["network"] for name, recipe in check(config)["recipes"].items()}
+    sizes = {name: (of["width"], of["neck"], of["hidden"], of["max_width"]) for name, of in found.items()}
+    assert sizes == {"plain-w8": (8, 4, [64], 20), "plain-w16": (16, 8, [128], 40), "plain-w48": (48, 24, [384], 120)}
+
+
+def test_a_recipe_can_be_used_with_widths_and_without():
+    config = with_widths()
+    config["blocks"].append(sound()["blocks"][0])
+    assert check(config)["recipes"].keys() == {"plain", "plain-w8", "plain-w32"}
+
+
+def edited(edit) -> dict:
+    config = with_widths()
+    edit(config)
+    return config
+
+
+def rates(value):
+    return lambda config: config["recipes"]["plain"]["training"].update(learning_rate_at=value)
+
+
+RATES = "recipes.plain.training.learning_rate_at"
+FAULTS = {
+    "no width": (rates({"w8": 0.1}), f"{RATES}: w32 is missing"),
+    "a width too many": (rates({"w8": 0.1, "w32": 0.1, "w9": 0.1}), f"{RATES}: w9, expected one of w8, w32"),
+    "its own width": (rates({"w8": 0.1, "w32": 0.1, "w16": 0.1}), f"{RATES}: w16 is the recipe's own width"),
+    "no text": (rates({8: 0.1}), f"{RATES}: expected string, got 8 (put it in quotes)"),
+    "a number as text": (rates({"8": 0.1}), f"{RATES}: expected w and a width, as w256, got '8'"),
+    "a misspelt arm": (rates({"w8": {"vea": 0.1}}), f"{RATES}.w8: 'vea' is not known. Did you mean 'vae'?"),
+    "a rate of nothing": (rates({"w8": 0, "w32": 0.1}), f"{RATES}.w8: 0, wanted more than 0"),
+    "an arm without a rate": (
+        rates({"w8": {"vae": 0.1}, "w32": 0.1}),
+        "recipes.plain-w8.training.learning_rate: 'bvae' is missing",
+    ),
+    "nothing to widen": (
+        lambda config: config["recipes"]["plain"]["network"].update(hidden=[]),
+        "blocks[0].widths: recipe plain has no width to start from",
+    ),
+    "a name that is taken": (
+        lambda config: config["recipes"].update({"plain-w8": config["recipes"]["plain"]}),
+        "recipes.plain-w8: is what recipe plain is called at width 8",
+    ),
+    "a name that is too long": (
+        lambda config: (
+            config["recipes"].update({"p" * 62: config["recipes"].pop("plain")}),
+            config["blocks"][0].update(recipes=["p" * 62]),
+        ),
+        f"recipes.{'p' * 62}: '{'p' * 62}-w8' has 65 characters",
+    ),
+    "rates of widths without widths": (
+        lambda config: (rates({"w8": 0.1, "w32": 0.1})(config), config["blocks"].append(sound()["blocks"][0])),
+        f"{RATES}: only blocks with widths use it",
+    ),
+    "no widths": (lambda config: config["blocks"][0].update(widths=[]), "blocks[0].widths: is empty"),
+    "no number": (lambda config: config["blocks"][0].update(widths=["w8"]), "blocks[0].widths[0]: expected integer"),
+}
+
+
+@pytest.mark.parametrize("name", FAULTS)
+def test_a_fault_is_told(name):
+    edit, message = FAULTS[name]
+    with pytest.raises(ConfigError) as caught:
+        check(edited(edit))
+    assert message in str(caught.value)
+
+
+# --- VAEs of a given count -------------------------------------------------------------------------------------------
+
+COUNTS = {  # of the scaling study's network at width 1,024, by hand for none of these: sums of their layers' sizes
+    "vae_narrow": ((615, 308), 1_466_164),
+    "vae_s90": ((667, 336), 1_628_156),
+    "vae_s75": ((770, 385), 1_953_760),
+    "vae_s60": ((912, 455), 2_441_164),
+    "vae": ((1024, 512), 2_858_000),
+}
+
+
+def mlp_parameters(first: int, second: int, *, pixels: int = 784, latents: int = 128) -> int:
+    """Of a VAE with a gain and a bias for each hidden unit of each direction: both sets of weights, head, biases."""
+    weights = pixels * first + first * second + second * latents
+    head = second * latents + latents
+    return 2 * weights + head + 2 * 2 * (first + second) + latents + pixels
+
+
+@pytest.mark.parametrize("arm", COUNTS)
+def test_the_counts_of_the_scaling_study(arm):
+    network = {"architecture": "mlp", "hidden": [1024, 512], "normalization": "gain", "log_variance_bound": 10}
+    layout = plan(network, channels=1, size=28, latent_dim=128)
+    hidden, parameters = COUNTS[arm]
+    found = ARMS[arm].layout(layout)
+    assert (found.hidden, count_parameters(VAE, found)) == (hidden, parameters) == (hidden, mlp_parameters(*hidden))
+    if arm.startswith("vae_s"):
+        assert count_parameters(BVAE, layout) / parameters == pytest.approx(int(arm[5:]) / 100, rel=0.001)
+
+
+@pytest.mark.parametrize("hidden", [[4], [400]])
+def test_a_count_that_cannot_be_met_is_refused(hidden):
+    """The steps of one unit are too coarse; and with 200 latents on 64 pixels the matched VAE is too small."""
+    layout = plan({"architecture": "mlp", "hidden": hidden}, channels=1, size=8, latent_dim=200)
+    with pytest.raises(InputError, match=r"vae_s60: the nearest VAE has [\d,]+ parameters, expected [\d,]+"):
+        ARMS["vae_s60"].layout(layout)
+
+
+def test_it_is_refused_before_the_first_job(tmp_path):
+    config = sound()
+    config["blocks"][0] |= {"arms": ["vae_s60"], "latent_dims": [200]}
+    study = check(config)
+    refuse_layouts(Plan(study, tmp_path))  # its data set is not there: its size is not known
+    (tmp_path / "resources/data").mkdir(parents=True)
+    save(make_dataset(20, 10), tmp_path / data_path("digits"))
+    with pytest.raises(InputError, match="recipe plain on digits: vae_s60: the nearest VAE has"):
+        refuse_layouts(Plan(study, tmp_path))
+    config["blocks"][0] |= {"arms": ["vae_s80"], "latent_dims": [8]}
+    config["recipes"]["plain"]["network"]["hidden"] = [128, 64]
+    refuse_layouts(Plan(check(config), tmp_path))
