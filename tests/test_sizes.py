@@ -16,7 +16,7 @@ from helpers.studies import check
 
 WIDTHS = (256, 512, 1024)
 SEEDS = 8
-STUDIES = 4_000  # simulated; the standard error of a rate of 5 % is 0.34 %
+STUDIES = 2_000  # simulated; the standard error of a rate of 5 % is 0.5 %
 
 
 def comparison(first, second):
@@ -67,7 +67,7 @@ def test_intervals_of_slopes_cover():
             cells.append(comparison(-gap + spreads[0] * rng.normal(size=SEEDS), spreads[1] * rng.normal(size=SEEDS)))
         low, high = slope(cells, WIDTHS).interval(0.95)
         held += low <= truth <= high
-    assert abs(held / STUDIES - 0.95) < 0.012
+    assert abs(held / STUDIES - 0.95) < 0.015
 
 
 # --- the needed share ------------------------------------------------------------------------------------------------
@@ -99,21 +99,22 @@ def quality(parameters: float) -> float:
     return -94.0 - 3.0 * (parameters / 1e6) ** -0.8
 
 
+REPEATS = 500
 GRIDS = {"six sizes": (1.0, 0.9, 0.8, 0.7, 0.6, 0.52), "three sizes": (1.0, 0.75, 0.52)}
 
 
 @pytest.mark.parametrize("grid", GRIDS)
-@pytest.mark.parametrize("truth", [0.45, 0.52, 0.6, 0.68, 0.75, 0.97, 1.0, 1.1])
+@pytest.mark.parametrize("truth", [0.45, 0.52, 0.62, 0.75, 1.0, 1.1])
 def test_intervals_of_the_needed_share_cover(grid, truth):
     """Whatever the truth, also at a trained size and beyond both ends, at least 95 % of intervals hold it."""
     rng = np.random.default_rng(4)
     tied, held = quality(1e6 / truth), 0
-    for _ in range(1_000):
+    for _ in range(REPEATS):
         mine = tied + 0.15 * rng.normal(size=SEEDS)
         found = {share: comparison(mine, quality(1e6 / share) + 0.1 * rng.normal(size=SEEDS)) for share in GRIDS[grid]}
         low, high = needed_share(found)
         held += (low is None or low <= truth) and (high is None or truth <= high)
-    assert held / 1_000 > 0.95 - 0.014  # two standard errors
+    assert held / REPEATS > 0.95 - 2 * math.sqrt(0.95 * 0.05 / REPEATS)
 
 
 def test_sizes_that_are_not_rejected_would_not_do():
@@ -121,14 +122,14 @@ def test_sizes_that_are_not_rejected_would_not_do():
     rng = np.random.default_rng(5)
     truth, held, widened = 0.62, 0, 0
     tied = quality(0.2e6 / truth)  # of small networks, far from the plateau
-    for _ in range(500):
+    for _ in range(200):
         mine = tied + 0.15 * rng.normal(size=SEEDS)
         found = {s: comparison(mine, quality(0.2e6 / s) + 0.1 * rng.normal(size=SEEDS)) for s in GRIDS["three sizes"]}
         kept = [share for share, of in found.items() if ONE_SIDED < of.p_above(0.0) < 1 - ONE_SIDED]
         held += bool(kept) and min(kept) <= truth <= max(kept)
         low, high = needed_share(found)
         widened += (low or 0) <= truth <= (high or 9)
-    assert held / 500 < 0.05 and widened / 500 > 0.95
+    assert held / 200 < 0.05 and widened / 200 > 0.95
 
 
 ONE_SIDED = 0.025

@@ -29,10 +29,10 @@ def model_of(study: dict) -> str:
     return str(Path(quick_metrics("bvae", 0, study)).with_name("model.safetensors"))
 
 
-def test_two_kills_change_no_byte(tmp_path, study):
+def test_a_kill_changes_no_byte(tmp_path, study):
     """`make torture` in short, to the model of one run; it exits with what differs."""
-    struck = torture.torture(tmp_path, study, kills=2, longest=10, seed=1, targets=[model_of(study)])
-    assert struck.total() == 2
+    struck = torture.torture(tmp_path, study, kills=1, longest=10, seed=1, targets=[model_of(study)])
+    assert struck.total() == 1
 
 
 @pytest.mark.slow

@@ -46,6 +46,18 @@ def test_the_best_rate_has_the_highest_mean_and_no_run_that_diverged():
     assert frame["family"].tolist() == ["mlp"] * 4 + ["relu"]
 
 
+def test_each_width_has_a_best_rate_of_its_own():
+    """Recipes of a block with widths have the rate in the middle of their name."""
+    networks = [(width, {"hidden": [width]}) for width in (8, 16)]
+    rows = [
+        result(f"mlp-{rate:.0f}-w{width}", "vae", rate / 1000, -100.0 - abs(rate - width), network=network)
+        for width, network in networks
+        for rate in (8.0, 16.0)
+    ]
+    frame = compare(rows).query("best")
+    assert frame[["family", "learning_rate"]].to_numpy().tolist() == [["mlp-w8", 0.008], ["mlp-w16", 0.016]]
+
+
 def test_the_picture_spans_the_sound_rates_and_says_what_lies_below():
     """A collapse beside a diverged seed flattens nothing: it is a number at the foot, by the cross of the other."""
     rows = [*ROWS[:4], result("mlp-80", "bvae", 0.008, -384.2), result("mlp-80", "bvae", 0.008, None, seed=1)]

@@ -11,9 +11,12 @@ from bvae.errors import InputError
 from bvae.networks import BVAE, VAE, plan
 from bvae.report.outdated import Plan, refuse_layouts
 from bvae.study.config import ConfigError
-from bvae.study.runs import data_path, run_folders
+from bvae.study.runs import data_path, expand_runs, run_folders
+from bvae.study.widths import series_of
+from bvae.system.files import read_yaml
+from helpers.checkouts import ROOT, make_checkout, snakemake
 from helpers.small import make_dataset
-from helpers.studies import check, sound
+from helpers.studies import check, planned_jobs, sound
 
 RESNET = {"architecture": "resnet", "width": 16, "neck": 8, "hidden": [128], "max_width": 40}
 
@@ -68,9 +71,7 @@ def rates(value):
 
 RATES = "recipes.plain.training.learning_rate_at"
 FAULTS = {
-    "no width": (rates({"w8": 0.1}), f"{RATES}: w32 is missing"),
     "a width too many": (rates({"w8": 0.1, "w32": 0.1, "w9": 0.1}), f"{RATES}: w9, expected one of w8, w32"),
-    "its own width": (rates({"w8": 0.1, "w32": 0.1, "w16": 0.1}), f"{RATES}: w16 is the recipe's own width"),
     "no text": (rates({8: 0.1}), f"{RATES}: expected string, got 8 (put it in quotes)"),
     "a number as text": (rates({"8": 0.1}), f"{RATES}: expected w and a width, as w256, got '8'"),
     "a misspelt arm": (rates({"w8": {"vea": 0.1}}), f"{RATES}.w8: 'vea' is not known. Did you mean 'vae'?"),
@@ -160,3 +161,39 @@ def test_it_is_refused_before_the_first_job(tmp_path):
     config["blocks"][0] |= {"arms": ["vae_s80"], "latent_dims": [8]}
     config["recipes"]["plain"]["network"]["hidden"] = [128, 64]
     refuse_layouts(Plan(check(config), tmp_path))
+
+
+# --- the studies for a GPU -------------------------------------------------------------------------------------------
+
+FOR_GPU = ["scaling_mnist_gpu", "scaling_fashion_gpu"]
+
+
+def shipped(name: str) -> dict:
+    return check(read_yaml(ROOT / f"config/{name}.yaml"))
+
+
+@pytest.mark.parametrize("name", FOR_GPU)
+def test_the_studies_for_a_gpu_ask_for_what_was_planned(name):
+    """Five widths, six sizes of VAE and twelve seeds, three widths for 90 epochs too; and every VAE can be narrowed."""
+    study = shipped(name)
+    runs = expand_runs(study)
+    assert len(runs) == (5 + 3) * 8 * 12
+    assert [(series.name, list(series.recipes)) for series in series_of(study)] == [
+        ("mlp", [128, 256, 512, 1024, 2048]),
+        ("mlp-e90", [256, 512, 1024]),
+    ]
+    assert {study["recipes"][run["recipe"]]["training"]["epochs"] for run in runs} == {30, 90}
+    assert min(run["seed"] for run in runs) >= 200
+    for recipe, arm in sorted({(run["recipe"], run["arm"]) for run in runs}):
+        layout = plan(study["recipes"][recipe]["network"], channels=1, size=28, latent_dim=128)
+        share = count_parameters(BVAE, layout) / count_parameters(VAE, ARMS[arm].layout(layout))
+        wanted = {"vae_narrow": 1.0}.get(arm, int(arm[5:]) / 100 if arm.startswith("vae_s") else None)
+        assert wanted is None or share == pytest.approx(wanted, rel=0.01)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", FOR_GPU)
+def test_snakemake_plans_the_studies_for_a_gpu(tmp_path, name):
+    done = snakemake(make_checkout(tmp_path), "-n", "-q", "rules", "--configfile", f"config/{name}.yaml")
+    jobs = planned_jobs(done.stdout)
+    assert (jobs["train"], jobs["evaluate"], jobs["cost"], jobs["reference"]) == (768, 768, 8, 3), done.stdout[-3000:]

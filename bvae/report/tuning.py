@@ -1,6 +1,7 @@
 """Tuning: the ELBO on held-out training images, by learning rate and arm, as a table and a picture."""
 
 import json
+import re
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
@@ -55,7 +56,7 @@ def with_families(rows: Sequence[dict]) -> list[dict]:
     """Results of runs with three more entries: their `learning_rate`, their `family`, and what they have `alike`.
 
     `alike` is a text of the data set, the latent dimension and all settings but the learning rate. The `family` is what
-    it is called: the first recipe that has it, up to the last hyphen.
+    it is called: the first recipe that has it, up to the last hyphen, and the width of a block that lists widths.
     """
     families: dict[str, str] = {}
     found = []
@@ -63,7 +64,8 @@ def with_families(rows: Sequence[dict]) -> list[dict]:
         training = {key: value for key, value in row["settings"]["training"].items() if key != "learning_rate"}
         rest = [row[key] for key in ("dataset", "latent_dim")] + [row["settings"] | {"training": training}]
         alike = json.dumps(rest, sort_keys=True)
-        family = families.setdefault(alike, row["recipe"].rpartition("-")[0] or row["recipe"])
+        recipe, width = re.split(r"((?:-w\d+)?)\Z", row["recipe"], maxsplit=1)[:2]
+        family = families.setdefault(alike, (recipe.rpartition("-")[0] or recipe) + width)
         rate = row["settings"]["training"]["learning_rate"]
         found.append(row | {"family": family, "learning_rate": rate, "alike": alike})
     return found

@@ -7,6 +7,7 @@ intervals of Welch (Biometrika 34, 1947), which need neither pairs nor equal spr
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -176,15 +177,23 @@ def power(test: str, effect: float, spreads: Sequence[float], counts: Sequence[i
     over so many `claims`. The noncentral t distribution is integrated over the quantiles of the estimated variance,
     because SciPy 1.17 has no number for some of its values.
     """
-    from scipy.special import gammaincinv, ndtr, stdtrit
+    from scipy.special import ndtr, stdtrit
 
     error, freedom = welch_error(spreads, counts)
     if not error > 0:
         return math.nan if math.isnan(error) else float(effect > 0)
     critical = float(stdtrit(freedom, 1 - TAIL[test] / claims))
+    scales, weights = _estimated_scales(freedom)
+    return float(weights @ ndtr(effect / error - critical * scales)) / 2
+
+
+@lru_cache(maxsize=1000)
+def _estimated_scales(freedom: float) -> tuple[NDArray, NDArray]:
+    """Quantiles of an estimated standard error, as shares of the true one, and the weights of an integral over them."""
+    from scipy.special import gammaincinv
+
     points, weights = np.polynomial.legendre.leggauss(QUADRATURE)
-    variances = 2 * gammaincinv(freedom / 2, (points + 1) / 2) / freedom
-    return float(weights @ ndtr(effect / error - critical * np.sqrt(variances))) / 2
+    return np.sqrt(2 * gammaincinv(freedom / 2, (points + 1) / 2) / freedom), weights
 
 
 def smallest_effect(test: str, spreads: Sequence[float], counts: Sequence[int], claims: int = 1) -> float:

@@ -76,18 +76,11 @@ def _size(share: float, size: int) -> int:
 
 
 def _misfits(name: str, recipe: dict, widths: dict[int, None]) -> Iterator[str]:
-    """Widths that have no rate, and rates that have no width."""
-    if AT not in recipe["training"]:
-        return
-    place, own = f"recipes.{name}.training.{AT}", own_width(recipe["network"])
-    wanted = [f"w{width}" for width in widths if width != own]
-    for key in wanted:
-        if key not in recipe["training"][AT]:
-            yield f"{place}: {key} is missing, which a block lists"
-    for key in recipe["training"][AT]:
-        if key == f"w{own}":
-            yield f"{place}: {key} is the recipe's own width, whose rate is `learning_rate`. Remove it here"
-        elif key not in wanted:
+    """Rates that have no width."""
+    wanted = [f"w{width}" for width in widths]
+    for key in recipe["training"].get(AT, {}):
+        if key not in wanted:
+            place = f"recipes.{name}.training.{AT}"
             yield f"{place}: {key}, expected one of {', '.join(wanted)}, the widths of the blocks. Remove it"
 
 
