@@ -43,7 +43,9 @@ class Gaussian(nn.Module):
 
     def log_likelihood(self, means: Tensor, images: Tensor) -> Tensor:
         """ln p(x|z) = -SSE / (2 sigma²) - d ln sigma - d/2 ln 2 pi in nats, (n,), from (n, c, h, w)."""
-        log_sigma = torch.as_tensor(self.log_sigma, device=images.device)
+        known = self.log_sigma
+        # filled on the device: a copy from the host could not be part of a CUDA graph
+        log_sigma = known if isinstance(known, Tensor) else torch.full((), known, device=images.device)
         squared_errors = (means - images).square().flatten(1)  # (n, d)
         per_pixel = -0.5 * torch.exp(-2 * log_sigma) * squared_errors - log_sigma - 0.5 * math.log(2 * math.pi)
         return per_pixel.sum(1)

@@ -2,6 +2,7 @@
 
 import logging
 import math
+import os
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -13,7 +14,7 @@ from tqdm import tqdm
 from bvae.data import to_batch
 from bvae.errors import InputError, check_name
 from bvae.networks import VAE
-from bvae.objective import OBJECTIVES, Elbo
+from bvae.objective import OBJECTIVES
 from bvae.system.files import as_line, whole_file, write_text
 from bvae.system.seeds import derive_seed
 
@@ -22,6 +23,9 @@ log = logging.getLogger(__name__)
 PRECISIONS = ("float32", "bfloat16")
 BFLOAT16_INSTRUCTIONS = ("avx512_bf16", "amx_bf16", "bf16")  # of a CPU, the last of an Arm
 LARGER_BATCH = "Choose a larger batch_size, or train on more images."
+STEPS_BEFORE_CAPTURE = 3
+UNCAPTURED = "BVAE_UNCAPTURED"
+Step = Callable[[Tensor, Tensor], Tensor]
 HISTORY_COLUMNS = ("epoch", "elbo", "log_likelihood", "kl", "gradient_norm", "learning_rate", "skipped_steps")
 
 
@@ -74,8 +78,11 @@ def _check_arguments(model: VAE, images: Tensor, **numbers: float) -> None:
 
 
 def build_optimizer(model: VAE, learning_rate: float, weight_decay: float) -> torch.optim.Optimizer:
-    """AdamW over all parameters of a model."""
-    return torch.optim.AdamW(model.parameters(), lr=learning_rate, weight_decay=weight_decay, fused=True)
+    """AdamW over all parameters of a model. On a GPU the learning rate is a tensor, which `captured` steps read."""
+    parameters = list(model.parameters())
+    on_gpu = parameters[0].device.type == "cuda"
+    rate = torch.tensor(learning_rate, device=parameters[0].device) if on_gpu else learning_rate
+    return torch.optim.AdamW(parameters, lr=rate, weight_decay=weight_decay, fused=True, capturable=on_gpu)
 
 
 def training_step(
@@ -88,27 +95,93 @@ def training_step(
     precision: str,
     dataset_size: int,
     gradient_skip: float = math.inf,
-) -> Callable[[Tensor, Tensor], tuple[Elbo, Tensor]]:
+    compile: bool = False,
+) -> Step:
     """One step of training as a function of uint8 images (n, c, h, w) and noise (k, n, latent_dim).
 
     It updates the model, unless the gradient's norm is greater than `gradient_skip` or not finite (Child 2021, arXiv
-    2011.10650), and returns the terms of the ELBO and that norm, before clipping.
+    2011.10650). It returns the batch's means of the ELBO, the log-likelihood and the KL in nats, and that norm before
+    clipping, (4,). Nothing in it waits for the device, so that a GPU can run it as one graph. With `compile` torch
+    compiles the loss, which makes other last digits.
     """
     check_name("objective", objective, OBJECTIVES)
     check_name("precision", precision, PRECISIONS)
-    loss_of = OBJECTIVES[objective]
+    loss_of = torch.compile(OBJECTIVES[objective]) if compile else OBJECTIVES[objective]
 
-    def take_step(images: Tensor, noise: Tensor) -> tuple[Elbo, Tensor]:
+    def take_step(images: Tensor, noise: Tensor) -> Tensor:
         with torch.autocast(images.device.type, torch.bfloat16, enabled=precision == "bfloat16"):
             loss, terms = loss_of(model, to_batch(images), noise, beta=beta, dataset_size=dataset_size)
         optimizer.zero_grad()
         loss.backward()
         norm = torch.nn.utils.clip_grad_norm_(model.parameters(), gradient_clip)
-        if math.isinf(gradient_skip) or norm <= gradient_skip:
-            optimizer.step()
-        return terms, norm
+        if math.isfinite(gradient_skip):
+            skips = (~(norm <= gradient_skip)).float()  # 1 where the next line is to change nothing, as for NaN
+            optimizer.found_inf = skips  # type: ignore[attr-defined]  # torch's fused optimisers look for it
+        optimizer.step()
+        return torch.stack([*(term.detach().mean() for term in terms), norm])
 
     return take_step
+
+
+def captured(take_step: Step, model: VAE, optimizer: torch.optim.Optimizer, images: Tensor, noise: Tensor) -> Step:
+    """The same step as one CUDA graph: the GPU runs all of its kernels without waiting for Python before each.
+
+    `images` and `noise` are of the shapes that every step has. The graph reads copies of them, so each step first
+    copies its arguments there. To capture a step it has to be taken some times; model and optimiser are then set back,
+    in place, because the graph knows their addresses.
+    """
+    images, noise = images.clone(), noise.clone()
+    weights = {name: tensor.clone() for name, tensor in model.state_dict().items()}
+    moments = {of: {name: tensor.clone() for name, tensor in state.items()} for of, state in optimizer.state.items()}
+    row, replay = as_graph(lambda: take_step(images, noise), before_capture=optimizer.zero_grad)
+    model.load_state_dict(weights)
+    for parameter, state in optimizer.state.items():
+        for name, tensor in state.items():
+            if parameter in moments:
+                tensor.copy_(moments[parameter][name])
+            else:
+                tensor.zero_()
+
+    def replay_step(batch: Tensor, draw: Tensor) -> Tensor:
+        images.copy_(batch)
+        noise.copy_(draw)
+        replay()
+        return row
+
+    return replay_step
+
+
+def as_graph(run: Callable[[], Tensor], *, before_capture: Callable[[], None]) -> tuple[Tensor, Callable[[], None]]:
+    """A CUDA graph of what `run` does: the tensor that it returns, and what fills it again.
+
+    torch wants some runs on a stream of their own before it captures one.
+    """
+    stream = torch.cuda.Stream()
+    stream.wait_stream(torch.cuda.current_stream())
+    with torch.cuda.stream(stream):
+        for _ in range(STEPS_BEFORE_CAPTURE):
+            run()
+    torch.cuda.current_stream().wait_stream(stream)
+    before_capture()
+    graph = torch.cuda.CUDAGraph()
+    try:
+        with torch.cuda.graph(graph):
+            row = run()
+    except RuntimeError as error:  # when memory runs out within, the end of the capture fails as well
+        if isinstance(error.__context__, torch.OutOfMemoryError):
+            raise error.__context__ from None
+        raise
+    return row, graph.replay
+
+
+def captures(device: torch.device) -> bool:
+    """Whether steps run as a CUDA graph: on a GPU, unless the variable BVAE_UNCAPTURED is set to look for a fault."""
+    if device.type != "cuda":
+        return False
+    if os.environ.get(UNCAPTURED):
+        log.info("%s is set: the steps of training are not captured", UNCAPTURED)
+        return False
+    return True
 
 
 def train(
@@ -127,6 +200,7 @@ def train(
     beta: float = 1.0,
     samples: int = 1,
     precision: str = "float32",
+    compile: bool = False,
     resume_path: Path | None = None,
     lines_path: Path | None = None,
     fingerprint: str = "",
@@ -142,7 +216,8 @@ def train(
     `resume_path` after a step when the last save is `resume_interval` seconds old, and used again only when its
     `fingerprint` is the same. To `lines_path` a line of JSON is appended after each epoch: what the history has of it,
     `epochs`, `images` and `images_per_second`. `progress` shows a bar on a terminal. With a finite `gradient_skip`,
-    steps whose gradient is longer or not finite are skipped; a history's averages are over the others.
+    steps whose gradient is longer or not finite are skipped; a history's averages are over the others. On a GPU a step
+    is a CUDA graph (`captured`), which gives the same bytes; `compile` gives others.
 
     Returns the history (HISTORY_COLUMNS, training averages in nats per image), and None or, when the loss or the
     gradient of a step that was not skipped was not finite, or all steps of an epoch were skipped, where and with what
@@ -171,6 +246,8 @@ def train(
         model.load_state_dict(state["model"])
         optimizer.load_state_dict(state["optimizer"])
         schedule.load_state_dict(state["schedule"])
+        for group in optimizer.param_groups if device.type == "cuda" else ():
+            group["lr"] = torch.as_tensor(group["lr"], device=device)  # a graph would never read a number again
         history, begun = state["history"], state["begun"]
         done = begun["trace"].shape[1]
         log.info("resumed after step %d of epoch %d/%d from %s", done, len(history) + 1, epochs, resume_path)
@@ -186,8 +263,12 @@ def train(
         gradient_skip=gradient_skip,
         precision=precision,
         dataset_size=len(images),
+        compile=compile,
     )
     model.train()
+    shape = (samples, batch_size, model.layout.latent_dim)  # of the noise of a step
+    if captures(device):
+        take_step = captured(take_step, model, optimizer, images[:batch_size], torch.zeros(shape, device=device))
     saved_at = time.monotonic()
     started_at, taken = saved_at, 0  # steps by this process
     for epoch in range(len(history) + 1, epochs + 1):
@@ -203,11 +284,9 @@ def train(
         bar = {"desc": f"epoch {epoch}/{epochs}", "leave": False, "disable": None if progress else True}
         for step in tqdm(range(first, steps), initial=first, total=steps, **bar):
             batch = images[order[step * batch_size : (step + 1) * batch_size]]
-            shape = (samples, len(batch), model.layout.latent_dim)
             noise = torch.randn(shape, generator=noise_generator, device=device)
-            terms, norm = take_step(batch, noise)
+            trace[:, step] = take_step(batch, noise)
             schedule.step()
-            trace[:, step] = torch.stack([*(term.detach().mean() for term in terms), norm])
             taken += 1
             if resume_path is None or time.monotonic() - saved_at < resume_interval:
                 continue

@@ -28,7 +28,7 @@ from bvae.system.files import as_line, read_lines
 from bvae.training import HISTORY_COLUMNS
 from helpers.small import SHORT_SWEEP, make_dataset
 from helpers.studies import FOUR
-from helpers.training_runs import CPU, NETWORKS, make_run, names, read_history, results, train_into
+from helpers.training_runs import CPU, NETWORKS, Killed, interrupt, make_run, names, read_history, results, train_into
 
 # --- the same again -------------------------------------------------------------------------------------------------
 
@@ -251,27 +251,6 @@ def test_an_epoch_of_skipped_steps_is_a_divergence(fake, tmp_path, caplog):
 
 
 # --- interrupted ----------------------------------------------------------------------------------------------------
-
-
-class Killed(Exception):
-    """What stands for a killed process."""
-
-
-def interrupt(run: Run, dataset: Dataset, folder: Path, monkeypatch, *, after_batches: int) -> None:
-    """Train until the batch after `after_batches`, then die."""
-    batches = 0
-
-    def dying(images):
-        nonlocal batches
-        batches += 1
-        if batches > after_batches:
-            raise Killed
-        return to_batch(images)
-
-    with monkeypatch.context() as patch:
-        patch.setattr(training, "to_batch", dying)
-        with pytest.raises(Killed):
-            train_run(run, dataset, folder, device="cpu", resume_interval=0)
 
 
 @pytest.mark.parametrize("after_batches", [1, 6, 14, 23])

@@ -18,7 +18,7 @@ from bvae.evaluation import protocol
 from bvae.evaluation.trained import BATCH
 from bvae.networks import VAE, log_variance_parameters, parameter_breakdown
 from bvae.runs import Run, build_model, device_name, versions
-from bvae.training import build_optimizer, check_batch, pick_precision, training_step
+from bvae.training import build_optimizer, captured, captures, check_batch, pick_precision, training_step
 
 MB = 2**20
 
@@ -39,7 +39,7 @@ def measure_costs(run: Run, dataset: Dataset, device: torch.device, arms: Iterab
     for arm in (arm for arm in ARMS if arm in asked):
         model, _ = build_model(replace(run, arm=arm), channels=dataset.channels, size=dataset.size)
         model = model.to(device)
-        take_step, batch_size = _training(model, run, dataset, precision, device)
+        take_step, capture, batch_size = _training(model, run, dataset, precision, device)
         images = to_batch(dataset.test_images[:BATCH].to(device))
         with torch.inference_mode():
             z = model.eval().encode(images)[0]
@@ -49,7 +49,7 @@ def measure_costs(run: Run, dataset: Dataset, device: torch.device, arms: Iterab
             "peak_training_mb": _peak_of_training(model, take_step, device) / MB,
         }
         timed[arm] = {
-            "training": (take_step, batch_size),
+            "training": (capture(), batch_size),  # after the peak: a graph has memory of its own
             "encoding": (partial(model.encode, images), len(images)),
             "decoding": (partial(model.decode_mean, z), len(z)),
         }
@@ -92,22 +92,30 @@ def _size(model: VAE) -> dict:
 
 def _training(
     model: VAE, run: Run, dataset: Dataset, precision: str, device: torch.device
-) -> tuple[Callable[[], object], int]:
-    """A step of training on fixed images as a function without arguments, and its batch size."""
+) -> tuple[Callable[[], object], Callable[[], Callable[[], object]], int]:
+    """A step of training on fixed images as a function without arguments, what captures it, and its batch size."""
     settings = run.settings["training"]
     images = dataset.train_images[: settings["batch_size"]].to(device)
     check_batch(model, run.settings["objective"]["name"], len(images))
     noise = torch.randn(run.settings["objective"].get("samples", 1), len(images), run.latent_dim, device=device)
+    optimizer = build_optimizer(model, settings["learning_rate"], settings["weight_decay"])
     take_step = training_step(
         model,
-        build_optimizer(model, settings["learning_rate"], settings["weight_decay"]),
+        optimizer,
         objective=run.settings["objective"]["name"],
         beta=run.settings["objective"]["beta"],
         gradient_clip=settings["gradient_clip"],
         precision=precision,
         dataset_size=len(dataset.train_images),
+        compile=settings.get("compile", False),
     )
-    return lambda: take_step(images, noise), len(images)
+
+    def capture() -> Callable[[], object]:
+        """The step as training takes it: on a GPU as a graph."""
+        step = captured(take_step, model, optimizer, images, noise) if captures(device) else take_step
+        return lambda: step(images, noise)
+
+    return lambda: take_step(images, noise), capture, len(images)
 
 
 def _macs(run: Callable[[torch.Tensor], object], x: torch.Tensor) -> int:
