@@ -77,12 +77,30 @@ def _check_arguments(model: VAE, images: Tensor, **numbers: float) -> None:
             raise InputError(f"{name}: found {number}, wanted at least 1.")
 
 
+def _undecorated(method: Callable) -> Callable:
+    return getattr(method, "__wrapped__", method)
+
+
+class AdamW(torch.optim.AdamW):
+    """torch's AdamW, which steps by the same kernels, but does not import torch's compiler.
+
+    torch decorates these methods for the compiler and imports it at their first call. That takes some two seconds, as
+    long as a short run takes to train. We compile the loss at most, never the optimiser.
+    """
+
+    add_param_group = _undecorated(torch.optim.AdamW.add_param_group)
+    zero_grad = _undecorated(torch.optim.AdamW.zero_grad)
+    state_dict = _undecorated(torch.optim.AdamW.state_dict)
+    load_state_dict = _undecorated(torch.optim.AdamW.load_state_dict)
+    step = torch.no_grad()(_undecorated(torch.optim.AdamW.step))
+
+
 def build_optimizer(model: VAE, learning_rate: float, weight_decay: float) -> torch.optim.Optimizer:
     """AdamW over all parameters of a model. On a GPU the learning rate is a tensor, which `captured` steps read."""
     parameters = list(model.parameters())
     on_gpu = parameters[0].device.type == "cuda"
     rate = torch.tensor(learning_rate, device=parameters[0].device) if on_gpu else learning_rate
-    return torch.optim.AdamW(parameters, lr=rate, weight_decay=weight_decay, fused=True, capturable=on_gpu)
+    return AdamW(parameters, lr=rate, weight_decay=weight_decay, fused=True, capturable=on_gpu)
 
 
 def training_step(

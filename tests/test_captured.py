@@ -6,6 +6,8 @@ it, the buffers, what is set back and the loop, is then tested all the same.
 
 import contextlib
 import math
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -227,3 +229,16 @@ def test_a_compiled_run_is_nearly_the_plain_one(fake, tmp_path):
     plain, compiled = (load_run(tmp_path / name)[0].state_dict() for name in ("plain", "compiled"))
     for name, tensor in plain.items():
         torch.testing.assert_close(compiled[name], tensor, rtol=1e-3, atol=1e-5)
+
+
+def test_training_does_not_import_the_compiler(tmp_path):
+    """It takes some two seconds, as long as a short run; also where a state is saved and read again."""
+    script = (
+        "import sys, torch; from pathlib import Path; from bvae import BVAE, Bernoulli, plan, train;"
+        "model = BVAE(plan({'architecture': 'mlp', 'hidden': [4]}, channels=1, size=8, latent_dim=2), Bernoulli());"
+        "settings = dict(identity=('x', 0), batch_size=4, learning_rate=0.01, resume_interval=0, gradient_skip=1e9);"
+        "[train(model, torch.zeros(8, 1, 8, 8, dtype=torch.uint8), epochs=2, resume_path=Path(sys.argv[1]), **settings)"
+        " for _ in range(2)]; print('torch._dynamo' in sys.modules, Path(sys.argv[1]).exists())"
+    )
+    done = subprocess.run([sys.executable, "-c", script, tmp_path / "resume.pt"], capture_output=True, text=True)
+    assert done.stdout.split() == ["False", "True"], done.stderr
