@@ -8,7 +8,7 @@ ifneq ($(shell test -w "$$HOME" && echo yes),yes) # Snakemake caches there
 export XDG_CACHE_HOME ?= $(CURDIR)/.snakemake/cache
 endif
 
-.PHONY: quick mnist report test test-all coverage lint lock benchmark torture mutation docs-check slurm audit docs reproduction clean
+.PHONY: quick mnist report test test-all coverage lint lock benchmark gpu-check torture mutation docs-check slurm audit docs reproduction clean
 .DEFAULT_GOAL := quick
 
 # The stamp holds the lock that was installed: an unchanged lock is not installed again.
@@ -63,6 +63,10 @@ docs: .venv/installed.lock ## the tables of config/README.md and docs/metrics.md
 
 reproduction: .venv/installed.lock ## the numbers of docs/reproduction.md, docs/protocol1.md and README.md, and the picture of all published studies
 	PYTHONPATH=. python -m tools.reproduction
+
+gpu-check: .venv/installed.lock ## on a machine with a GPU: the same bytes by every way, and how fast, within 8 minutes, into results/published/gpu.*
+	$(call install_extra,benchmark)
+	python tools/gpu_check.py
 
 torture: .venv/installed.lock ## the quick study, killed 30 times at random moments, then 12 times in peace with 1 to 4 jobs: the same bytes
 	PYTHONPATH=.:tests python tools/torture.py

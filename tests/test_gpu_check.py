@@ -1,0 +1,64 @@
+"""Every section of `make gpu-check` runs at toy size, where no GPU is needed."""
+
+import json
+import sys
+
+import pytest
+import torch
+
+from helpers.checkouts import ROOT
+
+sys.path.insert(0, str(ROOT / "tools"))
+import gpu_check
+
+DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+FAST = ("same_bytes", "repeated", "skipped", "rates", "others")
+
+
+@pytest.mark.parametrize("name", [section.__name__ for section in gpu_check.SECTIONS if section.__name__ in FAST])
+def test_a_section_at_toy_size(tmp_path, monkeypatch, name):
+    monkeypatch.setattr(gpu_check.measure, "BATCH_SIZE", 4)
+    rows = list(gpu_check.PARTS[name](gpu_check.Setting(DEVICE, True, tmp_path)))
+    assert json.loads(json.dumps(rows)) == rows
+    assert rows and all(row.get("holds", True) is True for row in rows)
+    numbers = [value for row in rows for value in row.values() if isinstance(value, float)]
+    assert min(numbers, default=1) > 0
+    if name == "same_bytes":
+        assert {row["what"] for row in rows} == {*gpu_check.NETWORKS, *gpu_check.OBJECTIVES, "learned sigma"}
+    if name == "rates":
+        assert [row["what"] for row in rows] == list(gpu_check.SHAPES)
+        assert rows[0]["captured_over_uncaptured"] == rows[0]["captured"] / rows[0]["uncaptured"]
+
+
+@pytest.mark.slow
+def test_the_whole_check_at_toy_size(tmp_path, capfd):
+    """Each section as a process of its own, and what is written of them."""
+    assert gpu_check.check(gpu_check.Setting(DEVICE, True, tmp_path), tmp_path / "out")
+    found = json.loads((tmp_path / "out/gpu.json").read_text())
+    assert {name: one["state"] for name, one in found["sections"].items()} == {
+        section.__name__: "done" for section in gpu_check.SECTIONS
+    }
+    [killed] = found["sections"]["killed"]["rows"]
+    assert killed == {"what": "killed and resumed", "interrupted": True, "holds": True}
+    assert "## killed: done" in (tmp_path / "out/gpu.md").read_text()
+    assert '"what": "4 jobs"' in capfd.readouterr().out
+
+
+def test_a_section_that_takes_too_long_is_stopped_and_the_others_run(tmp_path, monkeypatch):
+    def endless(at):
+        """Never ends."""
+
+    script = tmp_path / "script.py"
+    row = json.dumps({"what": "begun"})
+    script.write_text(f"import time; print({row!r}, flush=True); time.sleep(600)")
+    monkeypatch.setattr(gpu_check, "__file__", str(script))
+    monkeypatch.setattr(gpu_check, "SECTIONS", {endless: 1})
+    monkeypatch.setitem(gpu_check.PARTS, "endless", endless)
+    at = gpu_check.Setting(torch.device("cpu"), False, tmp_path)
+    assert gpu_check.check(at, tmp_path)
+    section = json.loads((tmp_path / "gpu.json").read_text())["sections"]["endless"]
+    assert (section["state"], section["rows"]) == ("stopped after 1 s", [{"what": "begun"}])
+
+
+def test_the_limits_are_eight_minutes():
+    assert sum(gpu_check.SECTIONS.values()) <= 480
