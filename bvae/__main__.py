@@ -41,6 +41,9 @@ and your own images (PNG, JPEG, WebP, BMP) and arrays:
   idx:~/birds                             train-images-idx3-ubyte, ... as MNIST is published, plain or .gz
 
 """
+# Steps that hold a slot of a GPU until they end: they compute on it nearly all the time, and `cost` measures its speed.
+# The others compute on the CPU most of the time, so they take a slot only for each turn on the GPU (`on_card`).
+HOLD_A_SLOT = ("train", "cost")
 QUICK = "config/quick.yaml"
 EXAMPLES = {
     "fetch": "sklearn:digits --name digits --output resources/data/digits.safetensors",
@@ -254,9 +257,10 @@ def main(arguments: list[str] | None = None) -> int:
         parser.error(f"--log {args.log}: cannot be written ({error.strerror})")
     keep_freed_memory()
     try:
-        if getattr(args, "device", "cpu") != "cpu":
-            devices.lease_gpu()
-        args.run(args)
+        with contextlib.ExitStack() as stack:
+            if getattr(args, "device", "cpu") != "cpu":
+                stack.enter_context(devices.lease_gpu(hold=args.step in HOLD_A_SLOT))
+            args.run(args)
     except KeyboardInterrupt:
         logging.error("interrupted. The same command goes on from what is saved.")
         return 128 + signal.SIGINT
@@ -283,6 +287,8 @@ def _memory_message(step: str, error: Exception) -> str | None:
     if not (isinstance(error, MemoryError) or allocator or type(error).__name__ == "OutOfMemoryError"):
         return None
     remedy = "a smaller training.batch_size" if step == "train" else "fewer jobs at once (`snakemake --cores`)"
+    if type(error).__name__ == "OutOfMemoryError":
+        remedy += f", or fewer jobs on each GPU (`export {devices.SLOTS_VARIABLE}=1`)"
     reason = str(error).partition("\n")[0] or type(error).__name__
     return f"{step}: out of memory ({reason}). Free some, or choose {remedy}, and run the same command again."
 

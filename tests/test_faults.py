@@ -200,6 +200,7 @@ def test_a_step_without_memory_ends_in_one_message(failing_step, capsys, fault):
     [line] = capsys.readouterr().err.splitlines()
     assert line.startswith("error: verify: out of memory (")
     assert "fewer jobs at once" in line
+    assert ("BVAE_GPU_SLOTS=1" in line) == (fault == "the GPU's")
 
 
 def test_another_error_of_ours_keeps_its_traceback(failing_step):

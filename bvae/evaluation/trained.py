@@ -19,7 +19,7 @@ from bvae.evaluation.references import Reference
 from bvae.networks import VAE
 from bvae.objective import log_importance_weights, sample_posterior
 from bvae.runs import Run
-from bvae.system.batching import in_batches
+from bvae.system.batching import in_batches, on_card
 from bvae.system.seeds import derive_seed
 
 BATCH = 500  # images; fixed, so that a number does not depend on the machine's memory
@@ -78,7 +78,7 @@ class Trained:
         run, sweep = self.run, self.settings["importance"]
         generator = torch.Generator().manual_seed(derive_seed(run.dataset, run.seed, "importance noise"))
         columns = []
-        with torch.inference_mode():
+        with torch.inference_mode(), on_card():  # one turn on the GPU for all of its many small batches
             for batch in self.nll_images[0].split(WEIGHED):
                 shown, rows = to_batch(batch.to(self.device)), []
 

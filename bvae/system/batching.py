@@ -1,25 +1,42 @@
-"""What does not fit into a GPU's memory at once is computed in parts."""
+"""Computing on a GPU that other jobs use too, and in parts where its memory does not suffice."""
 
+import contextlib
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import TypeVar
 
 import torch
 from torch import Tensor
 
+from bvae.system.devices import slot
+
 T = TypeVar("T")
 log = logging.getLogger(__name__)
 
 
+@contextlib.contextmanager
+def on_card() -> Iterator[None]:
+    """Hold a slot of this process's GPU during the block, if the process does not hold one already.
+
+    An evaluation computes on the GPU and on the CPU in turns. It takes a slot for each turn on the GPU only, so that
+    another job can use the GPU meanwhile. At the end of a turn it also frees the memory that torch keeps for later.
+    """
+    with slot() as taken:
+        yield
+        if taken:
+            torch.cuda.empty_cache()
+
+
 def in_batches(compute: Callable[..., T], *rows: Tensor, size: int) -> list[T]:
-    """The results of `compute(*batch)` for the batches of `size` rows, in order.
+    """The results of `compute(*batch)` for the batches of `size` rows, in order, computed on a slot of the GPU.
 
     Where the memory of a GPU does not suffice for a batch, its two halves are computed. What is computed of a row must
     not depend on the others; its last digits may, by how many are computed at once, so a warning says that it was done.
     Raises torch.OutOfMemoryError when a single row does not fit.
     """
     batches = zip(*(tensor.split(size) for tensor in rows), strict=True)
-    return [part for batch in batches for part in _in_halves(compute, *batch)]
+    with on_card():
+        return [part for batch in batches for part in _in_halves(compute, *batch)]
 
 
 def _in_halves(compute: Callable[..., T], *rows: Tensor) -> list[T]:

@@ -41,6 +41,7 @@ from bvae.study.runs import (
     run_name,
 )
 from bvae.errors import InputError
+from bvae.system.devices import visible_cards
 from bvae.system.files import read_yaml, sha256_of_json, write_json, write_text
 from bvae.system.locks import clear_stale_locks
 from bvae.system.options import as_flags, said_of_source
@@ -73,8 +74,27 @@ try:
     PUBLISHED = read_yaml(ROOT / "workflow/datasets.yaml")
     STUDY = check_study(config, datasets=DATASETS)
     check_pilots(load_claims(ROOT / "config/claims.yaml")[1], STUDY)
+    # Snakemake does not say yet which executor it will use. Those of clusters require --jobs. Who gives --jobs on one
+    # machine gets no limits here; the jobs then wait for slots by themselves.
+    LOCAL = workflow.is_main_process and workflow.resource_settings.nodes is None
+    SLOTS = sum(visible_cards().values()) if LOCAL else 0
 except InputError as error:
     raise WorkflowError(str(error)) from None
+
+# On one machine, as many jobs hold a slot of a GPU at once as its cards have slots. Without a GPU only the cores limit
+# the jobs. A profile or --resources may set other limits.
+#
+# Training and `cost` hold a slot until they end, and ask for `gpu`. Evaluation computes on the CPU most of the time and
+# takes a slot only for each turn on the GPU (bvae/system/batching.py), so more of its jobs may run than there are
+# slots. They ask for `gpu_turns`. It has a limit because each of these jobs needs memory of a card even between turns.
+# On a cluster they ask for `gpu` as well, because a scheduler shows no GPU to a job that does not ask for one.
+TURNS_PER_SLOT = 4
+GPU_OF_TURNS = 0 if LOCAL else 1
+if SLOTS:
+    for resource, limit in {"gpu": SLOTS, "gpu_turns": TURNS_PER_SLOT * SLOTS}.items():
+        if resource not in workflow.global_resources:
+            workflow.register_resource(resource, limit)
+
 
 # Steps run as `python -m bvae` from any working directory.
 shell.prefix(

@@ -12,7 +12,8 @@ rule reference:
         ENVIRONMENT
     threads: 1
     resources:
-        gpu=1,
+        gpu=GPU_OF_TURNS,
+        gpu_turns=1,
         mem_mb=memory(4000, copies=4),
         runtime=minutes(120),
     shell:
@@ -33,7 +34,8 @@ rule distortions:
         ENVIRONMENT
     threads: 1
     resources:
-        gpu=1,
+        gpu=GPU_OF_TURNS,
+        gpu_turns=1,
         mem_mb=memory(4000, copies=4),
         runtime=minutes(120),
     shell:
@@ -91,7 +93,8 @@ rule untrained:
     threads: threads_of
     resources:
         study=STUDY_FILE,
-        gpu=1,
+        gpu=GPU_OF_TURNS,
+        gpu_turns=1,
         mem_mb=memory(4000, copies=4),
         runtime=minutes(120),
     shell:

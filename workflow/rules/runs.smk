@@ -40,7 +40,8 @@ rule validate:
     threads: threads_of
     resources:
         study=STUDY_FILE,
-        gpu=1,
+        gpu=GPU_OF_TURNS,
+        gpu_turns=1,
         mem_mb=memory(4000, copies=4),
         runtime=minutes(60),
     shell:
@@ -68,7 +69,8 @@ rule evaluate:
     threads: threads_of
     resources:
         study=STUDY_FILE,
-        gpu=1,
+        gpu=GPU_OF_TURNS,
+        gpu_turns=1,
         mem_mb=memory(4000, copies=4),
         runtime=minutes(240),
     shell:

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from bvae.data import Dataset, to_batch
 from bvae.evaluation import protocol
+from bvae.system.batching import on_card
 from bvae.system.seeds import derive_seed
 
 log = logging.getLogger(__name__)
@@ -39,6 +40,7 @@ class SmallClassifier(nn.Module):
         return self.outputs(F.relu(self.extract(images)))
 
 
+@on_card()
 def train_classifier(
     dataset: Dataset, features: int, device: torch.device, *, seed: int = 0
 ) -> tuple[SmallClassifier, float]:

@@ -27,11 +27,12 @@ def interpolation(trained):
     from bvae.evaluation.draws import interpolation_pairs, lerp
     from bvae.evaluation.measures import path_ratio
     from bvae.evaluation.trained import finite
+    from bvae.system.batching import on_card
 
     means, steps = trained.test_means, protocol.PATH_STEPS
     first, second = interpolation_pairs(trained.dataset.name, len(means), protocol.PATH_PAIRS)
     ways = [lerp(means[first], means[second], step / (steps - 1)) for step in range(steps)]
-    with torch.inference_mode():
+    with torch.inference_mode(), on_card():
         shown = [trained.model.decode_mean(way.to(trained.device)).flatten(1).cpu() for way in ways]
     ratio = path_ratio(torch.stack(shown, 1))
     if ratio is None:
