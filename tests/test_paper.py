@@ -21,7 +21,8 @@ from bvae.evaluation import protocol
 from bvae.evaluation.extractors import EXTRACTORS, Weights
 from bvae.evaluation.extractors.inception import fetch_weights
 from bvae.evaluation.references import extract
-from bvae.study.runs import results_paths
+from bvae.study.runs import results_paths, run_folders
+from bvae.system.files import read_yaml
 from helpers import fake_data
 from helpers.checkouts import ROOT, make_checkout, snakemake, with_protocol
 from helpers.studies import FOUR, check
@@ -109,6 +110,28 @@ def test_the_paper_study_in_miniature(tmp_path):
     measured = ["elbo", "reconstruction", "nll", "psnr", "fid_samples", "fid_mixture_samples", "fid_interpolations"]
     measured += ["fd_classifier_samples", "fd_classifier_interpolations", "precision_inception_samples"]
     assert np.isfinite([row[name] for name in measured]).all()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["mnist_paper", "fashion_paper"])
+def test_a_block_of_the_paper_study_in_miniature(tmp_path, name):
+    """Its claims are judged, or are not because one seed decides nothing."""
+    dataset = {"mnist_paper": "mnist", "fashion_paper": "fashion_mnist"}[name]
+    original = yaml.safe_load((ROOT / f"config/{name}.yaml").read_text())
+    config = tiny(original, {dataset: FOUR}) | {"claims": original["claims"]}
+    config["recipes"]["resnet-grey"]["network"] |= {"width": 4, "max_width": 4, "neck": 4, "hidden": [4]}
+    config["recipes"]["resnet-grey"]["importance"]["images"] = 2_000
+    plan = paper_study(tmp_path, config, [f"results/studies/{name}/claims.csv"])
+    claims = pd.read_csv(plan / f"results/studies/{name}/claims.csv")
+    assert len(claims) == len(original["claims"]) and set(claims["dataset"]) == {dataset}
+    assert set(claims["verdict"]) == {"not judged"}
+
+
+@pytest.mark.parametrize("name", ["mnist_paper", "fashion_paper"])
+def test_a_block_of_the_paper_study_shares_its_runs(name):
+    """Its recipe and its seeds are those of config/paper.yaml."""
+    whole, block = (check(read_yaml(ROOT / f"config/{study}.yaml")) for study in ("paper", name))
+    assert set(run_folders(block).items()) <= set(run_folders(whole).items())
 
 
 @pytest.mark.slow

@@ -312,7 +312,8 @@ def others(at: Setting) -> Iterator[Row]:
     path = at.folder / "made_up.safetensors"
     data.save(made_up(1, 28, at.count(20_000)), path)
     names = ["ours", "loop", *(["pythae"] if find_spec("pythae") else [])]
-    options = {"precision": at.precision, "threads": 1 if at.toy else 2, "workers": 0, "images": at.count(20_000), "arm": "vae"}
+    options = {"precision": at.precision, "workers": 0, "images": at.count(20_000), "arm": "vae"}
+    options["threads"] = 1 if at.toy else 2
     found = {}
     for name in names:
         args = argparse.Namespace(who=name, data=path, device=str(at.device), **options)
