@@ -6,16 +6,19 @@ from dataclasses import asdict, replace
 
 import pytest
 import torch
+import yaml
 
 from bvae.arms import ARMS
 from bvae.errors import InputError
 from bvae.evaluation import protocol
 from bvae.evaluation.cost import measure_costs
 from bvae.networks import VAE, Layout, parameter_breakdown, plan, soft_bound
-from bvae.objective import Bernoulli, elbo_loss, kl_divergence
+from bvae.objective import Bernoulli, Gaussian, elbo_loss, kl_divergence
 from bvae.runs import FORMAT, Run, load_run, read_record
 from bvae.study.runs import settings_key, training_settings
 from bvae.system.files import write_tensors
+from bvae.training import build_optimizer, training_step
+from helpers.checkouts import ROOT
 from helpers.small import SETTINGS, SMALL_LAYOUTS
 from helpers.studies import FOUR, check, sound
 from helpers.training_runs import CPU, NETWORKS, make_run, train_into
@@ -129,6 +132,40 @@ def test_the_kl_and_the_gradients_are_finite_whatever_the_head_gives(arm, value)
     assert bool(unbounded.isfinite()) == (value in (-1e4, -1e30))
 
 
+@pytest.mark.parametrize("arm", FOUR)
+def test_a_log_variance_of_40_diverges_without_the_bound_and_not_with_it(arm):
+    """What ended runs with learned sigma (docs/training.md): in float32 the norm of the gradient overflows first.
+
+    The KL has its closed form in both networks. The decoder's outputs, and with them the gradient, grow with z.
+    """
+    found = {}
+    for bound, log_variance in ((None, 40.0), (10.0, 10 * math.tanh(4))):
+        torch.manual_seed(0)
+        layout = replace(SMALL_LAYOUTS["resnet"], log_variance_bound=bound)
+        model = ARMS[arm].model(layout, Gaussian(0.1, learned=True))
+        with torch.no_grad():
+            model.encoder.log_variance.bias.fill_(40.0)  # its weights are 0 at the start
+        take_step = training_step(
+            model,
+            build_optimizer(model, 1e-3, 0.0),
+            objective="elbo",
+            beta=1.0,
+            gradient_clip=1000.0,
+            precision="float32",
+            dataset_size=6,
+        )
+        images = torch.randint(256, (6, 3, 8, 8), dtype=torch.uint8, generator=torch.Generator().manual_seed(1))
+        terms, norm = take_step(images, torch.randn(1, 6, 3, generator=torch.Generator().manual_seed(2)))
+        assert terms.kl.tolist() == pytest.approx([1.5 * (math.exp(log_variance) - 1 - log_variance)] * 6, rel=1e-3)
+        assert terms.elbo.isfinite().all()
+        assert all(parameter.isfinite().all() for parameter in model.parameters())
+        found[bound] = terms.log_likelihood.mean().item(), norm.item()
+    assert found[None][1] == math.inf
+    assert found[10.0][1] < 1e9
+    longer = math.exp((40 - 10 * math.tanh(4)) / 2)  # by which z exceeds the z of the bounded network: 3.28e6
+    assert found[None][0] / found[10.0][0] == pytest.approx(longer**2, rel=0.02)
+
+
 @pytest.mark.parametrize("bound", BOUNDS)
 def test_the_kl_of_a_latent_is_greatest_at_the_bound(bound):
     mean = torch.tensor([0.0, 1.5, -3.0], dtype=torch.float64)[:, None]
@@ -173,6 +210,15 @@ def test_a_bound_that_is_not_positive_is_refused(bound):
     config["recipes"]["plain"]["network"]["log_variance_bound"] = bound
     with pytest.raises(InputError, match=r"recipes\.plain\.network\.log_variance_bound"):
         check(config)
+
+
+def test_every_recipe_of_the_papers_study_has_the_bound():
+    recipes = yaml.safe_load((ROOT / "config" / "paper.yaml").read_text(encoding="utf-8"))["recipes"]
+    assert {name: recipe["network"].get("log_variance_bound") for name, recipe in recipes.items()} == {
+        "resnet-grey": 10,
+        "resnet-cifar10": 10,
+        "resnet-celeba64": 10,
+    }
 
 
 def test_only_a_bounded_run_records_the_bound(fake, tmp_path):
