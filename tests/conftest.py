@@ -9,7 +9,7 @@ import torch
 
 from bvae.data import dataset as data
 from bvae.data import fetch
-from bvae.evaluation import protocol
+from bvae.evaluation import measures, protocol
 from bvae.evaluation.references import Reference, make_reference
 from helpers.checkouts import QUICK, finished_once, make_checkout
 from helpers.small import make_dataset
@@ -38,6 +38,17 @@ def float64(monkeypatch):
     monkeypatch.setattr(torch.Tensor, "float", torch.Tensor.double)
     yield
     torch.set_default_dtype(torch.float32)
+
+
+CUDA = pytest.param("cuda", marks=pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU"))
+
+
+@pytest.fixture(params=["cpu", "torch on the cpu", CUDA])
+def place(request, monkeypatch) -> torch.device:
+    """The device of features: the CPU; the CPU, but by the functions of a GPU; and a GPU where there is one."""
+    if request.param == "torch on the cpu":
+        monkeypatch.setattr(measures, "by_torch", lambda features: True)
+    return torch.device("cuda" if request.param == "cuda" else "cpu")
 
 
 @pytest.fixture(scope="session")

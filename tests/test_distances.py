@@ -6,9 +6,12 @@ import numpy as np
 import pytest
 import torch
 
-from bvae.evaluation import protocol
+from bvae.evaluation import measures, protocol
 from bvae.evaluation.draws import lerp, slerp
 from bvae.evaluation.measures import (
+    ball_radii,
+    frechet_distance,
+    gaussian_statistics,
     importance_sweep,
     kernel_distance,
     latent_trustworthiness,
@@ -59,14 +62,14 @@ def mmd_by_loops(x: np.ndarray, y: np.ndarray) -> float:
     return within - 2 * sum(kernel(x[i], y[j]) for i, j in pairs) / n**2
 
 
-def test_kid_is_the_unbiased_mmd_by_loops(monkeypatch):
+def test_kid_is_the_unbiased_mmd_by_loops(monkeypatch, place):
     monkeypatch.setattr(protocol, "KID_SUBSETS", 1)
     monkeypatch.setattr(protocol, "KID_SUBSET_SIZE", 40)
     x, y = float64s(40, 5, seed=0), 0.5 + 1.3 * float64s(40, 5, seed=1)
-    mean, spread = kernel_distance(x, y)
+    mean, spread = kernel_distance(x.to(place), y.to(place))
     assert mean == pytest.approx(mmd_by_loops(x.numpy(), y.numpy()), rel=1e-10)
     assert mean > 0.1 and spread == 0
-    assert kernel_distance(y, x)[0] == pytest.approx(mean, rel=1e-10)
+    assert kernel_distance(y.to(place), x.to(place))[0] == pytest.approx(mean, rel=1e-10)
 
 
 def test_kid_of_two_halves_of_one_distribution_is_about_zero(monkeypatch):
@@ -120,18 +123,20 @@ def share_inside(points: np.ndarray, centres: np.ndarray) -> float:
 
 
 @pytest.mark.parametrize("seed", range(3))
-def test_precision_and_recall_are_those_of_loops(seed):
+def test_precision_and_recall_are_those_of_loops(seed, place, monkeypatch):
+    monkeypatch.setattr(measures, "GPU_DISTANCE_ROWS", 7)
     generated, real = 1.8 + float64s(40, 2, seed=seed), float64s(35, 2, seed=seed + 10)
     generated, real = generated.float(), real.float()
-    precision, recall = precision_recall(generated, real)
     wanted = share_inside(generated.numpy(), real.numpy()), share_inside(real.numpy(), generated.numpy())
+    generated, real = generated.to(place), real.to(place)
+    precision, recall = precision_recall(generated, real)
     assert (precision, recall) == pytest.approx(wanted, abs=1e-6)
     assert 0 < precision < 1 and 0 < recall < 1 and precision != recall  # no way to swap them unseen
     assert precision_recall(real, generated) == (recall, precision)
 
 
-def test_precision_and_recall_of_the_same_and_of_distant_sets():
-    points = float64s(40, 2, seed=0)
+def test_precision_and_recall_of_the_same_and_of_distant_sets(place):
+    points = float64s(40, 2, seed=0).to(place)
     assert precision_recall(points, points.clone()) == (1, 1)
     assert precision_recall(points, points + 1_000) == (0, 0)
 
@@ -145,23 +150,53 @@ def test_a_generator_of_one_mode_has_precision_without_recall():
 # --- neighbours -----------------------------------------------------------------------------------------------------
 
 
-def test_neighbours_of_separated_clusters_are_perfect():
+def test_radii_of_points_on_a_line(place):
+    """0, 1, 3, 7, 15 and far from zero, where float32 would have no digit left for |x|² + |y|² - 2 x·y."""
+    points = torch.tensor([[0.0], [1], [3], [7], [15]], dtype=torch.float64, device=place) + 1e6
+    assert ball_radii(points).tolist() == pytest.approx([7, 6, 4, 7, 14], rel=1e-3)
+
+
+def test_the_functions_of_a_gpu_agree_with_those_of_the_cpu(monkeypatch):
+    """Fréchet distance, KID and radii to a relative 1e-9, 1e-9 and 1e-6 (radii are float32); shares are equal."""
+    monkeypatch.setattr(protocol, "KID_SUBSETS", 3)
+    scales = torch.logspace(0, -4, 48)  # some features vary ten thousand times less than others
+    generated, real = (5 + float64s(1_100, 48, seed=seed).float() * scales for seed in (0, 1))
+    generated[:, 0] += 0.3
+    labels = (real[:, 1] > 5).long().numpy()
+
+    def measured() -> tuple:
+        statistics = gaussian_statistics(generated), gaussian_statistics(real)
+        shares = precision_recall(generated, real), neighbour_accuracy(real, labels, generated, labels)
+        return frechet_distance(*statistics), kernel_distance(generated, real), ball_radii(real), shares
+
+    distance, kernel, radii, shares = measured()
+    monkeypatch.setattr(measures, "by_torch", lambda features: True)
+    assert isinstance(gaussian_statistics(real)[0], torch.Tensor)
+    by_torch = measured()
+    assert by_torch[0] == pytest.approx(distance, rel=1e-9) and distance > 0.01
+    assert by_torch[1] == pytest.approx(kernel, rel=1e-9)
+    torch.testing.assert_close(by_torch[2], radii, rtol=1e-6, atol=0)
+    assert by_torch[3] == shares
+    assert 0 < shares[0][0] < 1 and 0.3 < shares[1] < 0.7
+
+
+def test_neighbours_of_separated_clusters_are_perfect(place):
     labels, test_labels = np.arange(200) % 5, np.arange(100) % 5
-    centres = 100 * np.eye(5)
-    train = centres[labels] + float64s(200, 5, seed=0).numpy()
-    test = centres[test_labels] + float64s(100, 5, seed=1).numpy()
+    centres = 100 * torch.eye(5, dtype=torch.float64)
+    train = (centres[labels] + float64s(200, 5, seed=0)).to(place)
+    test = (centres[test_labels] + float64s(100, 5, seed=1)).to(place)
     assert neighbour_accuracy(train, labels, test, test_labels) == 1.0
     assert neighbour_accuracy(train, labels, test, (test_labels + 1) % 5) == 0.0
 
 
 def test_neighbours_of_shuffled_labels_are_at_chance():
     rng = np.random.default_rng(0)
-    train, test = rng.normal(size=(1_000, 4)), rng.normal(size=(2_000, 4))
+    train, test = float64s(1_000, 4, seed=0), float64s(2_000, 4, seed=1)
     found = neighbour_accuracy(train, rng.integers(4, size=1_000), test, rng.integers(4, size=2_000))
     assert abs(found - 0.25) < 4 * math.sqrt(0.25 * 0.75 / 2_000)
 
 
-def test_neighbour_accuracy_is_that_of_a_loop():
+def test_neighbour_accuracy_is_that_of_a_loop(place, monkeypatch):
     """The most frequent label of the 10 nearest; of labels equally frequent the smallest."""
     rng = np.random.default_rng(1)
     labels, test_labels = rng.integers(3, size=60), rng.integers(3, size=80)
@@ -175,6 +210,8 @@ def test_neighbour_accuracy_is_that_of_a_loop():
         found.append(votes.index(max(votes)))
     share = np.mean(found == test_labels)
     assert ties > 0 and 0.4 < share < 0.95
+    monkeypatch.setattr(measures, "GPU_DISTANCE_ROWS", 33)
+    train, test = (torch.from_numpy(features).to(place) for features in (train, test))
     assert neighbour_accuracy(train, labels, test, test_labels) == pytest.approx(share)
     assert neighbour_accuracy(train, labels, test, np.array(found)) == 1.0  # vote for vote
 

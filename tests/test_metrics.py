@@ -105,7 +105,10 @@ def test_frechet_distance_of_commuting_covariances():
 def test_frechet_distance_is_that_of_scipy(d):
     rng = np.random.default_rng(d)
     first, second = ((rng.normal(size=d), spread(rng, d)) for _ in range(2))
-    assert frechet_distance(first, second) == pytest.approx(reference_distance(first, second), rel=1e-10)
+    wanted = reference_distance(first, second)
+    assert frechet_distance(first, second) == pytest.approx(wanted, rel=1e-10)
+    tensors = (tuple(map(torch.from_numpy, statistics)) for statistics in (first, second))
+    assert frechet_distance(*tensors) == pytest.approx(wanted, rel=1e-10)
 
 
 def test_frechet_distance_is_symmetric_rotation_invariant_and_zero_to_itself():
@@ -119,24 +122,24 @@ def test_frechet_distance_is_symmetric_rotation_invariant_and_zero_to_itself():
     assert abs(frechet_distance(first, first)) < 1e-6 * np.trace(first[1])
 
 
-def test_statistics_are_mean_and_sample_covariance():
+def test_statistics_are_mean_and_sample_covariance(place):
     torch.manual_seed(0)
     found = torch.randn(40, 5)
-    mean, covariance = gaussian_statistics(found)
+    mean, covariance = (torch.as_tensor(array).cpu().numpy() for array in gaussian_statistics(found.to(place)))
     centred = found.double() - found.double().mean(0)
     np.testing.assert_allclose(mean, found.double().mean(0).numpy(), rtol=1e-12)
     np.testing.assert_allclose(covariance, (centred.T @ centred / 39).numpy(), rtol=1e-10, atol=1e-14)
     assert (mean.dtype, covariance.dtype) == (np.float64, np.float64)
 
 
-def test_frechet_distance_of_fewer_images_than_features():
+def test_frechet_distance_of_fewer_images_than_features(place):
     """tr (S1 S2)^½ is the nuclear norm of X1 X2ᵀ / sqrt((n1 - 1)(n2 - 1)), also where the covariances are singular."""
     rng = np.random.default_rng(3)
     a, b = rng.normal(size=(12, 30)), 0.5 + 1.5 * rng.normal(size=(15, 30))
     nuclear = np.linalg.norm((a - a.mean(0)) @ (b - b.mean(0)).T, "nuc") / math.sqrt(11 * 14)
     traces = a.var(0, ddof=1).sum() + b.var(0, ddof=1).sum()
     wanted = np.sum((a.mean(0) - b.mean(0)) ** 2) + traces - 2 * nuclear
-    found = frechet_distance(*(gaussian_statistics(torch.from_numpy(x)) for x in (a, b)))
+    found = frechet_distance(*(gaussian_statistics(torch.from_numpy(x).to(place)) for x in (a, b)))
     assert found == pytest.approx(wanted, rel=1e-6)
 
 

@@ -34,7 +34,8 @@ def probed(dataset, columns) -> tuple[dict, dict]:
     latents = latents_of_probes(dataset.name, 0, train, test)
     row, empty = probe_unstandardised(dataset, latents)
     controls, also = probe_inactive(dataset, latents)
-    return row | controls | {"probe_accuracy": classify(dataset, train[0], test[0])[0]["probe_accuracy"]}, empty | also
+    classified, _ = classify(dataset, train[0], test[0], torch.device("cpu"))
+    return row | controls | {"probe_accuracy": classified["probe_accuracy"]}, empty | also
 
 
 def test_a_dead_latent_is_read_where_means_are_standardised_and_not_in_samples():

@@ -74,15 +74,16 @@ def test_psnr_is_that_of_scikit_image(channels, size):
 
 
 @pytest.fixture(params=[(1_200, 1_500, 64), (2_000, 1_000, 5)], ids=["64 features", "5 features"])
-def feature_sets(request) -> tuple[Tensor, Tensor]:
+def feature_sets(request, place) -> tuple[Tensor, Tensor]:
     """Features of generated and of real images, (n, d) and (m, d), of spreads and places of their own."""
     generated, real, d = request.param
     generator = torch.Generator().manual_seed(d)
-    return 2 * torch.randn(generated, d, generator=generator) + 0.2, 1.8 * torch.randn(real, d, generator=generator)
+    sets = 2 * torch.randn(generated, d, generator=generator) + 0.2, 1.8 * torch.randn(real, d, generator=generator)
+    return sets[0].to(place), sets[1].to(place)
 
 
 def test_the_frechet_distance_is_that_of_torch_fidelity(feature_sets):
-    statistics = [fid_features_to_statistics(features.double()) for features in feature_sets]
+    statistics = [fid_features_to_statistics(features.double().cpu()) for features in feature_sets]
     wanted = fid_statistics_to_metric(*statistics, False)[KEY_METRIC_FID]
     assert frechet_distance(*map(gaussian_statistics, feature_sets)) == pytest.approx(wanted, rel=1e-10)
     assert wanted > 1e-2
@@ -90,7 +91,7 @@ def test_the_frechet_distance_is_that_of_torch_fidelity(feature_sets):
 
 def test_kid_is_that_of_torch_fidelity(monkeypatch, feature_sets):
     monkeypatch.setattr("bvae.evaluation.protocol.KID_SUBSETS", 10)
-    first, second = (features.double() for features in feature_sets)
+    first, second = (features.double().cpu() for features in feature_sets)
     found = kid_features_to_metric(first, second, kid_subsets=10, kid_subset_size=1_000, rng_seed=2020, verbose=False)
     wanted = found[KEY_METRIC_KID_MEAN], found[KEY_METRIC_KID_STD]
     assert kernel_distance(*feature_sets) == pytest.approx(wanted, rel=1e-9)
@@ -99,7 +100,7 @@ def test_kid_is_that_of_torch_fidelity(monkeypatch, feature_sets):
 
 def test_precision_and_recall_are_those_of_torch_fidelity(feature_sets):
     settings = {"prc_neighborhood": 3, "prc_batch_size": 10_000, "save_cpu_ram": False, "verbose": False}
-    found = prc_features_to_metric(*feature_sets, **settings)
+    found = prc_features_to_metric(*(features.cpu() for features in feature_sets), **settings)
     wanted = found[KEY_METRIC_PRECISION], found[KEY_METRIC_RECALL]
     assert precision_recall(*feature_sets) == pytest.approx(wanted, abs=1e-6)
     assert 0 < wanted[0] < 1 and 0 < wanted[1] < 1 and wanted[0] != wanted[1]

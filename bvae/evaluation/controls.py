@@ -85,7 +85,7 @@ def evaluate_pca(dataset: Dataset, latent_dim: int) -> dict:
     decoded = np.clip(pca.inverse_transform(latents[1].numpy()), 0, 1)
     row["components"] = pca.n_components_
     row["mse_per_pixel"] = float(np.square(decoded - test).mean())
-    return row | classify(dataset, *latents)[0]
+    return row | classify(dataset, latents[0], latents[1], torch.device("cpu"))[0]
 
 
 def _take_one_thread() -> None:
@@ -111,5 +111,5 @@ def evaluate_untrained(run: Run, dataset: Dataset, device: torch.device) -> dict
     row = _identity(dataset) | {key: getattr(run, key) for key in ("recipe", "settings", "latent_dim", "seed")}
     row["versions"] = versions(OF_UNTRAINED)
     train, test = (posteriors(model, images, device) for images in (dataset.train_images, dataset.test_images))
-    row |= classify(dataset, train[0], test[0])[0]
+    row |= classify(dataset, train[0], test[0], device)[0]
     return row | probe_unstandardised(dataset, latents_of_probes(dataset.name, run.seed, train, test))[0]

@@ -71,7 +71,8 @@ def between_halves(features: Tensor) -> float:
 def without_each_class(features: Tensor, labels: Tensor) -> list[float]:
     """The Fréchet distance to features (n, d) of these without each class of labels (n,), in the classes' order."""
     whole = gaussian_statistics(features)
-    return [frechet_distance(gaussian_statistics(features[labels != label]), whole) for label in labels.unique()]
+    kept = ((labels != label).to(features.device) for label in labels.unique())
+    return [frechet_distance(gaussian_statistics(features[rows]), whole) for rows in kept]
 
 
 def measure_distortions(dataset: Dataset, reference: Reference, device: torch.device) -> dict:
@@ -85,13 +86,13 @@ def measure_distortions(dataset: Dataset, reference: Reference, device: torch.de
         )
     row = {"dataset": dataset.name, "extractor": reference.extractor, "version": VERSION}
     row |= {"dataset_sha256": dataset.sha256, "reference_sha256": reference.sha256, "images": reference.images}
-    known = reference.features
-    if known is None:
+    if reference.features is None:
         return row | {"distances": {}, "empty": {change.name: reference.why_empty for change in CHANGES}}
+    known = reference.features.to(device)
     real, network, index = known.values, reference.network(device), reference_index(dataset)
 
     def distance(features: Tensor) -> float:
-        return compare(features, known, ("fd",))["fd"]
+        return compare(features.to(device), known, ("fd",))["fd"]
 
     order = torch.randperm(len(real), generator=torch.Generator().manual_seed(derive_seed(dataset.name, "halves")))
     first, _ = interpolation_pairs(dataset.name, len(dataset.test_images), len(real))

@@ -39,6 +39,8 @@ def prior_samples(dataset: str, seed: int, samples: int, latent_dim: int) -> Ten
 def mixture_samples(run: Run, train: Tensor, count: int) -> Tensor | None:
     """Latents (count, latent_dim) from a mixture of 10 Gaussians fitted to training latents, by scikit-learn.
 
+    It is fitted on one core of the CPU, also where there is a GPU: its last digits depend on how products are computed
+    (two threads give others than one), and by them the steps of the fit and which samples are drawn.
     None where no mixture can be fitted, because latents are too large for the precision of their covariance.
     """
     from sklearn.mixture import GaussianMixture

@@ -1,21 +1,30 @@
-"""What metrics are computed by: functions of arrays. What each means, its unit and its source: in its docstring."""
+"""What metrics are computed by: functions of arrays. What each means, its unit and its source: in its docstring.
+
+Fréchet distance, KID, precision, recall and nearest neighbours run on the device of their features. On the CPU they use
+NumPy and scikit-learn, as in all published studies, and their numbers stay the same to the last digit. On a GPU they
+use matrix products of torch in float64. Both agree to rounding: tests/test_distances.py states how closely.
+"""
 
 import math
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from numpy.typing import NDArray
 from threadpoolctl import threadpool_limits
 from torch import Tensor
 
 from bvae.evaluation import protocol
+from bvae.system.batching import in_batches
 
 Item = TypeVar("Item")
 Found = TypeVar("Found")
-DISTANCE_ROWS = 250  # at once: their distances to 10,000 others stay in the cache
+Statistics = tuple[NDArray, NDArray] | tuple[Tensor, Tensor]  # mean (d,) and covariance (d, d), both in float64
+DISTANCE_ROWS = 250  # at once on the CPU: their distances to 10,000 others stay in the cache
+GPU_DISTANCE_ROWS = 1_000  # at once on a GPU: their distances to 60,000 others take 0.5 GB
 ROUNDING_VARIANCE = 1 / 255**2 / 12  # of pixels in [0, 1] that are rounded to 256 levels
 
 
@@ -34,6 +43,11 @@ def side_by_side(function: Callable[[Item], Found], items: Iterable[Item]) -> li
         found = list(pool.map(function, items))
     torch.set_num_threads(threads)  # what later threads start with
     return found
+
+
+def by_torch(features: Tensor) -> bool:
+    """Whether torch computes the measures of these features: on a GPU it does, on the CPU NumPy and scikit-learn do."""
+    return features.device.type != "cpu"
 
 
 def mse_per_pixel(images: Tensor, reconstructions: Tensor) -> Tensor:
@@ -89,32 +103,38 @@ def active_units(means: Tensor) -> int:
     return int(active_latents(means).sum())
 
 
-def gaussian_statistics(features: Tensor) -> tuple[NDArray, NDArray]:
-    """Mean (d,) and covariance (d, d) of features (n, d), in float64, over n - 1."""
-    values = features.double().cpu().numpy()
+def gaussian_statistics(features: Tensor) -> Statistics:
+    """Mean (d,) and covariance (d, d) of features (n, d), in float64, over n - 1; by torch they are tensors."""
+    if by_torch(features):
+        return features.double().mean(0), torch.cov(features.double().T)
+    values = features.double().numpy()
     return values.mean(0), np.cov(values, rowvar=False)
 
 
-def frechet_distance(first: tuple[NDArray, NDArray], second: tuple[NDArray, NDArray]) -> float:
+def frechet_distance(first: Statistics, second: Statistics) -> float:
     """Squared Fréchet distance between two Gaussians, each (mean, covariance): torch-fidelity's, without its import.
 
     |m1 - m2|² + tr(C1 + C2 - 2 (C1 C2)^½): Dowson and Landau 1982; Heusel et al., arXiv 1706.08500. The eigenvalues of
-    C1 C2 are those of the symmetric C1^½ C2 C1^½, which are found faster.
+    C1 C2 are those of the symmetric C1^½ C2 C1^½, which are found faster. Both are arrays of NumPy or both are tensors
+    on one device: NumPy and torch have the same functions.
     """
+    mean: Any
+    other_mean: Any
     (mean, covariance), (other_mean, other_covariance) = first, second
-    variances, axes = np.linalg.eigh(covariance)
-    root = axes * np.sqrt(variances.clip(0)) @ axes.T
-    eigenvalues = np.linalg.eigvalsh(root @ other_covariance @ root).clip(0)
-    traces = np.trace(covariance) + np.trace(other_covariance) - 2 * np.sqrt(eigenvalues).sum()
-    return float(np.square(mean - other_mean).sum() + traces)
+    library: Any = torch if isinstance(mean, Tensor) else np
+    variances, axes = library.linalg.eigh(covariance)
+    root = axes * library.sqrt(variances.clip(0)) @ axes.T
+    eigenvalues = library.linalg.eigvalsh(root @ other_covariance @ root).clip(0)
+    traces = library.trace(covariance) + library.trace(other_covariance) - 2 * library.sqrt(eigenvalues).sum()
+    return float(library.square(mean - other_mean).sum() + traces)
 
 
 def kernel_distance(generated: Tensor, real: Tensor) -> tuple[float, float] | None:
     """KID, the unbiased squared MMD with a cubic kernel over features (n, d), and its spread over subsets.
 
     Mean and standard deviation over 100 subsets of 1,000 images, the subsets of torch-fidelity; None below 1,000
-    images. It may be negative; the spread is neither one over seeds nor an error of the mean. Binkowski et al.,
-    arXiv 1801.01401.
+    images. It may be negative; the spread is neither one over seeds nor an error of the mean. Computed in float64 on
+    the device of the features. Binkowski et al., arXiv 1801.01401.
     """
     size = protocol.KID_SUBSET_SIZE
     if min(len(generated), len(real)) < size:
@@ -142,31 +162,65 @@ def precision_recall(generated: Tensor, real: Tensor, real_radii: Tensor | None 
     """
     generated, real = generated.float(), real.float()
     generated_radii, real_radii = ball_radii(generated), ball_radii(real) if real_radii is None else real_radii
-    inside, reached = [], torch.zeros(len(real), dtype=torch.bool)
-    for some, radii in zip(generated.split(DISTANCE_ROWS), generated_radii.split(DISTANCE_ROWS), strict=True):
-        distances = torch.cdist(some, real)
-        inside.append((distances <= real_radii).any(1))
-        reached |= (distances <= radii[:, None]).any(0)
-    return float(torch.cat(inside).double().mean()), float(reached.double().mean())
+    distances_of, rows = (distances_by_products, GPU_DISTANCE_ROWS) if by_torch(real) else (torch.cdist, DISTANCE_ROWS)
+
+    def compare(some: Tensor, radii: Tensor) -> tuple[Tensor, Tensor]:
+        distances = distances_of(some, real)
+        return (distances <= real_radii).any(1), (distances <= radii[:, None]).any(0)
+
+    inside, reached = zip(*in_batches(compare, generated, generated_radii, size=rows), strict=True)
+    return float(torch.cat(inside).double().mean()), float(torch.stack(reached).any(0).double().mean())
 
 
 def ball_radii(features: Tensor) -> Tensor:
     """The distance of each of n features (n, d) to the third nearest of the others, (n,)."""
+    count = protocol.PRECISION_NEIGHBOURS + 1  # itself is its nearest
+    if by_torch(features):
+        return nearest(features, features, count)[0][:, -1].to(features.dtype)
     from sklearn.neighbors import NearestNeighbors
 
-    neighbours = NearestNeighbors(n_neighbors=protocol.PRECISION_NEIGHBOURS + 1, algorithm="brute").fit(features)
-    return torch.from_numpy(neighbours.kneighbors(features)[0][:, -1].copy()).to(
-        features.dtype
-    )  # itself is its nearest
+    neighbours = NearestNeighbors(n_neighbors=count, algorithm="brute").fit(features)
+    return torch.from_numpy(neighbours.kneighbors(features)[0][:, -1].copy()).to(features.dtype)
 
 
-def neighbour_accuracy(train: NDArray, train_labels: NDArray, test: NDArray, test_labels: NDArray) -> float:
-    """Accuracy of the 10 nearest training features (n, d) for class labels (n,), by Euclidean distance."""
+def neighbour_accuracy(train: Tensor, train_labels: NDArray, test: Tensor, test_labels: NDArray) -> float:
+    """Accuracy of the 10 nearest training features (n, d) for class labels (n,), by Euclidean distance.
+
+    The answer is the most frequent class among them; of classes that are equally frequent, the smallest.
+    """
+    count = min(protocol.KNN_NEIGHBOURS, len(train))
+    if by_torch(train):
+        labels = torch.from_numpy(train_labels).long().to(train.device)
+        votes = F.one_hot(labels[nearest(test, train, count)[1]]).sum(1)  # (n, classes)
+        return float((votes.argmax(1).cpu().numpy() == test_labels).mean())
     from sklearn.neighbors import KNeighborsClassifier
 
-    count = min(protocol.KNN_NEIGHBOURS, len(train))
-    neighbours = KNeighborsClassifier(count, algorithm="brute").fit(train, train_labels)
-    return float(neighbours.score(test, test_labels))
+    neighbours = KNeighborsClassifier(count, algorithm="brute").fit(train.numpy(), train_labels)
+    return float(neighbours.score(test.numpy(), test_labels))
+
+
+def nearest(queries: Tensor, points: Tensor, count: int) -> tuple[Tensor, Tensor]:
+    """Distances and indices of the `count` nearest of points (m, d) to each query (n, d), nearest first, (n, count).
+
+    Distances are Euclidean, in float64. The order of points at the same distance is not defined.
+    """
+    points = points.double()
+
+    def nearest_of(some: Tensor) -> tuple[Tensor, Tensor]:
+        distances, indices = distances_by_products(some, points).topk(count, largest=False)
+        return distances, indices
+
+    distances, indices = zip(*in_batches(nearest_of, queries, size=GPU_DISTANCE_ROWS), strict=True)
+    return torch.cat(distances), torch.cat(indices)
+
+
+def distances_by_products(first: Tensor, second: Tensor) -> Tensor:
+    """Euclidean distances (n, m) between features (n, d) and (m, d), by |x|² + |y|² - 2 x·y in float64.
+
+    The difference of large terms costs digits: d² is exact to some 1e-15 (|x|² + |y|²), so that float32 would not do.
+    """
+    x, y = first.double(), second.double()
+    return (x.square().sum(1, keepdim=True) + y.square().sum(1) - 2 * x @ y.T).clamp(0).sqrt()
 
 
 def latent_trustworthiness(images: NDArray, latents: NDArray) -> float:

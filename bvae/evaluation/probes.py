@@ -1,4 +1,7 @@
-"""Linear probes: what logistic regression finds in features, and the majority class beside it."""
+"""Linear probes: what logistic regression finds in features, and the majority class beside it.
+
+They run on the CPU, one core for each fit, also where there is a GPU: docs/performance.md says why.
+"""
 
 import logging
 from collections.abc import Sequence

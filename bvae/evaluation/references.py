@@ -1,7 +1,8 @@
 """References: the real side of the distances over an extractor's features, computed once for each data set."""
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -18,6 +19,7 @@ from bvae.evaluation.measures import (
     gaussian_statistics,
     kernel_distance,
     precision_recall,
+    side_by_side,
 )
 from bvae.system.batching import in_batches
 from bvae.system.files import read_tensors, sha256_of_file, write_tensors
@@ -37,10 +39,14 @@ class RealFeatures(NamedTuple):
     covariance: Tensor  # (d, d), float64
     radii: Tensor  # (n,), the distance of each to its third nearest; (0,) where only Fréchet distances are asked for
 
+    def to(self, device: torch.device) -> "RealFeatures":
+        """The same on a device."""
+        return RealFeatures(*(tensor.to(device) for tensor in self))
+
 
 def real_features(values: Tensor, kinds: Collection[str] = ALL_KINDS) -> RealFeatures:
-    """Features (n, d) with their statistics, for some `kinds` of metrics of `compare`."""
-    mean, covariance = (torch.from_numpy(array) for array in gaussian_statistics(values))
+    """Features (n, d) with their statistics, for some `kinds` of metrics of `compare`, all on one device."""
+    mean, covariance = (torch.as_tensor(array) for array in gaussian_statistics(values))
     return RealFeatures(values, mean, covariance, ball_radii(values.float()) if _balls(kinds) else torch.empty(0))
 
 
@@ -104,24 +110,39 @@ def make_reference(dataset: Dataset, extractor: str, device: torch.device) -> Re
     if reason := chosen.why_empty(dataset, len(real)):
         return Reference(extractor, None, len(real), {}, reason, dataset.sha256)
     network = chosen.make(dataset, len(real), device)
-    features = real_features(extract(network, real, device), chosen.kinds)
+    features = real_features(extract(network, real, device).to(device), chosen.kinds)
     floor = {}
     if len(dataset.train_images) >= len(real):
         generator = torch.Generator().manual_seed(derive_seed(dataset.name, "floor images"))
         drawn = dataset.train_images[torch.randperm(len(dataset.train_images), generator=generator)[: len(real)]]
-        floor = compare(extract(network, drawn, device), features, chosen.kinds)
+        floor = compare(extract(network, drawn, device).to(device), features, chosen.kinds)
+    features = features.to(torch.device("cpu"))
     return Reference(extractor, features, len(real), floor, None, dataset.sha256, network.tensors, network.facts)
 
 
 def compare(generated: Tensor, real: RealFeatures, kinds: Collection[str] = ALL_KINDS) -> dict[str, float]:
-    """`fd` of features (n, d); by `kinds` also `kid` (from 1,000 images on, with its spread), `precision`, `recall`."""
-    statistics = real.mean.numpy(), real.covariance.numpy()
-    row = {"fd": frechet_distance(gaussian_statistics(generated), statistics)}
+    """`fd` of features (n, d); by `kinds` also `kid` (from 1,000 images on, with its spread), `precision`, `recall`.
+
+    The generated and the real features are on one device, which computes them.
+    """
+    found, known = gaussian_statistics(generated), (real.mean, real.covariance)
+    arrays = known if isinstance(found[0], Tensor) else (known[0].numpy(), known[1].numpy())
+    row = {"fd": frechet_distance(found, arrays)}
     if "kid" in kinds and (kernel := kernel_distance(generated, real.values)):
         row |= {"kid": kernel[0], "kid_spread": kernel[1]}
     if _balls(kinds):
         row["precision"], row["recall"] = precision_recall(generated, real.values, real.radii)
     return row
+
+
+def compare_each(
+    generated: Sequence[Tensor], real: RealFeatures, kinds: Collection[str], device: torch.device
+) -> list[dict[str, float]]:
+    """`compare` of several sets of features (n, d): on the CPU side by side, on a GPU one after another."""
+    if device.type == "cpu":
+        return side_by_side(partial(compare, real=real, kinds=kinds), generated)
+    real = real.to(device)
+    return [compare(features.to(device), real, kinds) for features in generated]
 
 
 def save_reference(reference: Reference, path: Path) -> None:

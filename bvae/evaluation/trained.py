@@ -22,8 +22,10 @@ from bvae.runs import Run
 from bvae.system.batching import in_batches, on_card
 from bvae.system.seeds import derive_seed
 
-BATCH = 500  # images; fixed, so that a number does not depend on the machine's memory
-WEIGHED = 20  # images encoded together for importance weights, with BATCH / WEIGHED decodings each
+BATCH = 500  # images encoded or decoded at once
+WEIGHED = 20  # images encoded together for importance weights
+DRAWN = 25  # importance samples of these images that one draw of noise is for: with others, it is other noise
+GPU_PIXELS = 2**22  # decoded at once for importance weights on a GPU: 5,349 images of 28x28
 PROBE_MINIMUM_IMAGES = 6  # of training: a sixth is held out
 TRUSTWORTHINESS_MINIMUM_IMAGES = 3  # one neighbour, and one image that is none
 
@@ -74,22 +76,37 @@ class Trained:
 
     @cached_property
     def log_weights(self) -> Tensor:
-        """ln p(x, z) / q(z|x) in nats, (K, n) in float64: of `nll_images`, by the recipe's greatest K."""
-        run, sweep = self.run, self.settings["importance"]
+        """ln p(x, z) / q(z|x) in nats, (K, n) in float64: of `nll_images`, by the recipe's greatest K.
+
+        The noise is drawn on the CPU in blocks of one size, so it is the same however many are decoded at once.
+        """
+        run, samples = self.run, max(self.settings["importance"]["samples"])
         generator = torch.Generator().manual_seed(derive_seed(run.dataset, run.seed, "importance noise"))
         columns = []
         with torch.inference_mode(), on_card():  # one turn on the GPU for all of its many small batches
             for batch in self.nll_images[0].split(WEIGHED):
-                shown, rows = to_batch(batch.to(self.device)), []
+                shown = to_batch(batch.to(self.device))
 
                 def weigh(noise: Tensor, shown: Tensor = shown) -> Tensor:
-                    return log_importance_weights(self.model, shown, noise.to(self.device))[0].double().cpu()
+                    return log_importance_weights(self.model, shown, noise.to(self.device))[0].double()
 
-                for count in torch.ones(max(sweep["samples"])).split(BATCH // WEIGHED):
-                    noise = torch.randn(len(count), len(batch), run.latent_dim, generator=generator)
-                    rows += in_batches(weigh, noise, size=len(noise))
-                columns.append(torch.cat(rows))
-        return torch.cat(columns, 1)
+                counts = [min(DRAWN, samples - first) for first in range(0, samples, DRAWN)]
+                blocks = [torch.randn(n, len(batch), run.latent_dim, generator=generator) for n in counts]
+                size = samples_at_once(self.device, self.dataset.size)
+                columns.append(torch.cat(in_batches(weigh, torch.cat(blocks), size=size)))
+        return torch.cat(columns, 1).cpu()  # once, so that a GPU decodes while the CPU draws
+
+
+def samples_at_once(device: torch.device, size: int) -> int:
+    """How many importance samples of WEIGHED images of `size` pixels a side are decoded in one call.
+
+    On the CPU DRAWN, because more do not make it faster. A GPU would wait for the host between calls of so few; it gets
+    GPU_PIXELS pixels, the same on every card: what does not fit is halved (bvae/system/batching.py).
+
+    >>> samples_at_once(torch.device("cpu"), 28), samples_at_once(torch.device("cuda"), 28)
+    (25, 267)
+    """
+    return DRAWN if device.type == "cpu" else max(1, GPU_PIXELS // (WEIGHED * size**2))
 
 
 def posteriors(model: VAE, images: Tensor, device: torch.device) -> tuple[Tensor, Tensor]:
@@ -153,8 +170,11 @@ def why_no_probe(dataset: Dataset) -> str | None:
     return why_unclassified(dataset) or (few if len(dataset.train_images) < PROBE_MINIMUM_IMAGES else None)
 
 
-def classify(dataset: Dataset, train: Tensor, means: Tensor) -> tuple[dict, dict[str, str]]:
-    """Linear probe and nearest neighbours on posterior means, and trustworthiness; and why some of them are None."""
+def classify(dataset: Dataset, train: Tensor, means: Tensor, device: torch.device) -> tuple[dict, dict[str, str]]:
+    """Linear probe and nearest neighbours on posterior means, and trustworthiness; and why some of them are None.
+
+    Only the neighbours are searched on `device`. Probes stay on the CPU: docs/performance.md says why.
+    """
     row: dict = {"probe_accuracy": None, "knn_accuracy": None, "trustworthiness": None}
     empty = {}
     labels, broken = labels_of(dataset), why_not_finite(train, "training")
@@ -165,7 +185,7 @@ def classify(dataset: Dataset, train: Tensor, means: Tensor) -> tuple[dict, dict
     if reason := why_unclassified(dataset) or broken:
         empty["knn_accuracy"] = reason
     elif labels is not None and labels[0].ndim == 1:
-        row["knn_accuracy"] = neighbour_accuracy(train.numpy(), labels[0], means.numpy(), labels[1])
+        row["knn_accuracy"] = neighbour_accuracy(train.to(device), labels[0], means.to(device), labels[1])
     else:
         empty["knn_accuracy"] = "attributes; it is of classes"
     shown, index = fixed_draw(dataset, "trustworthiness", protocol.TRUSTWORTHINESS_IMAGES)

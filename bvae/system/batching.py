@@ -1,4 +1,9 @@
-"""Computing on a GPU that other jobs use too, and in parts where its memory does not suffice."""
+"""Computing on a GPU that other jobs use too, and in parts where its memory does not suffice.
+
+How many rows are computed at once is fixed by the caller, for each kind of device. It never depends on how much memory
+is free, so cards with enough memory compute the same batches. A smaller card computes halves: the last digits of its
+numbers may differ, but it needs no setting, and it does not fail.
+"""
 
 import contextlib
 import logging
@@ -30,8 +35,8 @@ def on_card() -> Iterator[None]:
 def in_batches(compute: Callable[..., T], *rows: Tensor, size: int) -> list[T]:
     """The results of `compute(*batch)` for the batches of `size` rows, in order, computed on a slot of the GPU.
 
-    Where the memory of a GPU does not suffice for a batch, its two halves are computed. What is computed of a row must
-    not depend on the others; its last digits may, by how many are computed at once, so a warning says that it was done.
+    If a batch does not fit into the memory of a GPU, its two halves are computed, and a warning says so. The result of
+    a row must not depend on the other rows, except that its last digits may depend on how many there are.
     Raises torch.OutOfMemoryError when a single row does not fit.
     """
     batches = zip(*(tensor.split(size) for tensor in rows), strict=True)

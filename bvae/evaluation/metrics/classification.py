@@ -53,5 +53,5 @@ def classification(trained):
     """On posterior means; the networks are not trained further."""
     from bvae.evaluation.trained import classify
 
-    row, empty = classify(trained.dataset, trained.train_means, trained.test_means)
+    row, empty = classify(trained.dataset, trained.train_means, trained.test_means, trained.device)
     return row | {"empty": empty}

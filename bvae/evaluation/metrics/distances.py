@@ -96,12 +96,9 @@ def distances(trained):
     A Fréchet distance depends on n, on the features and on the data set: compare only within a table. Each table states
     the floor, the distance of as many training images to the test images.
     """
-    from functools import partial
-
     from bvae.errors import InputError
     from bvae.evaluation.draws import interpolation_pairs, lerp, mixture_samples, prior_samples, slerp
-    from bvae.evaluation.measures import side_by_side
-    from bvae.evaluation.references import compare, extract, reference_test_images
+    from bvae.evaluation.references import compare_each, extract, reference_test_images
     from bvae.evaluation.trained import decode_images, posterior_means
 
     model, run, dataset, device = trained.model, trained.run, trained.dataset, trained.device
@@ -131,7 +128,7 @@ def distances(trained):
             continue
         network = reference.network(device)
         features = [extract(network, decoded, device) for decoded in images.values()]
-        compared = side_by_side(partial(compare, real=reference.features, kinds=extractor.kinds), features)
+        compared = compare_each(features, reference.features, extractor.kinds, device)
         for what, found in zip(images, compared, strict=True):
             row |= {f"{extractor.metric(name)}_{what}": value for name, value in found.items()}
         if "mixture_samples" not in images:

@@ -36,8 +36,7 @@ def paths(trained):
     distances are of the whole way.
     """
     from bvae.evaluation.draws import interpolation_pairs, lerp, path_shares, slerp
-    from bvae.evaluation.measures import side_by_side
-    from bvae.evaluation.references import compare, extract, reference_test_images
+    from bvae.evaluation.references import compare_each, extract, reference_test_images
     from bvae.evaluation.trained import decode_images
 
     model, dataset, device, means = trained.model, trained.dataset, trained.device, trained.test_means
@@ -54,6 +53,6 @@ def paths(trained):
             continue
         network = reference.network(device)
         features = [extract(network, decoded, device) for decoded in images]
-        found = side_by_side(lambda x, real=reference.features: compare(x, real, ("fd",))["fd"], features)
-        row |= dict(zip(names, found, strict=True))
+        found = compare_each(features, reference.features, ("fd",), device)
+        row |= {name: compared["fd"] for name, compared in zip(names, found, strict=True)}
     return row
