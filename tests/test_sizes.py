@@ -7,6 +7,7 @@ import pytest
 from scipy import stats
 
 from bvae.arms import ARMS as LOOKS
+from bvae.report.judgement import describe_study
 from bvae.report.outdated import files_of
 from bvae.report.size_curves import draw_sizes
 from bvae.report.sizes import measure_sizes, needed_share, share_in_words, slope
@@ -203,6 +204,19 @@ def test_a_cell_that_lost_two_runs_is_not_compared():
     assert "equal_count" in once and "equal_count" not in twice
     assert twice["equal_width"] == pytest.approx(1.0)
     assert (twice["share_low"], twice["share_high"]) == (0.5, None)  # the VAE of equal count shows nothing
+
+
+def test_a_tied_arm_is_compared_with_each_size_of_vae():
+    described = describe_study(study(), rows_of(MEANS))
+    found = {line["arms"]: line["difference"] for line in described if line["recipe"] == "mlp-w1024"}
+    assert found == {
+        "bvae_gain against vae": pytest.approx(0.0),
+        "vae_narrow against vae": pytest.approx(0.5),
+        "vae_s75 against vae": pytest.approx(0.3),
+        "bvae_gain against vae_narrow": pytest.approx(-0.5),
+        "vae_s75 against vae_narrow": pytest.approx(-0.2),
+        "bvae_gain against vae_s75": pytest.approx(-0.3),
+    }
 
 
 def test_the_figure_shows_means_intervals_and_shares():

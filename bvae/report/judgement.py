@@ -34,6 +34,8 @@ from bvae.study.claims import expand_claims
 from bvae.study.runs import GROUP, expand_runs
 
 NOT_JUDGED = "not judged"
+TIED = ARMS["vae_narrow"].as_large_as  # arms that VAEs are narrowed to
+SHARES = "vae_s"  # with which the names of bvae/arms/vae_shares.py begin
 MOST_LOST = 1  # runs of a cell that diverged, above which its metrics get no verdict
 PAPER_NUMBERS = {"bvae": 0.9732, "vae": 0.952}  # linear probe on MNIST at 128 latents, by the paper's abstract
 PAPER_MARGIN = 0.01
@@ -332,7 +334,7 @@ def describe_study(study: dict, rows: Sequence[dict], per_image: PerImage | None
     """A line for each comparison of two arms of a study, without a verdict.
 
     It is by each variant of each task, and by every other printed metric that has a better side. Every arm is compared
-    with the matched VAE, and with the VAE of equal size.
+    with the matched VAE, and with the VAE of equal size; a tied arm also with VAEs of other sizes.
     """
     places = dict.fromkeys(tuple(run[key] for key in GROUP) for run in expand_runs(study))
     found = []
@@ -342,6 +344,7 @@ def describe_study(study: dict, rows: Sequence[dict], per_image: PerImage | None
         arms = [arm for arm in ARMS if cell.of(arm)]
         pairs = [(arm, "vae") for arm in arms if arm != "vae"]
         pairs += [(arm, "vae_narrow") for arm in arms if arm not in ("vae", "vae_narrow")]
+        pairs += [(arm, other) for arm in TIED for other in arms if arm in arms and other.startswith(SHARES)]
         claimed = [tuple(claim["arms"]) for claim in expand_claims(study) if place.items() <= claim.items()]
         pairs = list(dict.fromkeys([*pairs, *claimed]))
         for (task, variants), pair in product(all_variants().items(), [pair for pair in pairs if pair[1] in arms]):

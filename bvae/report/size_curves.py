@@ -11,8 +11,8 @@ from scipy.special import stdtrit
 
 from bvae.arms import ARMS
 from bvae.report.figures._page import DPI
-from bvae.report.judgement import cell_of
-from bvae.report.sizes import METRIC, TIED, needed_share, shares
+from bvae.report.judgement import TIED, cell_of
+from bvae.report.sizes import METRIC, needed_share, shares
 from bvae.study.widths import Series
 
 PANEL = (4.6, 3.0, 1.7)  # inches: width, height of the curves, height of the shares

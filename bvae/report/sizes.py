@@ -10,13 +10,12 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from bvae.arms import ARMS
-from bvae.report.judgement import Cell, cell_of
+from bvae.report.judgement import TIED, Cell, cell_of
 from bvae.report.verdicts import Comparison, Estimate, welch_error
 from bvae.study.widths import Series, series_of
 
 METRIC = "elbo"
 ONE_SIDED = 0.025  # of each end of a 95 % interval
-TIED = ARMS["vae_narrow"].as_large_as  # arms that VAEs are narrowed to
 
 
 def slope(comparisons: Sequence[Comparison], sizes: Sequence[float]) -> Estimate:
