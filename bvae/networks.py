@@ -120,6 +120,27 @@ class Linear(nn.Module):
         return F.linear(y, self.weight.T, bias).unflatten(1, self.decoded_shape)
 
 
+class Correction(nn.Module):
+    """A linear layer W of another stack, run backward as y W + (y A) B: A is (features, rank), B is (rank, inputs).
+
+    B is zero at first, so the network starts as the tied one.
+    """
+
+    def __init__(self, shared: Linear, rank: int):
+        super().__init__()
+        self.encoded_shape, self.decoded_shape = shared.encoded_shape, shared.decoded_shape
+        features, inputs = shared.weight.shape
+        self.owned_elsewhere = (shared,)  # in a tuple, so that its weight is not a parameter of this module as well
+        self.first = nn.Parameter(torch.empty(features, rank))
+        self.second = nn.Parameter(torch.zeros(rank, inputs))
+        nn.init.normal_(self.first, std=features**-0.5)
+
+    def decode(self, y: Tensor, bias: Tensor | None = None) -> Tensor:
+        """(n, features) -> (n, *input_shape)"""
+        [shared] = self.owned_elsewhere
+        return shared.decode(y, bias) + (y @ self.first @ self.second).unflatten(1, self.decoded_shape)
+
+
 class Convolution(nn.Module):
     """One set of masks W (outputs, inputs, k, k), run forward by convolution and backward by transposed convolution."""
 
@@ -373,6 +394,22 @@ class BVAE(VAE):
     def weights_to_decode(self) -> nn.ModuleList:
         """The encoder's own weights."""
         return self.encoder_weights
+
+
+class LowRankBVAE(BVAE):
+    """A BVAE with latent gains, each linear layer of whose decoder has a `Correction` of its own.
+
+    It asks how much untying helps. With rank 0 it would be the BVAE; with full rank, as free as a VAE.
+    """
+
+    def __init__(self, layout: Layout, likelihood: nn.Module, *, rank: int):
+        self.rank = rank
+        super().__init__(layout, likelihood, latent_gain=True)
+
+    def weights_to_decode(self) -> nn.ModuleList:
+        """The encoder's weights, the linear ones corrected."""
+        weights = self.encoder_weights
+        return nn.ModuleList(Correction(of, self.rank) if isinstance(of, Linear) else of for of in weights)
 
 
 def _refuse_two_sets(model: nn.Module, state: Mapping[str, Tensor], prefix: str, *_: object) -> None:

@@ -168,7 +168,8 @@ def load_run(folder: str | Path, *, device: str = "cpu") -> tuple[VAE, dict]:
     with torch.random.fork_rng(devices=[]):  # the initial weights that are replaced leave the caller's numbers alone
         model = ARMS[run.arm].build(layout, likelihood).to(memory_format=torch.channels_last)
     missing, unexpected = model.load_state_dict(tensors, strict=False)
-    if unexpected or any(not (model.tied and name.startswith("decoder_weights.")) for name in missing):
+    own = dict(model.named_parameters()).keys() | dict(model.named_buffers()).keys()  # shared ones once, as in the file
+    if unexpected or own & set(missing):
         raise InputError(f"{path}: its tensors do not fit its recorded settings. {REMEDY}")
     return model.to(pick_device(device)).eval(), record
 

@@ -479,6 +479,42 @@ def test_the_papers_networks_are_cut_by_half_and_convolutional(name):
     assert masks >= 0.5 * parameter_breakdown(tied)["weights"]
 
 
+RANKS = {"bvae_rank4": 4, "bvae_rank16": 16, "bvae_rank64": 64}
+
+
+@pytest.mark.parametrize(("arm", "rank"), RANKS.items())
+def test_a_correction_of_low_rank_costs_its_two_factors(arm, rank):
+    """784-512-256-128: the gained BVAE's 602,256 parameters, and rank (in + out) for each of the three layers."""
+    network = {"architecture": "mlp", "hidden": [512, 256], "normalization": "gain"}
+    layout = plan(network, channels=1, size=28, latent_dim=128)
+    count = parameter_breakdown(on_meta(ARMS[arm].model, layout))["total"]
+    assert count == 602_256 + rank * (784 + 512 + 512 + 256 + 256 + 128)
+
+
+@pytest.mark.parametrize("architecture", SMALL_LAYOUTS)
+def test_a_corrected_decoder_is_the_tied_one_and_a_matrix_of_low_rank(architecture):
+    layout = SMALL_LAYOUTS[architecture]
+    models = []
+    for arm in ("bvae_gain", "bvae_rank4"):
+        torch.manual_seed(0)
+        models.append(ARMS[arm].model(layout, Bernoulli()).eval())
+    tied, corrected = models
+    images, z = torch.rand(5, layout.channels, layout.size, layout.size), torch.randn(5, layout.latent_dim)
+    assert all(torch.equal(*terms) for terms in zip(tied.encode(images), corrected.encode(images), strict=True))
+    assert torch.equal(tied.decode(z), corrected.decode(z))  # the correction is zero at first
+    head, shared = corrected.decoder_weights[-1], corrected.encoder_weights[-1]
+    torch.nn.init.normal_(head.second)
+    change = (head.first @ head.second).detach()
+    assert torch.linalg.matrix_rank(change) == min(4, *change.shape)
+    y = torch.randn(5, layout.latent_dim)
+    expected = y @ (shared.weight + change)
+    torch.testing.assert_close(head.decode(y).flatten(1), expected, rtol=1e-5, atol=1e-5)
+    assert not torch.equal(tied.decode(z), corrected.decode(z))
+    elbo_loss(corrected, images, torch.randn(1, 5, layout.latent_dim))[0].backward()
+    # the gradient of a shared weight is there, and those of both factors
+    assert all(parameter.grad is not None for parameter in corrected.parameters())
+
+
 @pytest.mark.parametrize(
     ("network", "size", "bvae", "narrow_vae"),
     [  # without hidden layers there is nothing to narrow: (8² z + z) + head (8² z + z) + 8², and 8² z more

@@ -458,7 +458,7 @@ def test_a_diverged_run_is_recorded_and_has_no_metrics(fake, tmp_path, caplog):
 
 
 @pytest.mark.parametrize("network", NETWORKS)
-@pytest.mark.parametrize("arm", FOUR)
+@pytest.mark.parametrize("arm", [*FOUR, "bvae_rank4"])
 def test_a_loaded_run_is_the_trained_one(fake, tmp_path, monkeypatch, arm, network):
     kept, train = [], training.train
 
