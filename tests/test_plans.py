@@ -119,7 +119,7 @@ CHANGES = {  # what is changed, and the jobs that are then planned
     "one seed more": (block(seeds=[0, 1, 2]), EVALUATED | {"train": 2, "evaluate": 2}),
     "one seed less": (block(seeds=[0]), TABLES | FIGURES),
     "the first seed less": (block(seeds=[1]), TABLES | FIGURES | {"untrained": 1}),
-    "one arm more": (block(arms=["bvae", "vae", "vae_narrow"]), EVALUATED | {"train": 2, "evaluate": 2}),
+    "one arm more": (block(arms=["bvae", "vae", "vae_narrow"]), EVALUATED | {"train": 2, "evaluate": 2, "cost": 1}),
     "one arm less": (block(arms=["bvae"]), TABLES | FIGURES),
     "data": (other_images, ALL),
     "protocol 2": (top(protocol=2), EVALUATED | {"reference": 2, "distortions": 3}),
