@@ -33,6 +33,8 @@ def pick_device(name: str = "auto") -> torch.device:
     """The GPU when there is one, else the CPU; or the device named."""
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "cpu"
+    if name.startswith("cuda"):
+        torch.backends.cudnn.allow_tf32 = False  # torch's default rounds the factors of a convolution to 10 bits
     try:
         return torch.device(name)
     except RuntimeError:
@@ -264,8 +266,8 @@ def train(
         model.load_state_dict(state["model"])
         optimizer.load_state_dict(state["optimizer"])
         schedule.load_state_dict(state["schedule"])
-        for group in optimizer.param_groups if device.type == "cuda" else ():
-            group["lr"] = torch.as_tensor(group["lr"], device=device)  # a graph would never read a number again
+        for group in optimizer.param_groups if device.type == "cuda" else ():  # as an older state had them
+            group |= {"lr": torch.as_tensor(group["lr"], device=device), "capturable": True}
         history, begun = state["history"], state["begun"]
         done = begun["trace"].shape[1]
         log.info("resumed after step %d of epoch %d/%d from %s", done, len(history) + 1, epochs, resume_path)

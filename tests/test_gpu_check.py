@@ -39,7 +39,7 @@ def test_the_whole_check_at_toy_size(tmp_path, capfd):
         section.__name__: "done" for section in gpu_check.SECTIONS
     }
     [killed] = found["sections"]["killed"]["rows"]
-    assert killed == {"what": "killed and resumed", "interrupted": True, "holds": True}
+    assert killed == {"what": "killed and resumed", "interrupted": True, "resumed": True, "holds": True}
     assert "## killed: done" in (tmp_path / "out/gpu.md").read_text()
     assert '"what": "4 jobs"' in capfd.readouterr().out
 
@@ -58,6 +58,18 @@ def test_a_section_that_takes_too_long_is_stopped_and_the_others_run(tmp_path, m
     assert gpu_check.check(at, tmp_path)
     section = json.loads((tmp_path / "gpu.json").read_text())["sections"]["endless"]
     assert (section["state"], section["rows"]) == ("stopped after 1 s", [{"what": "begun"}])
+
+
+def test_a_section_that_says_nothing_is_no_success(tmp_path, monkeypatch):
+    def silent(at):
+        """Says nothing."""
+
+    script = tmp_path / "script.py"
+    script.write_text("")
+    monkeypatch.setattr(gpu_check, "__file__", str(script))
+    monkeypatch.setattr(gpu_check, "SECTIONS", {silent: 9})
+    monkeypatch.setitem(gpu_check.PARTS, "silent", silent)
+    assert not gpu_check.check(gpu_check.Setting(torch.device("cpu"), True, tmp_path), tmp_path)
 
 
 def test_the_limits_are_eight_minutes():

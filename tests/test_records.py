@@ -111,5 +111,40 @@ def test_a_run_goes_before_its_record(quick_copy, monkeypatch):
     path = record_of("bvae", 0)
     path.write_text(path.read_text().replace("finished", "Finished"))
     assert main(["record", QUICK]) == 1
-    Path(quick_metrics("bvae", 0)).unlink()
+    shutil.rmtree(Path(quick_metrics("bvae", 0)).parent)
     assert [name for name in Plan(check(read_yaml(QUICK))).results.values() if is_record(name)] == [path.as_posix()]
+
+
+def test_a_run_whose_results_were_deleted_is_evaluated_again(quick_copy, monkeypatch):
+    """Its model is here, so its record does not count."""
+    monkeypatch.chdir(quick_copy)
+    assert main(["record", QUICK]) == 0
+    Path(quick_metrics("bvae", 0)).unlink()
+    assert not Plan(check(read_yaml(QUICK))).recorded
+
+
+def test_a_history_that_is_not_the_runs_is_told_and_one_that_is_gone_is_copied_again(quick_copy, monkeypatch):
+    monkeypatch.chdir(quick_copy)
+    assert main(["record", QUICK]) == 0
+    history = record_of("vae", 1).with_name("history.csv")
+    content = history.read_bytes()
+    history.unlink()
+    assert main(["record", QUICK]) == 0
+    assert history.read_bytes() == content
+    history.write_bytes(content[:-10])
+    assert main(["record", QUICK]) == 1
+
+
+def test_a_record_is_found_under_another_name_of_its_settings(recorded):
+    """Where merged branches have two folders of one key, each run is found in that which has it."""
+    [folder] = Path("results/records").iterdir()
+    other = folder.with_name(f"another-{folder.name.rpartition('-')[2]}")
+    moved = record_of("vae", 2).parent
+    (other / "digits").mkdir(parents=True)
+    moved.rename(other / "digits" / moved.name)
+    assert all(is_record(path) for path in Plan(check(read_yaml(QUICK))).results.values())
+
+
+def test_tables_say_how_many_runs_are_only_recorded(recorded):
+    assert main(["claims", QUICK]) == 0
+    assert json.loads(Path("results/studies/quick/claims.json").read_text())["provenance"]["only_recorded"] == 12

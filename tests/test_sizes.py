@@ -87,11 +87,12 @@ BETTER, WORSE, OPEN = Estimate(-1.0, 0.1, 14.0), Estimate(1.0, 0.1, 14.0), Estim
         ({1.0: WORSE, 0.75: WORSE, 0.51: WORSE}, (1.0, None), "at least 1.00"),
         ({1.0: OPEN, 0.51: OPEN}, (None, None), "not identified"),
         ({1.0: OPEN, 0.75: BETTER, 0.51: OPEN}, (None, None), "not identified"),  # a gap: the sequence stops there
+        ({1.0: Estimate(0.0, 0.0, math.nan), 0.51: Estimate(0.0, 0.0, math.nan)}, (None, None), "not identified"),
         ({1.0: BETTER, 0.75: Estimate(math.nan, math.nan, math.nan), 0.51: WORSE}, (0.51, 1.0), "0.51 to 1.00"),
     ],
 )
 def test_the_share_lies_between_the_last_sizes_that_decide(found, ends, said):
-    assert needed_share(found) == ends
+    assert needed_share(sorted(found.items())) == ends
     assert share_in_words(*ends) == said
 
 
@@ -113,7 +114,7 @@ def test_intervals_of_the_needed_share_cover(grid, truth):
     for _ in range(REPEATS):
         mine = tied + 0.15 * rng.normal(size=SEEDS)
         found = {share: comparison(mine, quality(1e6 / share) + 0.1 * rng.normal(size=SEEDS)) for share in GRIDS[grid]}
-        low, high = needed_share(found)
+        low, high = needed_share(sorted(found.items()))
         held += (low is None or low <= truth) and (high is None or truth <= high)
     assert held / REPEATS > 0.95 - 2 * math.sqrt(0.95 * 0.05 / REPEATS)
 
@@ -128,7 +129,7 @@ def test_sizes_that_are_not_rejected_would_not_do():
         found = {s: comparison(mine, quality(0.2e6 / s) + 0.1 * rng.normal(size=SEEDS)) for s in GRIDS["three sizes"]}
         kept = [share for share, of in found.items() if ONE_SIDED < of.p_above(0.0) < 1 - ONE_SIDED]
         held += bool(kept) and min(kept) <= truth <= max(kept)
-        low, high = needed_share(found)
+        low, high = needed_share(sorted(found.items()))
         widened += (low or 0) <= truth <= (high or 9)
     assert held / 200 < 0.05 and widened / 200 > 0.95
 
@@ -233,6 +234,32 @@ def test_the_figure_shows_means_intervals_and_shares():
     files = {path.rpartition("/")[2] for path in files_of(study(), "claims")}
     assert {f"sizes.{suffix}" for suffix in ("csv", "tex", "html", "json", "svg", "png")} < files
     assert "sizes.csv" not in {path.rpartition("/")[2] for path in files_of(study(widths=[256]), "claims")}
+
+
+def test_only_vaes_count_in_the_needed_share():
+    """A tied arm of another kind is larger than the BVAE as well, but it is no VAE."""
+    arms, parameters = [*ARMS, "bvae_rank4"], 120
+    rows = rows_of(MEANS)
+    more = [row | {"arm": "bvae_rank4", "parameters": parameters, "elbo": -90.0} for row in rows if row["arm"] == "vae"]
+    before, after = (measure_sizes(study(arms=arms), found)[0] for found in (rows, [*rows, *more]))
+    assert (after["shares"], after["needed_share"]) == (before["shares"], before["needed_share"])
+    assert len(before["shares"].split()) == 3
+
+
+def test_a_change_over_fewer_widths_than_there_are_is_left_out():
+    change = measure_sizes(study(), rows_of(MEANS, lost=2))[-1]
+    assert "equal_count" not in change and change["equal_width"] == pytest.approx(-0.5)
+
+
+def test_the_share_of_four_seeds_is_not_told():
+    rows = [row for row in rows_of(MEANS) if row["seed"] < 4]
+    assert {line["needed_share"] for line in measure_sizes(study(), rows)[:2]} == {"not identified"}
+
+
+def test_the_figure_leaves_out_what_the_table_does():
+    curves, _ = draw_sizes(series_of(study()), rows_of(MEANS, lost=2)).axes
+    lines = {line.get_label(): line.get_xdata().tolist() for line in curves.get_lines()}
+    assert "VAE narrow" not in lines and lines["VAE"] == [200, 1000]
 
 
 def test_a_series_is_what_differs_in_size_and_rate_alone():

@@ -59,6 +59,13 @@ def test_a_recipe_can_be_used_with_widths_and_without():
     assert check(config)["recipes"].keys() == {"plain", "plain-w8", "plain-w32"}
 
 
+def test_a_block_that_yaml_repeats_is_told_as_such():
+    config = with_widths()
+    config["blocks"].append(config["blocks"][0])  # an alias: one object
+    with pytest.raises(ConfigError, match=r"blocks\[1\]: all of its runs are in the blocks before it"):
+        check(config)
+
+
 def edited(edit) -> dict:
     config = with_widths()
     edit(config)
@@ -72,7 +79,14 @@ def rates(value):
 RATES = "recipes.plain.training.learning_rate_at"
 FAULTS = {
     "a width too many": (rates({"w8": 0.1, "w32": 0.1, "w9": 0.1}), f"{RATES}: w9, expected one of w8, w32"),
-    "no text": (rates({8: 0.1}), f"{RATES}: expected string, got 8 (put it in quotes)"),
+    "no text": (rates({8: 0.1}), f"{RATES}: 8, expected one of w8, w32"),
+    "a width beyond the limit": (
+        lambda config: (
+            config["recipes"]["plain"].update(network=dict(RESNET)),
+            config["blocks"][0].update(widths=[5000]),
+        ),
+        "recipes.plain-w5000.network.width: 5000, wanted at most 4096",
+    ),
     "a number as text": (rates({"8": 0.1}), f"{RATES}: expected w and a width, as w256, got '8'"),
     "a misspelt arm": (rates({"w8": {"vea": 0.1}}), f"{RATES}.w8: 'vea' is not known. Did you mean 'vae'?"),
     "a rate of nothing": (rates({"w8": 0, "w32": 0.1}), f"{RATES}.w8: 0, wanted more than 0"),
@@ -146,6 +160,13 @@ def test_a_count_that_cannot_be_met_is_refused(hidden):
     """The steps of one unit are too coarse; and with 200 latents on 64 pixels the matched VAE is too small."""
     layout = plan({"architecture": "mlp", "hidden": hidden}, channels=1, size=8, latent_dim=200)
     with pytest.raises(InputError, match=r"vae_s60: the nearest VAE has [\d,]+ parameters, expected [\d,]+"):
+        ARMS["vae_s60"].layout(layout)
+
+
+def test_the_matched_vae_under_another_name_is_refused():
+    """Of a VAE of 41,408 parameters this BVAE has 60.4 %, within 1 % of 60."""
+    layout = plan({"architecture": "mlp", "hidden": [128]}, channels=1, size=8, latent_dim=64)
+    with pytest.raises(InputError, match="vae_s60: the VAE of which .* is the matched VAE itself"):
         ARMS["vae_s60"].layout(layout)
 
 

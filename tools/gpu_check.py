@@ -4,12 +4,14 @@
 
 Each section is a process with a time limit of its own and prints as it goes; the most important ones come first. With
 --toy it runs every section on tiny networks and few images, on a CPU too, so that it cannot rot. It writes gpu.json and
-gpu.md into --output. A section that ends by itself with a false `holds` or an error makes the check fail.
+gpu.md into --output. A section with a false `holds`, an error or no row makes the check fail.
 """
 
 import argparse
 import hashlib
+import io
 import json
+import logging
 import math
 import os
 import shutil
@@ -37,7 +39,7 @@ import measure  # noqa: E402
 from bvae.data import dataset as data  # noqa: E402
 from bvae.networks import VAE  # noqa: E402
 from bvae.report.typeset import to_markdown  # noqa: E402
-from bvae.runs import Run, build_model, device_name, train_run, versions  # noqa: E402
+from bvae.runs import Run, build_model, device_name, load_run, train_run, versions  # noqa: E402
 from bvae.study.config import check_study  # noqa: E402
 from bvae.system.allocator import keep_freed_memory  # noqa: E402
 from bvae.system.files import read_yaml, write_json, write_text  # noqa: E402
@@ -125,11 +127,13 @@ def small_run(network: dict, at: Setting, **changes) -> Run:
     return Run("check", settings | {"training": training}, "made_up", "bvae_gain", 16, 0)
 
 
-def bytes_of(run: Run, dataset: data.Dataset, at: Setting, name: str, **options) -> str:
+def bytes_of(run: Run, dataset: data.Dataset, at: Setting, name: str, *, may_diverge: bool = False) -> str:
     """Train a run anew and return the hash of its model and its history."""
     folder = at.folder / name
     shutil.rmtree(folder, ignore_errors=True)
-    train_run(run, dataset, folder, device=str(at.device), **options)
+    status = train_run(run, dataset, folder, device=str(at.device))
+    if status != "finished" and not may_diverge:
+        raise RuntimeError(f"{name}: {status}")
     return hash_of(folder)
 
 
@@ -175,8 +179,16 @@ def killed(at: Setting) -> Iterator[Row]:
         time.sleep(0.001)
     child.send_signal(signal.SIGKILL)
     interrupted = child.wait() == -signal.SIGKILL and (folder / "resume.pt").exists()
+    told = io.StringIO()
+    handler = logging.StreamHandler(told)
+    logging.getLogger("bvae").addHandler(handler)
+    logging.getLogger("bvae").setLevel(logging.INFO)
     train_run(run, dataset, folder, device=str(at.device))
-    yield {"what": "killed and resumed", "interrupted": interrupted, "holds": hash_of(folder) == whole}
+    logging.getLogger("bvae").removeHandler(handler)
+    resumed = "resumed after step" in told.getvalue()
+    same = hash_of(folder) == whole
+    row: Row = {"what": "killed and resumed", "interrupted": interrupted, "resumed": resumed}
+    yield row | {"holds": interrupted and resumed and same}
 
 
 def to_be_killed(at: Setting) -> Iterator[Row]:
@@ -194,8 +206,15 @@ def skipped(at: Setting) -> Iterator[Row]:
     hashes = []
     for wanted in (False, True):
         with uncaptured(wanted):
-            hashes.append(bytes_of(run, dataset, at, "skipped"))
+            hashes.append(bytes_of(run, dataset, at, "skipped", may_diverge=True))
     steps = pd.read_csv(at.folder / "skipped/history.csv")["skipped_steps"].sum()
+    still = replace(run, settings=run.settings | {"training": run.settings["training"] | {"gradient_skip": 1e-9}})
+    train_run(
+        still, dataset, at.folder / "still", device=str(at.device)
+    )  # every step is skipped: it counts as diverged
+    model, start = load_run(at.folder / "still")[0], build_model(still, channels=1, size=28)[0]
+    moved = [name for name, tensor in start.state_dict().items() if not torch.equal(tensor, model.state_dict()[name])]
+    yield {"what": "only skipped steps", "moved": len(moved), "holds": not moved}
     yield {"what": "skipped steps", "steps": int(steps), "holds": bool(hashes[0] == hashes[1] and steps > 0)}
 
 
@@ -419,7 +438,7 @@ def check(at: Setting, output: Path, only: Sequence[str] = ()) -> bool:
         found[name] = {"state": state, "seconds": time.perf_counter() - started, "rows": rows}
         print(*(f"  {json.dumps(row)}" for row in rows), f"  {state}", sep="\n", flush=True)
         write(found, at, output)
-    failed = [one for one in found.values() if one["state"].startswith("failed")]
+    failed = [one for one in found.values() if one["state"].startswith("failed") or not one["rows"]]
     return not failed and all(row.get("holds", True) for one in found.values() for row in one["rows"])
 
 

@@ -28,6 +28,11 @@ def of_a_share(layout, percent):
             f"vae_s{percent}: the nearest VAE has {count:,} parameters, expected {target:,.0f}, of which the BVAE has"
             f" {percent} %, to {100 * SIZE_TOLERANCE:g} %. Choose a larger share or a wider network."
         )
+    if found == layout:
+        raise InputError(
+            f"vae_s{percent}: the VAE of which the BVAE has {percent} % of the parameters is the matched VAE itself,"
+            " expected a narrower one. Leave this arm out, or choose a larger share."
+        )
     return found
 
 

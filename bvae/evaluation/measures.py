@@ -18,7 +18,7 @@ from threadpoolctl import threadpool_limits
 from torch import Tensor
 
 from bvae.evaluation import protocol
-from bvae.system.batching import in_batches
+from bvae.system.batching import in_batches, on_card
 
 Item = TypeVar("Item")
 Found = TypeVar("Found")
@@ -103,6 +103,7 @@ def active_units(means: Tensor) -> int:
     return int(active_latents(means).sum())
 
 
+@on_card()
 def gaussian_statistics(features: Tensor) -> Statistics:
     """Mean (d,) and covariance (d, d) of features (n, d), in float64, over n - 1; by torch they are tensors."""
     if by_torch(features):
@@ -111,6 +112,7 @@ def gaussian_statistics(features: Tensor) -> Statistics:
     return values.mean(0), np.cov(values, rowvar=False)
 
 
+@on_card()
 def frechet_distance(first: Statistics, second: Statistics) -> float:
     """Squared Fréchet distance between two Gaussians, each (mean, covariance): torch-fidelity's, without its import.
 
@@ -129,6 +131,7 @@ def frechet_distance(first: Statistics, second: Statistics) -> float:
     return float(library.square(mean - other_mean).sum() + traces)
 
 
+@on_card()
 def kernel_distance(generated: Tensor, real: Tensor) -> tuple[float, float] | None:
     """KID, the unbiased squared MMD with a cubic kernel over features (n, d), and its spread over subsets.
 

@@ -1,5 +1,6 @@
 """The table that explains distances: what known changes of real images cost."""
 
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import pandas as pd
@@ -9,6 +10,12 @@ from bvae.evaluation.metrics._distortions import CHANGES
 from bvae.report.typeset import Table
 from bvae.study.runs import distances_path, expand_runs
 from bvae.system.files import read_json
+
+
+def references_of(row: Mapping) -> Iterator[tuple[str, str]]:
+    """The names and hashes of the reference features that the distances of a run are to."""
+    for by in row.get("tasks", {}).values():
+        yield from by.get("references", ())
 
 
 def table_of_distances(study: dict, rows: list[dict], root: Path = Path()) -> Table:
@@ -32,6 +39,13 @@ def table_of_distances(study: dict, rows: list[dict], root: Path = Path()) -> Ta
             if change.name in each["empty"]
         }
         notes += sorted(reasons)
+        used = {name: sha256 for row in rows if row["dataset"] == dataset for name, sha256 in references_of(row)}
+        notes += [
+            f"{dataset}: the distances of the runs are to other features than those of this table, because another"
+            f" machine trained the {each.label}."
+            for each in extractors
+            if used.get(each.name, found[each.name]["reference_sha256"]) != found[each.name]["reference_sha256"]
+        ]
     images = sorted({(row["dataset"], row["test_images"]) for row in rows})
     notes = [
         "Fréchet distance of the test images, changed as the line says, to the test images themselves"

@@ -143,7 +143,7 @@ def _size(row: dict) -> dict[str, str]:
         "Network": f"{row['series']}, z{row['latent_dim']}",
         "Arm": ARMS[row["arm"]].label,
         "Width": str(row["width"]) if each else "per doubling",
-        "n": str(row["n"]) if each else "",
+        "n": count_of_seeds(row) if each else "",
         "Parameters": f"{row['parameters']:,}" if each else "",
     }
     for what, heading in (("equal_count", "Equal count"), ("equal_width", "Equal width")):

@@ -44,6 +44,11 @@ PerImage = Callable[[dict], Mapping[str, NDArray]]  # of a run's row
 T = TypeVar("T", bound="Tested")
 
 
+def is_vae(arm: str) -> bool:
+    """Whether an arm is an ordinary VAE of some size, and nothing else."""
+    return arm in ("vae", "vae_narrow") or arm.startswith(SHARES)
+
+
 @dataclass(frozen=True)
 class Cell:
     """The runs of one place of a study, by arm."""

@@ -290,12 +290,15 @@ def _control(plan: Plan, name: str, *, tasks: Sequence[str] = OF_CONTROLS, **fac
 
 def _of_groups(plan: Plan) -> Iterator[Result]:
     """The untrained encoder and the cost of each recipe, data set and latent dimension."""
+    arms_of: dict[str, set[str]] = {}
+    for group in plan.groups:  # recipes that differ in their evaluation alone share a file
+        arms_of.setdefault(group["cost"], {"vae"}).update(group["arms"])
     for group in plan.groups:
         facts = {"latent_dim": group["latent_dim"], "settings": first_settings(plan.study["recipes"][group["recipe"]])}
         dataset, data = group["dataset"], [data_path(group["dataset"])]
         untrained = partial(_control, plan, dataset, tasks=OF_UNTRAINED, seed=group["seed"], **facts)
         yield Result(group["untrained"], untrained, data)
-        arms = sorted({*group["arms"], "vae"})
+        arms = sorted(arms_of[group["cost"]])
         cost = partial(_of_dataset, plan, dataset, **facts, training_version=bvae.TRAINING_VERSION, arms=arms)
         yield Result(group["cost"], cost, data, partial(_said_by_cost, arms))
 

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from bvae.errors import InputError
 from bvae.report.outdated import Plan, beside, outdated, results_of
-from bvae.study.runs import RECORDS, results_paths
+from bvae.study.runs import record_of, results_paths
 from bvae.system.files import sha256_of_file, whole_file
 
 
@@ -17,20 +17,23 @@ def write_records(study: dict, root: Path = Path()) -> tuple[int, int]:
     """
     paths = [path for path in results_paths(study, root).values() if (root / path).exists()]
     plan = Plan(study, root)
-    of_runs = [result for result in results_of(plan) if result.path in paths]
+    wanted = {*paths, *(beside(path, "model.safetensors") for path in paths)}
+    of_runs = [result for result in results_of(plan) if result.path in wanted]
     for path, reason in outdated(plan, of_runs, known_only=True).items():
         raise InputError(f"{root / path} {reason}. Run `snakemake`, which makes it again.")
     new = 0
     for path in paths:
-        target = root / RECORDS / Path(path).relative_to("results/runs")
-        if not target.exists():
-            new += 1
-            for source in (beside(path, "history.csv"), path):  # the results last: with them the record is whole
-                with whole_file(target.with_name(Path(source).name)) as copy:
-                    shutil.copyfile(root / source, copy)
-        elif sha256_of_file(target) != sha256_of_file(root / path):
-            raise InputError(
-                f"{target}: is the record of another {path}. Delete one of the two: the record, if the run was made"
-                " anew on purpose; else the run's folder."
-            )
+        record = root / record_of(path, root)
+        files = {root / source: record.with_name(Path(source).name) for source in (beside(path, "history.csv"), path)}
+        for source, copy in files.items():
+            if copy.exists() and sha256_of_file(copy) != sha256_of_file(source):
+                raise InputError(
+                    f"{copy}: is the record of another run than {source}. Delete the folder of one of the two: of the"
+                    " record, if the run was made again on purpose; else of the run."
+                )
+        new += not record.exists()
+        for source, copy in files.items():  # the results last: with them the record is whole
+            if not copy.exists():
+                with whole_file(copy) as part:
+                    shutil.copyfile(source, part)
     return new, len(paths)

@@ -11,7 +11,7 @@ from scipy.special import stdtrit
 
 from bvae.arms import ARMS
 from bvae.report.figures._page import DPI
-from bvae.report.judgement import TIED, cell_of
+from bvae.report.judgement import MOST_LOST, TIED, cell_of
 from bvae.report.sizes import METRIC, needed_share, shares
 from bvae.study.widths import Series
 
@@ -20,7 +20,10 @@ HALF = 0.5  # the share that the paper claims
 
 
 def draw_sizes(series: Sequence[Series], rows: Sequence[dict]) -> Figure:
-    """A column for each series: the ELBO of each arm with the 95 % interval of its mean over seeds, then the shares."""
+    """A column for each series: the ELBO of each arm with the 95 % interval of its mean over seeds, then the shares.
+
+    An arm that lost more than one run at a size has no point there, as it has no comparison in the table.
+    """
     width, curves, below = PANEL
     figure = Figure((max(width * len(series), 6.4), curves + below + 0.8), dpi=DPI, layout="constrained")
     axes = figure.subplots(2, len(series), squeeze=False, sharex="col", height_ratios=(curves, below))
@@ -40,7 +43,7 @@ def _curves(axes: Axes, series: Series, rows: Sequence[dict]) -> None:
         points = []
         for recipe in series.recipes.values():
             cell = cell_of(rows, {"dataset": series.dataset, "recipe": recipe, "latent_dim": series.latent_dim})
-            if values := cell.values(name, METRIC):
+            if (values := cell.values(name, METRIC)) and cell.failures([name])[0][0] <= MOST_LOST:
                 points.append((cell.parameters(name), float(np.mean(values)), half_width(values)))
         if points:
             x, y, half = (np.array(column) for column in zip(*sorted(points), strict=True))
@@ -55,10 +58,10 @@ def _curves(axes: Axes, series: Series, rows: Sequence[dict]) -> None:
 
 
 def half_width(values: Sequence[float]) -> float:
-    """Half of the 95 % interval of a mean over seeds, by Student's t; 0 for one seed."""
+    """Half of the 95 % interval of a mean over seeds, by Student's t; NaN for one seed."""
     count = len(values)
     if count < 2:
-        return 0.0
+        return math.nan
     return float(stdtrit(count - 1, 0.975)) * float(np.std(values, ddof=1)) / math.sqrt(count)
 
 
@@ -68,7 +71,7 @@ def _shares(axes: Axes, series: Series, rows: Sequence[dict]) -> None:
         cell_of(rows, {"dataset": series.dataset, "recipe": recipe, "latent_dim": series.latent_dim})
         for recipe in series.recipes.values()
     ]
-    trained = [share for cell in places for arm in TIED if cell.of(arm) for share in shares(cell, arm)]
+    trained = [share for cell in places for arm in TIED if cell.of(arm) for share, _ in shares(cell, arm)]
     least, most = min([HALF, *trained]) - 0.06, max([1.0, *trained]) + 0.06
     for index, arm in enumerate(TIED):
         for cell in places:
@@ -76,7 +79,7 @@ def _shares(axes: Axes, series: Series, rows: Sequence[dict]) -> None:
                 continue
             found, colour = shares(cell, arm), ARMS[arm].colour
             x = cell.parameters(arm) * 1.05 ** (index - (len(TIED) - 1) / 2)
-            axes.plot([x] * len(found), [*found], "_", color="0.6", markersize=5)
+            axes.plot([x] * len(found), [share for share, _ in found], "_", color="0.6", markersize=5)
             low, high = needed_share(found)
             if low is None and high is None:
                 axes.annotate("?", (x, (least + most) / 2), color=colour, ha="center", va="center", fontsize=9)

@@ -197,7 +197,7 @@ def cost(args: argparse.Namespace) -> None:
     groups = [group for group in study_runs.group_paths(study) if Path(group["cost"]) == output]
     arms = {arm for group in groups for arm in group["arms"]}
     with contextlib.suppress(InputError):  # another study may have asked for others: it keeps them
-        arms |= read_json(output)["arms"].keys() & ARMS.keys()
+        arms |= read_json(output).get("arms", {}).keys() & ARMS.keys()
     write_json(output, measure_costs(run, load(_data(run.dataset)), pick_device(args.device), arms))
 
 

@@ -24,7 +24,7 @@ from bvae.report.distances import table_of_distances
 from bvae.report.footnotes import bounds, on_cost, on_empty, on_features, on_runs, on_table1, on_table2
 from bvae.report.outdated import ALL_TABLES, Plan, note_made_from, refuse_outdated, tables_of
 from bvae.report.typeset import Table, write_table
-from bvae.study.runs import GROUP, expand_runs, found_results, group_paths, protocol_of, run_name
+from bvae.study.runs import GROUP, expand_runs, found_results, group_paths, is_record, protocol_of, run_name
 from bvae.system.files import read_json, sha256_of_json
 
 CONTROL_NAMES = {
@@ -35,6 +35,7 @@ CONTROL_NAMES = {
     "mean_image": "mean image",
     "real_images": "real images",
 }
+RECORDED = "only_recorded"  # of a row: its model is not here
 TABLE1, TABLE2 = ([metric for metric in all_metrics() if metric.table == number] for number in (1, 2))
 LISTS = (
     "empty",
@@ -61,6 +62,8 @@ def collect_runs(study: dict, rule: str, root: Path = Path()) -> list[dict]:
     for run in expand_runs(study):
         path = root / paths[run_name(run)]
         row = read_json(path) | {"recipe": run["recipe"]}  # equal settings may have been trained under another name
+        if is_record(paths[run_name(run)]):
+            row[RECORDED] = True
         references = [by["references"] for by in row["tasks"].values() if "references" in by]
         for what, found in [("data", row["dataset_sha256"]), *(("reference features", each) for each in references)]:
             if seen.setdefault((row["dataset"], what), found) != found:
@@ -284,6 +287,7 @@ def provenance(study: dict, rows: list[dict]) -> dict:
         "seeds": sorted({row["seed"] for row in rows}),
         "runs": len(rows),
         "diverged": sum(row["status"] != "finished" for row in rows),
+        "only_recorded": sum(row.get(RECORDED, False) for row in rows),
         "protocol": constants,
     }
 

@@ -90,7 +90,7 @@ def welch_error(spreads: Sequence[float], counts: Sequence[int]) -> tuple[float,
     return math.sqrt(total), 1 / sum(shares)
 
 
-def p_values(test: str, comparison: Comparison, margin: float) -> tuple[float, float]:
+def p_values(test: str, comparison: Estimate, margin: float) -> tuple[float, float]:
     """The p-values by which a claim is reproduced, and by which it is not.
 
     `matches` is non-inferiority: the difference is below the margin, one-sided at 5 %, so the 90 % interval is on the

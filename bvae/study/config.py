@@ -138,6 +138,7 @@ def check_study(config: Any, *, datasets: Collection[str] | None) -> dict:
     if not faults:
         config = deepcopy(config)
         faults += expand_widths(config)
+        faults += [fault for error in VALIDATOR(schema).iter_errors(config) for fault in _explain(error)]
     if not faults:
         set_defaults(config)
         config = _with_defaults(config, schema)

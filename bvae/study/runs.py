@@ -130,14 +130,25 @@ def found_results(study: dict, root: Path = Path()) -> dict[str, str]:
     A record is a folder of results/records/ that is named as the run's folder is, up to the recipe before the key.
     """
     paths = results_paths(study, root)
-    records = _known(root / RECORDS)
+    if not (root / RECORDS).is_dir():
+        return paths
     for name, path in paths.items():
-        _, _, named, rest = path.split("/", 3)
-        if (known := records.get(named.rpartition("-")[2])) and not (root / path).exists():
-            record = f"{RECORDS.as_posix()}/{known}/{rest}"
+        if not any((root / path).with_name(file).exists() for file in ("model.safetensors", Path(path).name)):
+            record = record_of(path, root)
             if (root / record).exists():
                 paths[name] = record
     return paths
+
+
+def record_of(results: str, root: Path = Path()) -> str:
+    """Where the record of results of results/runs/ is, or would be: in the folder of its key if there is one.
+
+    Where there are several, from merged branches, it is in the first in which these results are.
+    """
+    _, _, named, rest = results.split("/", 3)
+    folders = sorted((root / RECORDS).glob(f"*-{named.rpartition('-')[2]}"))
+    names = [folder.name for folder in folders if (folder / rest).exists()] or [folder.name for folder in folders]
+    return f"{RECORDS.as_posix()}/{(names or [named])[0]}/{rest}"
 
 
 def is_record(results: str) -> bool:

@@ -20,6 +20,7 @@ def expand_widths(config: dict) -> Iterator[str]:
     """
     recipes, plain = config["recipes"], set()
     asked: dict[str, dict[int, None]] = {}
+    config["blocks"] = [dict(block) for block in config["blocks"]]  # YAML's aliases are one object
     for index, block in enumerate(config["blocks"]):
         widths = block.pop("widths", None)
         if widths is None:

@@ -154,7 +154,8 @@ def _choose_card(hold: bool, poll: float) -> _Lease | None:
     except OSError as error:
         log.warning("jobs share the GPUs without slots: %s cannot be locked (%s)", folder, error.strerror)
         return None
-    os.environ.setdefault("CUDA_DEVICE_ORDER", "PCI_BUS_ID")  # the numbers of nvidia-smi, which told their memory
+    if "CUDA_VISIBLE_DEVICES" not in os.environ:  # else the numbers are those of who set it
+        os.environ.setdefault("CUDA_DEVICE_ORDER", "PCI_BUS_ID")  # the numbers of nvidia-smi, which told their memory
     os.environ["CUDA_VISIBLE_DEVICES"] = card
     log.info("uses GPU %s of %s; it has slots for %d jobs", card, ", ".join(cards), cards[card])
     return _Lease(folder, card, cards[card], poll, held)

@@ -4,7 +4,8 @@ rule cost:
         DATA,
         stamp=stamp("results/costs/{recipe}/{dataset}-z{latent_dim}.json"),
     output:
-        "results/costs/{recipe}/{dataset}-z{latent_dim}.json",
+        # not deleted before the job: another study may have asked for other arms, which it keeps
+        update("results/costs/{recipe}/{dataset}-z{latent_dim}.json"),
     log:
         "logs/costs/{recipe}/{dataset}-z{latent_dim}.log",
     conda:
