@@ -35,14 +35,15 @@ CONTROL_NAMES = {
     "mean_image": "mean image",
     "real_images": "real images",
 }
-RECORDED = "only_recorded"  # of a row: its model is not here
 TABLE1, TABLE2 = ([metric for metric in all_metrics() if metric.table == number] for number in (1, 2))
+RECORDED = "only_recorded"  # of a row: its model is not here
 LISTS = (
     "empty",
     "tasks",
     "kl_per_latent",
     "variance_per_latent",
     "probe_accuracy_per_attribute",
+    RECORDED,
 )  # left out of runs.csv
 OF_PROBES = [f"probe_{name}_{what}accuracy" for name in PROBES for what in ("", "unbalanced_")]
 PACKAGES = ("torch", "torchvision", "torch-fidelity", "scikit-learn", "pandas", "numpy", "scipy")
@@ -267,7 +268,7 @@ def provenance(study: dict, rows: list[dict]) -> dict:
     The `id` is the study's name and a hash of all results of its runs: equal ids, equal numbers.
     """
     constants = {name.lower(): value for name, value in vars(protocol).items() if name.isupper()}
-    results = sorted(json.dumps(row, sort_keys=True) for row in rows)
+    results = sorted(json.dumps({k: v for k, v in row.items() if k != RECORDED}, sort_keys=True) for row in rows)
     changes = _git("status", "--porcelain", "--", ":/", ":(exclude,top)results")
     return {
         "study": study["study"],
