@@ -399,7 +399,7 @@ class BVAE(VAE):
 class LowRankBVAE(BVAE):
     """A BVAE with latent gains, each linear layer of whose decoder has a `Correction` of its own.
 
-    It asks how much untying helps. With rank 0 it would be the BVAE; with full rank, as free as a VAE.
+    It is for the question how much untying helps. With rank 0 it would be the BVAE with gains.
     """
 
     def __init__(self, layout: Layout, likelihood: nn.Module, *, rank: int):

@@ -30,11 +30,14 @@ HISTORY_COLUMNS = ("epoch", "elbo", "log_likelihood", "kl", "gradient_norm", "le
 
 
 def pick_device(name: str = "auto") -> torch.device:
-    """The GPU when there is one, else the CPU; or the device named."""
+    """The GPU when there is one, else the CPU; or the device named.
+
+    On a GPU, float32 then means float32 in convolutions too: torch's default rounds their factors to 10 bits (TF32).
+    """
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "cpu"
     if name.startswith("cuda"):
-        torch.backends.cudnn.allow_tf32 = False  # torch's default rounds the factors of a convolution to 10 bits
+        torch.backends.cudnn.allow_tf32 = False
     try:
         return torch.device(name)
     except RuntimeError:

@@ -181,6 +181,16 @@ def test_an_unknown_likelihood_or_device_is_refused(tmp_path):
         pick_device("gpu")
 
 
+def test_float32_on_a_gpu_is_float32_in_convolutions_too(monkeypatch):
+    from bvae.training import pick_device
+
+    monkeypatch.setattr(torch.backends.cudnn, "allow_tf32", True)
+    pick_device("cpu")
+    assert torch.backends.cudnn.allow_tf32
+    pick_device("cuda:1")
+    assert not torch.backends.cudnn.allow_tf32
+
+
 @pytest.mark.parametrize("network", [MLP, {"architecture": "conv", "width": 4, "neck": 2, "hidden": [5]}])
 @pytest.mark.parametrize("nested", [False, True])
 def test_two_sets_of_weights_are_no_bvae(network, nested):

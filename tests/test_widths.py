@@ -107,7 +107,7 @@ FAULTS = {
             config["recipes"].update({"p" * 62: config["recipes"].pop("plain")}),
             config["blocks"][0].update(recipes=["p" * 62]),
         ),
-        f"recipes.{'p' * 62}: '{'p' * 62}-w8' has 65 characters",
+        f"recipes: '{'p' * 62}-w8' is not a name",
     ),
     "rates of widths without widths": (
         lambda config: (rates({"w8": 0.1, "w32": 0.1})(config), config["blocks"].append(sound()["blocks"][0])),

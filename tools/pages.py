@@ -49,7 +49,7 @@ def keys(schema: dict, prefix: str = "") -> Iterator[tuple[str, dict, bool]]:
 def values(schema: dict) -> str:
     """What a key takes, in words."""
     if "enum" in schema:
-        return ", ".join(f"`{value}`" for value in schema["enum"])
+        return ", ".join(f"`{str(value).lower() if value is True else value}`" for value in schema["enum"])
     match schema.get("type"):
         case "array":
             return f"list of {PLURALS.sub(lambda match: PLURAL[match[0]], values(schema['items']))}"

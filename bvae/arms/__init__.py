@@ -35,6 +35,7 @@ class Arm:
     build: "Callable[[Layout, nn.Module], VAE]"  # of its own layout, which a run records, and a likelihood
     layout: "Callable[[Layout], Layout]"  # its own layout, of the one that a recipe plans for all arms
     as_large_as: tuple[str, ...] = ()  # arms that a claim compares with it at an equal number of parameters, if at all
+    ordinary: bool = False  # a VAE of some size and nothing else, of whose parameters a tied arm can need a share
     may_refuse: bool = False  # a layout for which it has none of its own, by InputError
 
     def model(self, layout: "Layout", likelihood: "nn.Module") -> "VAE":
@@ -71,13 +72,15 @@ def arm(
     aside: int = 0,
     layout: "Callable[[Layout], Layout]" = same,
     as_large_as: tuple[str, ...] = (),
+    ordinary: bool = False,
     may_refuse: bool = False,
 ) -> Callable:
     """Enter the decorated function in ARMS: it builds the model of a layout and a likelihood."""
 
     def decorate(build: Callable) -> Callable:
         name = build.__name__
-        record = Arm(name, label, description, colour, dash, marker, aside, build, layout, as_large_as, may_refuse)
+        looks = (colour, dash, marker, aside)
+        record = Arm(name, label, description, *looks, build, layout, as_large_as, ordinary, may_refuse)
         enter(ARMS, record, build.__module__)
         return build
 

@@ -9,6 +9,7 @@ from bvae.arms import arm
     colour="#D55E00",
     dash=(0, (6, 1.5, 1, 1.5)),
     marker="^",
+    ordinary=True,
 )
 def vae(layout, likelihood):
     """The matched VAE: the same layers, untied."""

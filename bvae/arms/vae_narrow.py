@@ -23,6 +23,7 @@ def of_the_bvaes_size(layout):
     aside=16,
     layout=of_the_bvaes_size,
     as_large_as=("bvae", "bvae_gain"),
+    ordinary=True,
 )
 def vae_narrow(layout, likelihood):
     """The VAE narrowed to the BVAE's parameter count: is tying the better use of a parameter budget?"""

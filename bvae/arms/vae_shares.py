@@ -55,6 +55,7 @@ def enter_share(percent, colour, dash, marker):
         dash=dash,
         marker=marker,
         layout=lambda layout: of_a_share(layout, percent),
+        ordinary=True,
         may_refuse=True,
     )(build)
 

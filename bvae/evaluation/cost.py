@@ -26,7 +26,7 @@ MB = 2**20
 def measure_costs(run: Run, dataset: Dataset, device: torch.device, arms: Iterable[str] = ()) -> dict:
     """The cost of some arms at the settings of `run`, whose own arm does not matter. Nothing needs to be trained.
 
-    The matched VAE is always among them, because the others are compared with it.
+    The matched VAE is always among them, because the others are compared with it; names that no arm has are not.
 
     Nothing else may run on the machine meanwhile. Training is timed at the recipe's batch size and precision, encoding
     and decoding in evaluation at 500 images; images a second are the median of COST_ROUNDS timings, with quartiles.

@@ -256,7 +256,7 @@ def write_claims(study: dict, claims_path: Path, folder: Path, root: Path = Path
     controls = {group["dataset"]: read_json(root / group["controls"]) for group in group_paths(study)}
     frame = pd.DataFrame(judge_claims(claims, rows, controls, pilots_of(pilots, study)))
     text = pd.DataFrame([_shown(row) for row in frame.to_dict("records")])
-    title, facts = study["title"] or study["study"], provenance(study, rows)
+    title, facts = study["title"] or study["study"], provenance(study, rows, root)
     table = Table("claims", f"{title}: the claims of the paper, and what became of them.", frame, text, 5, [HEADING])
     write_table(table, folder, facts)
     write_text(folder / "claims.md", f"# Claims: {markdown(title)}\n\n{HEADING}\n\n{to_markdown(text)}")

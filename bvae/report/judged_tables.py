@@ -57,7 +57,7 @@ def write_judgement(study: dict, folder: Path, root: Path = Path()) -> None:
     Of a study with networks of several sizes, also sizes.{csv,tex,html,json,svg,png}.
     """
     rows = collect_runs(study, "claims", root)
-    title, facts = study["title"] or study["study"], provenance(study, rows)
+    title, facts = study["title"] or study["study"], provenance(study, rows, root)
     per_image = _per_image(study, root)
     judged, notes = judge_study(study, rows, per_image), [HEADING, MATCHES]
     if not judged:

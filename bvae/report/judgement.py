@@ -35,18 +35,12 @@ from bvae.study.runs import GROUP, expand_runs
 
 NOT_JUDGED = "not judged"
 TIED = ARMS["vae_narrow"].as_large_as  # arms that VAEs are narrowed to
-SHARES = "vae_s"  # with which the names of bvae/arms/vae_shares.py begin
 MOST_LOST = 1  # runs of a cell that diverged, above which its metrics get no verdict
 PAPER_NUMBERS = {"bvae": 0.9732, "vae": 0.952}  # linear probe on MNIST at 128 latents, by the paper's abstract
 PAPER_MARGIN = 0.01
 OF_IMAGES = ("elbo", "nll", "mse_per_pixel")  # metrics of which the values of each image are kept
 PerImage = Callable[[dict], Mapping[str, NDArray]]  # of a run's row
 T = TypeVar("T", bound="Tested")
-
-
-def is_vae(arm: str) -> bool:
-    """Whether an arm is an ordinary VAE of some size, and nothing else."""
-    return arm in ("vae", "vae_narrow") or arm.startswith(SHARES)
 
 
 @dataclass(frozen=True)
@@ -349,7 +343,7 @@ def describe_study(study: dict, rows: Sequence[dict], per_image: PerImage | None
         arms = [arm for arm in ARMS if cell.of(arm)]
         pairs = [(arm, "vae") for arm in arms if arm != "vae"]
         pairs += [(arm, "vae_narrow") for arm in arms if arm not in ("vae", "vae_narrow")]
-        pairs += [(arm, other) for arm in TIED for other in arms if arm in arms and other.startswith(SHARES)]
+        pairs += [(arm, other) for arm in TIED for other in arms if arm in arms and ARMS[other].ordinary]
         claimed = [tuple(claim["arms"]) for claim in expand_claims(study) if place.items() <= claim.items()]
         pairs = list(dict.fromkeys([*pairs, *claimed]))
         for (task, variants), pair in product(all_variants().items(), [pair for pair in pairs if pair[1] in arms]):

@@ -23,6 +23,7 @@ from bvae.evaluation.metrics import OF_CONTROLS, OF_UNTRAINED, TASKS, tasks_of, 
 from bvae.evaluation.metrics._distortions import VERSION as DISTORTIONS
 from bvae.report.figures import FIGURES, kinds_of
 from bvae.study.runs import (
+    beside,
     controls_path,
     data_path,
     distances_path,
@@ -290,17 +291,14 @@ def _control(plan: Plan, name: str, *, tasks: Sequence[str] = OF_CONTROLS, **fac
 
 def _of_groups(plan: Plan) -> Iterator[Result]:
     """The untrained encoder and the cost of each recipe, data set and latent dimension."""
-    arms_of: dict[str, set[str]] = {}
-    for group in plan.groups:  # recipes that differ in their evaluation alone share a file
-        arms_of.setdefault(group["cost"], {"vae"}).update(group["arms"])
     for group in plan.groups:
         facts = {"latent_dim": group["latent_dim"], "settings": first_settings(plan.study["recipes"][group["recipe"]])}
         dataset, data = group["dataset"], [data_path(group["dataset"])]
         untrained = partial(_control, plan, dataset, tasks=OF_UNTRAINED, seed=group["seed"], **facts)
         yield Result(group["untrained"], untrained, data)
-        arms = sorted(arms_of[group["cost"]])
-        cost = partial(_of_dataset, plan, dataset, **facts, training_version=bvae.TRAINING_VERSION, arms=arms)
-        yield Result(group["cost"], cost, data, partial(_said_by_cost, arms))
+        of_code = {"training_version": bvae.TRAINING_VERSION, "arms": group["arms"]}
+        cost = partial(_of_dataset, plan, dataset, **facts, **of_code)
+        yield Result(group["cost"], cost, data, partial(_said_by_cost, group["arms"]))
 
 
 def _said_by_cost(arms: Sequence[str], facts: dict) -> dict:
@@ -323,11 +321,6 @@ def _of_runs(plan: Plan) -> Iterator[Result]:
         inputs = [data, model, *references]
         also = [per_image_path(results)] if protocol_of(plan.study) == 2 else []
         yield Result(results, partial(_evaluated, plan, run, results), inputs, _said_by_results, also)
-
-
-def beside(results: str, name: str) -> str:
-    """The path of another file of a run, by that of its results."""
-    return f"{results.rpartition('/')[0]}/{name}"
 
 
 def _trained(plan: Plan, run: dict) -> dict:

@@ -5,8 +5,8 @@ from pathlib import Path
 
 from bvae.errors import InputError
 from bvae.report.figures import kinds_of
-from bvae.report.outdated import CLAIMS, Plan, files_of, outdated, results_of
-from bvae.study.runs import group_paths, is_record, results_paths, study_folder
+from bvae.report.outdated import CLAIMS, Plan, files_made, outdated, results_of
+from bvae.study.runs import is_record, results_paths, study_folder
 from bvae.system.files import read_json, sha256_of_file, write_json
 
 
@@ -21,7 +21,7 @@ def publish(study: dict, output: Path, root: Path = Path(), *, claims: str = CLA
     made = [result for result in results_of(plan) if result.path.startswith("results/")]
     for path, reason in outdated(plan, made, known_only=True).items():
         raise InputError(f"{root / path} {reason}. Run `snakemake` to its end first.")
-    names = _published(study, recorded=plan.recorded)
+    names = _published(plan)
     runs = {}
     for name, results in plan.results.items():
         runs[name] = {part: sha256_of_file(path) for part, path in _files(root / results).items() if path.exists()}
@@ -49,18 +49,14 @@ def publish(study: dict, output: Path, root: Path = Path(), *, claims: str = CLA
     write_json(published, manifest)
 
 
-def _published(study: dict, *, recorded: bool) -> list[str]:
-    """The files of a checked study that are published, from its folder: diagrams are of no study."""
+def _published(plan: Plan) -> list[str]:
+    """The files of a study that are published, from its folder: diagrams are of no study."""
+    study = plan.study
     rules = ("tuning",) if study["tuning"] else ("table", "claims")
-    files = [path for rule in rules for path in files_of(study, rule)]
+    files = [path for rule in rules for path in files_made(plan, rule)]
     if not study["tuning"]:
-        kinds = [rule for rule in kinds_of(study, recorded=recorded) if rule != "diagrams"]
-        files += [
-            path
-            for group in group_paths(study)
-            for rule in kinds
-            for path in files_of(study, rule, group, recorded=recorded)
-        ]
+        kinds = [rule for rule in kinds_of(study) if rule != "diagrams"]
+        files += [path for group in plan.groups for rule in kinds for path in files_made(plan, rule, group)]
     return [Path(path).relative_to(study_folder(study)).as_posix() for path in files]
 
 

@@ -7,12 +7,12 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import EngFormatter, LogLocator, NullFormatter
-from scipy.special import stdtrit
 
 from bvae.arms import ARMS
 from bvae.report.figures._page import DPI
-from bvae.report.judgement import MOST_LOST, TIED, cell_of
-from bvae.report.sizes import METRIC, needed_share, shares
+from bvae.report.figures._plots import half_interval
+from bvae.report.judgement import MOST_LOST, TIED
+from bvae.report.sizes import METRIC, cells_of, needed_share, shares
 from bvae.study.widths import Series
 
 PANEL = (4.6, 3.0, 1.7)  # inches: width, height of the curves, height of the shares
@@ -41,10 +41,10 @@ def draw_sizes(series: Sequence[Series], rows: Sequence[dict]) -> Figure:
 def _curves(axes: Axes, series: Series, rows: Sequence[dict]) -> None:
     for name, arm in ARMS.items():
         points = []
-        for recipe in series.recipes.values():
-            cell = cell_of(rows, {"dataset": series.dataset, "recipe": recipe, "latent_dim": series.latent_dim})
+        for cell in cells_of(series, rows).values():
             if (values := cell.values(name, METRIC)) and cell.failures([name])[0][0] <= MOST_LOST:
-                points.append((cell.parameters(name), float(np.mean(values)), half_width(values)))
+                error = half_interval(np.array(values)) or math.nan  # one seed has none
+                points.append((cell.parameters(name), float(np.mean(values)), error))
         if points:
             x, y, half = (np.array(column) for column in zip(*sorted(points), strict=True))
             look = {"color": arm.colour, "linestyle": arm.dash, "marker": arm.marker, "markersize": 4}
@@ -57,24 +57,13 @@ def _curves(axes: Axes, series: Series, rows: Sequence[dict]) -> None:
     axes.spines[["top", "right"]].set_visible(False)
 
 
-def half_width(values: Sequence[float]) -> float:
-    """Half of the 95 % interval of a mean over seeds, by Student's t; NaN for one seed."""
-    count = len(values)
-    if count < 2:
-        return math.nan
-    return float(stdtrit(count - 1, 0.975)) * float(np.std(values, ddof=1)) / math.sqrt(count)
-
-
 def _shares(axes: Axes, series: Series, rows: Sequence[dict]) -> None:
     """A bar from end to end of each interval, an arrow where it is open, and a tick at each share that was trained."""
-    places = [
-        cell_of(rows, {"dataset": series.dataset, "recipe": recipe, "latent_dim": series.latent_dim})
-        for recipe in series.recipes.values()
-    ]
-    trained = [share for cell in places for arm in TIED if cell.of(arm) for share, _ in shares(cell, arm)]
+    cells = list(cells_of(series, rows).values())
+    trained = [share for cell in cells for arm in TIED if cell.of(arm) for share, _ in shares(cell, arm)]
     least, most = min([HALF, *trained]) - 0.06, max([1.0, *trained]) + 0.06
     for index, arm in enumerate(TIED):
-        for cell in places:
+        for cell in cells:
             if not cell.of(arm):
                 continue
             found, colour = shares(cell, arm), ARMS[arm].colour

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from bvae.arms import ARMS
-from bvae.report.judgement import TIED, Cell, cell_of, is_vae
+from bvae.report.judgement import TIED, Cell, cell_of
 from bvae.report.pilots import MINIMUM_SEEDS
 from bvae.report.verdicts import (
     NOT_REPRODUCED,
@@ -74,6 +74,12 @@ def share_in_words(low: float | None, high: float | None) -> str:
     return "not identified" if low is None else f"at least {low:.2f}"
 
 
+def cells_of(series: Series, rows: Sequence[dict]) -> dict[int, Cell]:
+    """The runs of a series by width."""
+    place = {"dataset": series.dataset, "latent_dim": series.latent_dim}
+    return {width: cell_of(rows, place | {"recipe": recipe}) for width, recipe in series.recipes.items()}
+
+
 def measure_sizes(study: dict, rows: Sequence[dict]) -> list[dict]:
     """A line for each tied arm and width of each series of a study, and below them one of their change per doubling.
 
@@ -87,11 +93,10 @@ def _of_arm(series: Series, arm: str, rows: Sequence[dict]) -> list[dict]:
     lines: list[dict] = []
     compared: dict[str, dict[int, Comparison]] = {"equal_count": {}, "equal_width": {}}
     place = {"dataset": series.dataset, "series": series.name, "latent_dim": series.latent_dim, "arm": arm}
-    for width, recipe in series.recipes.items():
-        cell = cell_of(rows, {"dataset": series.dataset, "recipe": recipe, "latent_dim": series.latent_dim})
+    for width, cell in cells_of(series, rows).items():
         if not cell.of(arm):
             continue
-        line = place | {"recipe": recipe, "width": width, "parameters": cell.parameters(arm)}
+        line = place | {"recipe": series.recipes[width], "width": width, "parameters": cell.parameters(arm)}
         [line["diverged"]], _ = cell.failures([arm])
         line["n"] = len(cell.values(arm, METRIC))
         for what, other in (("equal_count", "vae_narrow"), ("equal_width", "vae")):
@@ -116,7 +121,7 @@ def shares(cell: Cell, arm: str) -> list[tuple[float, Estimate]]:
     """
     open_ended = Estimate(math.nan, math.nan, math.nan)
     found = []
-    for other in (name for name in ARMS if is_vae(name) and cell.of(name)):
+    for other in (name for name in ARMS if ARMS[name].ordinary and cell.of(name)):
         comparison = _compare(cell, arm, other, seeds=MINIMUM_SEEDS) or open_ended
         found.append((cell.parameters(arm) / cell.parameters(other), comparison))
     return sorted(found, key=lambda pair: pair[0])

@@ -6,7 +6,6 @@ import re
 import sys
 from pathlib import Path
 
-from bvae.arms import ARMS
 from bvae.errors import InputError
 from bvae.evaluation.extractors import EXTRACTORS
 from bvae.report.outdated import CLAIMS
@@ -194,10 +193,9 @@ def cost(args: argparse.Namespace) -> None:
 
     study = _study(args.study)
     run, _, output = study_runs.find_group(study, args.name, "cost")
-    groups = [group for group in study_runs.group_paths(study) if Path(group["cost"]) == output]
-    arms = {arm for group in groups for arm in group["arms"]}
+    arms = next({*group["arms"]} for group in study_runs.group_paths(study) if Path(group["cost"]) == output)
     with contextlib.suppress(InputError):  # another study may have asked for others: it keeps them
-        arms |= read_json(output).get("arms", {}).keys() & ARMS.keys()
+        arms |= read_json(output).get("arms", {}).keys()
     write_json(output, measure_costs(run, load(_data(run.dataset)), pick_device(args.device), arms))
 
 
@@ -269,7 +267,7 @@ def publish(args: argparse.Namespace) -> None:
 
 def record(args: argparse.Namespace) -> None:
     """Copy what git keeps of a study's runs."""
-    from bvae.report.records import write_records
+    from bvae.report.run_records import write_records
 
     new, known = write_records(_study(args.study))
     print(f"{study_runs.RECORDS}: {new} new records; {known} runs here have one")

@@ -20,7 +20,7 @@ from bvae.evaluation.metrics._cost import COSTS
 from bvae.evaluation.metrics.distances import DECODED, KINDS
 from bvae.evaluation.metrics.paths import PATHS
 from bvae.evaluation.metrics.probes import FEATURES as PROBES
-from bvae.report.distances import table_of_distances
+from bvae.report.distances import references_of, table_of_distances
 from bvae.report.footnotes import bounds, on_cost, on_empty, on_features, on_runs, on_table1, on_table2
 from bvae.report.outdated import ALL_TABLES, Plan, note_made_from, refuse_outdated, tables_of
 from bvae.report.typeset import Table, write_table
@@ -36,14 +36,12 @@ CONTROL_NAMES = {
     "real_images": "real images",
 }
 TABLE1, TABLE2 = ([metric for metric in all_metrics() if metric.table == number] for number in (1, 2))
-RECORDED = "only_recorded"  # of a row: its model is not here
 LISTS = (
     "empty",
     "tasks",
     "kl_per_latent",
     "variance_per_latent",
     "probe_accuracy_per_attribute",
-    RECORDED,
 )  # left out of runs.csv
 OF_PROBES = [f"probe_{name}_{what}accuracy" for name in PROBES for what in ("", "unbalanced_")]
 PACKAGES = ("torch", "torchvision", "torch-fidelity", "scikit-learn", "pandas", "numpy", "scipy")
@@ -56,20 +54,18 @@ def collect_runs(study: dict, rule: str, root: Path = Path()) -> list[dict]:
     today, or saw other data or references than the runs before it; and for such controls and costs, if the rule takes
     any.
     """
-    refuse_outdated(Plan(study, root), rule)
-    paths = found_results(study, root)
+    plan = Plan(study, root)
+    refuse_outdated(plan, rule)
     rows: list[dict] = []
-    seen: dict[tuple[str, str], object] = {}
+    seen: dict[tuple[str, str], str] = {}
     for run in expand_runs(study):
-        path = root / paths[run_name(run)]
+        path = root / plan.results[run_name(run)]
         row = read_json(path) | {"recipe": run["recipe"]}  # equal settings may have been trained under another name
-        if is_record(paths[run_name(run)]):
-            row[RECORDED] = True
-        references = [by["references"] for by in row["tasks"].values() if "references" in by]
-        for what, found in [("data", row["dataset_sha256"]), *(("reference features", each) for each in references)]:
-            if seen.setdefault((row["dataset"], what), found) != found:
+        for what, sha256 in (("data", row["dataset_sha256"]), *references_of(row)):
+            if seen.setdefault((row["dataset"], what), sha256) != sha256:
+                other = what if what == "data" else f"reference features of {what}"
                 raise InputError(
-                    f"{path}: saw other {what} than the runs before it. Delete its folder and run `snakemake`."
+                    f"{path}: saw other {other} than the runs before it. Delete its folder and run `snakemake`."
                 )
         rows.append(row)
     return rows
@@ -262,13 +258,15 @@ def _caption(study: dict, text: str) -> str:
     return f"{study['title'] or study['study']}: {text}"
 
 
-def provenance(study: dict, rows: list[dict]) -> dict:
+def provenance(study: dict, rows: list[dict], root: Path = Path()) -> dict:
     """Where the numbers come from: code, config, data, versions, devices, seeds, protocol.
+
+    `only_recorded` is the number of runs below `root` of which there is a record and no model.
 
     The `id` is the study's name and a hash of all results of its runs: equal ids, equal numbers.
     """
     constants = {name.lower(): value for name, value in vars(protocol).items() if name.isupper()}
-    results = sorted(json.dumps({k: v for k, v in row.items() if k != RECORDED}, sort_keys=True) for row in rows)
+    results = sorted(json.dumps(row, sort_keys=True) for row in rows)
     changes = _git("status", "--porcelain", "--", ":/", ":(exclude,top)results")
     return {
         "study": study["study"],
@@ -288,7 +286,7 @@ def provenance(study: dict, rows: list[dict]) -> dict:
         "seeds": sorted({row["seed"] for row in rows}),
         "runs": len(rows),
         "diverged": sum(row["status"] != "finished" for row in rows),
-        "only_recorded": sum(row.get(RECORDED, False) for row in rows),
+        "only_recorded": sum(map(is_record, found_results(study, root).values())),
         "protocol": constants,
     }
 
@@ -324,7 +322,7 @@ def write_tables(study: dict, folder: Path, root: Path = Path(), names: Sequence
     if unknown := [name for name in names if name not in known]:
         raise InputError(f"{unknown[0]}: no such table. Wanted one of {', '.join(known)}.")
     rows = collect_runs(study, "table", root)
-    facts = provenance(study, rows)
+    facts = provenance(study, rows, root)
     for name in names or known:
         write_table(TABLES[name](study, rows, root), folder, facts)
     if not names:

@@ -1,7 +1,6 @@
 """Tuning: the ELBO on held-out training images, by learning rate and arm, as a table and a picture."""
 
 import json
-import re
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
@@ -18,6 +17,7 @@ from bvae.report.outdated import Plan, note_made_from
 from bvae.report.tables import collect_runs, provenance, summarise
 from bvae.report.typeset import Table, write_table
 from bvae.study.runs import GROUP
+from bvae.study.widths import without_width
 
 ELBO = [run_metrics()["elbo"]]
 PANEL = (3.4, 2.5)  # inches
@@ -34,7 +34,7 @@ def write_tuning(study: dict, folder: Path, root: Path = Path()) -> None:
         " whose runs diverged.",
     ]
     table = Table("tuning", f"{title}: ELBO by learning rate and arm.", frame, printed(frame), 3, notes)
-    write_table(table, folder, provenance(study, rows))
+    write_table(table, folder, provenance(study, rows, root))
     save_figure(partial(draw, frame), folder / "tuning")
     note_made_from(Plan(study, root), "tuning")
 
@@ -64,7 +64,7 @@ def with_families(rows: Sequence[dict]) -> list[dict]:
         training = {key: value for key, value in row["settings"]["training"].items() if key != "learning_rate"}
         rest = [row[key] for key in ("dataset", "latent_dim")] + [row["settings"] | {"training": training}]
         alike = json.dumps(rest, sort_keys=True)
-        recipe, width = re.split(r"((?:-w\d+)?)\Z", row["recipe"], maxsplit=1)[:2]
+        recipe, width = without_width(row["recipe"])
         family = families.setdefault(alike, (recipe.rpartition("-")[0] or recipe) + width)
         rate = row["settings"]["training"]["learning_rate"]
         found.append(row | {"family": family, "learning_rate": rate, "alike": alike})

@@ -1,6 +1,7 @@
 """The runs that a checked study means, and where their files are."""
 
 import itertools
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -83,9 +84,17 @@ def run_folders(study: dict, root: Path = Path()) -> dict[str, str]:
 
 
 def _known(folder: Path) -> dict[str, str]:
-    """The names <recipe>-<key> in a folder by their keys."""
-    used = [path for path in sorted(folder.glob("*-*")) if path.is_dir() and any(path.iterdir())]
-    return {path.name.rpartition("-")[2]: path.name for path in used}
+    """The name <recipe>-<key> in a folder by its key, of several the last."""
+    return {key: names[-1] for key, names in _names_by_key(folder).items()}
+
+
+def _names_by_key(folder: Path) -> dict[str, list[str]]:
+    """The names <recipe>-<key> of the folders in a folder that are not empty, by their keys."""
+    found: dict[str, list[str]] = {}
+    for path in sorted(folder.glob("*-*")):
+        if path.is_dir() and any(path.iterdir()):
+            found.setdefault(path.name.rpartition("-")[2], []).append(path.name)
+    return found
 
 
 def first_name(folder: str) -> str:
@@ -129,14 +138,11 @@ def found_results(study: dict, root: Path = Path()) -> dict[str, str]:
 
     A record is a folder of results/records/ that is named as the run's folder is, up to the recipe before the key.
     """
-    paths = results_paths(study, root)
-    if not (root / RECORDS).is_dir():
-        return paths
+    paths, folders = results_paths(study, root), _names_by_key(root / RECORDS)
     for name, path in paths.items():
-        if not any((root / path).with_name(file).exists() for file in ("model.safetensors", Path(path).name)):
-            record = record_of(path, root)
-            if (root / record).exists():
-                paths[name] = record
+        record = next((record for record in _records(path, folders) if (root / record).exists()), None)
+        if record and not any((root / file).exists() for file in (path, beside(path, "model.safetensors"))):
+            paths[name] = record
     return paths
 
 
@@ -145,10 +151,20 @@ def record_of(results: str, root: Path = Path()) -> str:
 
     Where there are several, from merged branches, it is in the first in which these results are.
     """
+    places = _records(results, _names_by_key(root / RECORDS))
+    return next((record for record in places if (root / record).exists()), places[0])
+
+
+def _records(results: str, folders: Mapping[str, Sequence[str]]) -> list[str]:
+    """Where a record of results may be, by the names of the folders of records by their keys."""
     _, _, named, rest = results.split("/", 3)
-    folders = sorted((root / RECORDS).glob(f"*-{named.rpartition('-')[2]}"))
-    names = [folder.name for folder in folders if (folder / rest).exists()] or [folder.name for folder in folders]
-    return f"{RECORDS.as_posix()}/{(names or [named])[0]}/{rest}"
+    names = folders.get(named.rpartition("-")[2], [named])
+    return [f"{RECORDS.as_posix()}/{name}/{rest}" for name in names]
+
+
+def beside(results: str, name: str) -> str:
+    """The path of another file of a run, by that of its results."""
+    return f"{results.rpartition('/')[0]}/{name}"
 
 
 def is_record(results: str) -> bool:
@@ -207,15 +223,17 @@ def data_path(dataset: str) -> str:
 def group_paths(study: dict, root: Path = Path()) -> list[dict]:
     """For each (recipe, data set, latent dim) of a study: the paths of its controls and of its cost, and two folders.
 
-    `arms` are those that it runs; `seed` is the least, that of the untrained encoder; `network` is the folder of the
-    network's diagrams, `figures` that of the study's figures. As with runs, a folder of equal settings that is there is
-    used, whatever its recipe was called.
+    `arms` are those whose cost the study asks for: of all groups of the same file, which differ in their evaluation
+    only. `seed` is the least, that of the untrained encoder; `network` is the folder of the network's diagrams,
+    `figures` that of the study's figures. As with runs, a folder of equal settings that is there is used, whatever its
+    recipe was called.
     """
     groups: dict[tuple, list[dict]] = {}
     for run in expand_runs(study):
         groups.setdefault((run["recipe"], run["dataset"], run["latent_dim"]), []).append(run)
     known = {part: _known(root / "results" / part) for part in ("untrained", "costs", "networks")}
-    found = []
+    found: list[dict] = []
+    arms: dict[str, set[str]] = {}
     for (recipe, dataset, latent_dim), runs in groups.items():
         seed = min(run["seed"] for run in runs)
         of_run, of_network = map(
@@ -228,7 +246,6 @@ def group_paths(study: dict, root: Path = Path()) -> list[dict]:
                 "recipe": recipe,
                 "dataset": dataset,
                 "latent_dim": latent_dim,
-                "arms": sorted({run["arm"] for run in runs}),
                 "seed": seed,
                 "untrained": f"results/untrained/{untrained}/{dataset}-z{latent_dim}-seed{seed}.json",
                 "pca": pca_path(dataset, latent_dim),
@@ -238,7 +255,8 @@ def group_paths(study: dict, root: Path = Path()) -> list[dict]:
                 "figures": f"{study_folder(study).as_posix()}/figures/{recipe}/{dataset}-z{latent_dim}",
             }
         )
-    return found
+        arms.setdefault(found[-1]["cost"], set()).update(run["arm"] for run in runs)
+    return [group | {"arms": sorted(arms[group["cost"]])} for group in found]
 
 
 def made_from_path(study: dict, rule: str, group: dict | None = None) -> str:

@@ -40,8 +40,6 @@ def expand_widths(config: dict) -> Iterator[str]:
         for width in widths if own_width(recipe["network"]) else ():
             if (new := name_of(name, width)) in recipes:
                 yield f"recipes.{new}: is what recipe {name} is called at width {width}. Call it otherwise"
-            elif len(new) > 64:
-                yield f"recipes.{name}: '{new}' has {len(new)} characters, expected at most 64. Choose a shorter name"
             recipes[new] = _at(recipe, width)
 
 
@@ -52,6 +50,16 @@ def name_of(recipe: str, width: int) -> str:
     'mlp-w256'
     """
     return f"{recipe}-w{width}"
+
+
+def without_width(recipe: str) -> tuple[str, str]:
+    """The name of a recipe, and what a width has added to it.
+
+    >>> without_width("mlp-w256"), without_width("mlp")
+    (('mlp', '-w256'), ('mlp', ''))
+    """
+    name = re.sub(r"-w\d+\Z", "", recipe)
+    return name, recipe.removeprefix(name)
 
 
 def own_width(network: dict) -> int:

@@ -4,8 +4,8 @@ import shutil
 from pathlib import Path
 
 from bvae.errors import InputError
-from bvae.report.outdated import Plan, beside, outdated, results_of
-from bvae.study.runs import record_of, results_paths
+from bvae.report.outdated import Plan, outdated, results_of
+from bvae.study.runs import beside, record_of, results_paths
 from bvae.system.files import sha256_of_file, whole_file
 
 
