@@ -12,7 +12,7 @@ sys.path.insert(0, str(ROOT / "tools"))
 import gpu_check
 
 DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-FAST = ("same_bytes", "repeated", "skipped", "rates", "others")
+FAST = ("same_bytes", "repeated", "skipped", "rates", "others", "quick")
 
 
 @pytest.mark.parametrize("name", [section.__name__ for section in gpu_check.SECTIONS if section.__name__ in FAST])
@@ -73,4 +73,18 @@ def test_a_section_that_says_nothing_is_no_success(tmp_path, monkeypatch):
 
 
 def test_the_limits_are_eight_minutes():
-    assert sum(gpu_check.SECTIONS.values()) <= 480
+    """On a GPU the sections of correctness run at once."""
+    assert max(gpu_check.CORRECTNESS.values()) + sum(gpu_check.SPEED.values()) <= 480
+
+
+def test_some_sections_again_leave_the_others_as_they_are(tmp_path, monkeypatch):
+    at = gpu_check.Setting(DEVICE, True, tmp_path)
+    found = gpu_check.about(at) | {"sections": {"rates": {"state": "done", "seconds": 1.5, "rows": [{"what": "kept"}]}}}
+    (tmp_path / "gpu.json").write_text(json.dumps(found))
+    monkeypatch.setattr(gpu_check, "run_section", lambda name, at, limit: {"state": name, "seconds": 0, "rows": [{}]})
+    assert gpu_check.check(at, tmp_path, only=["quick"])
+    sections = json.loads((tmp_path / "gpu.json").read_text())["sections"]
+    assert sections == found["sections"] | {"quick": {"state": "quick", "seconds": 0, "rows": [{}]}}
+    real = gpu_check.replace(at, toy=False)  # nothing that a toy wrote is kept
+    assert gpu_check.check(real, tmp_path, only=["quick"])
+    assert json.loads((tmp_path / "gpu.json").read_text())["sections"].keys() == {"quick"}

@@ -181,14 +181,15 @@ def test_an_unknown_likelihood_or_device_is_refused(tmp_path):
         pick_device("gpu")
 
 
-def test_float32_on_a_gpu_is_float32_in_convolutions_too(monkeypatch):
+def test_convolutions_on_a_gpu_are_in_float32_and_repeatable(monkeypatch):
     from bvae.training import pick_device
 
     monkeypatch.setattr(torch.backends.cudnn, "allow_tf32", True)
+    monkeypatch.setattr(torch.backends.cudnn, "deterministic", False)
     pick_device("cpu")
-    assert torch.backends.cudnn.allow_tf32
+    assert torch.backends.cudnn.allow_tf32 and not torch.backends.cudnn.deterministic
     pick_device("cuda:1")
-    assert not torch.backends.cudnn.allow_tf32
+    assert torch.backends.cudnn.deterministic and not torch.backends.cudnn.allow_tf32
 
 
 @pytest.mark.parametrize("network", [MLP, {"architecture": "conv", "width": 4, "neck": 2, "hidden": [5]}])
