@@ -64,6 +64,7 @@ EXAMPLES = {
     "figure": f"{QUICK} samples reconstructions",
     "record": QUICK,
     "publish": QUICK,
+    "rebuild": "results/published/tuning_scaling-1 --output results/rebuilt/tuning_scaling",
     "verify": "results/published/mnist_mlp-1",
     "crate": "results/published/mnist_mlp-1",
     "status": f"{QUICK} --watch",
@@ -178,6 +179,12 @@ def build_parser() -> argparse.ArgumentParser:
 
     step = add("publish", [study, rules, common], "copy a finished study's results for citation")
     step.set_defaults(run=steps.publish)
+
+    help = "tables, verdicts and figures of a published study, from its data"
+    step = add("rebuild", [common], help, "Needs neither runs nor models nor data sets.\n\n")
+    step.add_argument("published", type=Path, help="its folder, for example results/published/tuning_scaling-1")
+    step.add_argument("--output", type=Path, required=True, help="folder, for example results/rebuilt/tuning_scaling")
+    step.set_defaults(run=steps.rebuild)
 
     for name, help, run in (
         ("verify", "compare runs made here with those of a published study", steps.verify),

@@ -15,11 +15,10 @@ from bvae.study.runs import is_record
 from bvae.study.status import read_status
 from bvae.system.files import read_yaml, sha256_of_file
 from helpers.checkouts import snakemake
+from helpers.figures_and_tables import OF_IMAGES, OF_MODELS
 from helpers.studies import check, planned_jobs, quick_metrics
 
 QUICK = "config/quick.yaml"
-OF_MODELS = {"backward", "interpolations", "latent_gains", "reconstructions", "samples", "tsne"}
-OF_IMAGES = ["error_images", "error_seeds_and_images"]  # columns that need the values of each image
 
 
 @pytest.fixture

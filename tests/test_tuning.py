@@ -9,6 +9,7 @@ import torch
 from bvae.errors import InputError
 from bvae.evaluation.evaluate import evaluate_run, validate_run
 from bvae.report.publication import newest, publish
+from bvae.report.published_data import rebuild
 from bvae.report.tuning import compare, draw, write_tuning
 from bvae.runs import Run, train_run
 from bvae.study.runs import publication, results_paths
@@ -101,8 +102,12 @@ def test_the_table_of_rates_is_written_and_published(tuned, tmp_path):
     publish(tuned, tmp_path / "published", tmp_path)
     publish(tuned, tmp_path / "published", tmp_path)  # again: the same runs
     manifest = read_json(tmp_path / "published/manifest.json")
-    names = {f"tuning.{suffix}" for suffix in ("csv", "html", "json", "png", "svg", "tex")}
-    assert set(manifest["files"]) == names == {path.name for path in (tmp_path / "published").glob("tuning.*")}
+    names = {"data.json.gz", "tuning.csv", "tuning.png"}
+    assert set(manifest["files"]) == names
+    assert {path.name for path in (tmp_path / "published").iterdir()} == names | {"manifest.json"}
+    rebuild(tmp_path / "published", tmp_path / "rebuilt")
+    for name in ("tuning.csv", "tuning.tex", "tuning.html", "tuning.svg"):
+        assert (tmp_path / "rebuilt" / name).read_bytes() == (folder / name).read_bytes()
     assert len(manifest["runs"]) == 9
     assert all(set(files) == {"validation.json", "model.safetensors"} for files in manifest["runs"].values())
 

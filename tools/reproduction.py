@@ -1,13 +1,15 @@
 """The pages and the picture that speak of all published studies, from results/published/: `make reproduction`.
 
 In the PAGES, what stands between `<!-- NAME study ... -->` and `<!-- end -->` is written here, NAME being one of
-BLOCKS; everything else there is written by hand. The picture is results/published/overview.*.
+BLOCKS; everything else there is written by hand. The picture is results/published/overview.png.
 """
 
 import re
+import tempfile
 from collections.abc import Callable, Iterator
 from functools import partial
 from itertools import combinations
+from pathlib import Path
 
 import pandas as pd
 from matplotlib.figure import Figure
@@ -18,6 +20,7 @@ from bvae.report.claims import MINIMUM_SEEDS, judge_claims, load_claims, paired_
 from bvae.report.figures._page import DPI, save_figure
 from bvae.report.figures._plots import gain_lines
 from bvae.report.pilots import pilots_of
+from bvae.report.publication import shrink_picture
 from bvae.report.tables import count_of_seeds
 from bvae.report.tuning import printed
 from bvae.report.typeset import to_markdown
@@ -269,7 +272,9 @@ def main() -> None:
     """Write the picture and the blocks of the pages."""
     frame = differences()
     write_text(PUBLISHED / "overview.csv", frame.to_csv(index=False, lineterminator="\n"))
-    save_figure(partial(draw, frame), PUBLISHED / "overview")
+    with tempfile.TemporaryDirectory() as folder:
+        save_figure(partial(draw, frame), Path(folder, "overview"))
+        shrink_picture(Path(folder, "overview.png"), PUBLISHED / "overview.png")
     for page in PAGES:
         path = ROOT / page
         write_text(path, fill(path.read_text(encoding="utf-8")))

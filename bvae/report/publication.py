@@ -1,19 +1,28 @@
-"""Publishing a study: its tables and figures, and a manifest of hashes; checking runs against a published study."""
+"""Publishing a study: its data, the views that people read, and a manifest of hashes; checking runs against it."""
 
 import shutil
 from pathlib import Path
 
+from PIL import Image
+
 from bvae.errors import InputError
 from bvae.report.figures import kinds_of
 from bvae.report.outdated import CLAIMS, Plan, files_made, outdated, results_of
+from bvae.report.published_data import NAME, collect_data, write_data
 from bvae.study.runs import is_record, results_paths, study_folder
-from bvae.system.files import read_json, sha256_of_file, write_json
+from bvae.system.files import read_json, sha256_of_file, whole_file, write_json
+
+FORMAT = 2  # of a publication; 1 had each view in every format, and no data
+VIEWS = (".csv", ".md", ".png")  # what people and pages read; the other formats are made from the data again
+COLOURS = 256  # of a published picture, a third of the bytes of all colours
 
 
 def publish(study: dict, output: Path, root: Path = Path(), *, claims: str = CLAIMS) -> None:
-    """Copy the finished study's tables, figures and claims to `output`, with `manifest.json` beside them.
+    """Write the finished study's data to `output`, with its tables, claims and pictures, and `manifest.json`.
 
-    The manifest names the SHA-256 of every published file, and of the model and results of every run behind them.
+    The data (bvae/report/published_data.py) are all that tables, claims and figures of numbers are made from. Tables
+    are copied as csv, claims also as md, and pictures as PNG of fewer colours. The manifest names the SHA-256 of every
+    published file, and of the model and results of every run behind them.
     Raises InputError when a file or a run is missing or outdated, and when `output` holds other runs than these: what
     was cited stays. Tables and figures of the same runs are replaced. `claims` is the path of the claims.
     """
@@ -21,7 +30,7 @@ def publish(study: dict, output: Path, root: Path = Path(), *, claims: str = CLA
     made = [result for result in results_of(plan) if result.path.startswith("results/")]
     for path, reason in outdated(plan, made, known_only=True).items():
         raise InputError(f"{root / path} {reason}. Run `snakemake` to its end first.")
-    names = _published(plan)
+    names = [name for name in _made(plan) if name.endswith(VIEWS)]
     runs = {}
     for name, results in plan.results.items():
         runs[name] = {part: sha256_of_file(path) for part, path in _files(root / results).items() if path.exists()}
@@ -38,19 +47,31 @@ def publish(study: dict, output: Path, root: Path = Path(), *, claims: str = CLA
     for name in names:
         target = output / name
         target.parent.mkdir(parents=True, exist_ok=True)
-        shutil.copyfile(source / name, target)
+        if target.suffix == ".png":
+            shrink_picture(source / name, target)
+        else:
+            shutil.copyfile(source / name, target)
+    write_data(collect_data(plan), output / NAME)
+    table = next(name for name in _made(plan) if name.endswith(".json"))
     manifest = {
+        "format": FORMAT,
         "study": study["study"],
         "version": study["version"],
-        "provenance": read_json(source / next(name for name in names if name.endswith(".json")))["provenance"],
-        "files": {name: sha256_of_file(source / name) for name in names},
+        "provenance": read_json(source / table)["provenance"],
+        "files": {name: sha256_of_file(output / name) for name in (NAME, *names)},
         "runs": runs,
     }
     write_json(published, manifest)
 
 
-def _published(plan: Plan) -> list[str]:
-    """The files of a study that are published, from its folder: diagrams are of no study."""
+def shrink_picture(source: Path, target: Path) -> None:
+    """Write a PNG with a palette of at most 256 colours, which a reader hardly sees; the same bytes every time."""
+    with Image.open(source) as picture, whole_file(target) as part:
+        picture.convert("RGB").quantize(COLOURS).save(part, format="PNG", optimize=True)
+
+
+def _made(plan: Plan) -> list[str]:
+    """The files that are made of a study, from its folder: diagrams are of no study."""
     study = plan.study
     rules = ("tuning",) if study["tuning"] else ("table", "claims")
     files = [path for rule in rules for path in files_made(plan, rule)]

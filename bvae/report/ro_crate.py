@@ -10,8 +10,15 @@ from bvae.errors import InputError
 from bvae.report.publication import read_manifest
 from bvae.system.files import sha256_of_file, write_text
 
-TEXTS = {".tex": "application/x-tex", ".md": "text/markdown", ".csv": "text/csv", ".json": "application/json"}
+TEXTS = {
+    ".tex": "application/x-tex",
+    ".md": "text/markdown",
+    ".csv": "text/csv",
+    ".json": "application/json",
+    ".gz": "application/gzip",
+}
 PARTS = {"tables": "table", "figures": "figure"}  # by folder
+KINDS = {"manifest.json": "hashes of files and runs", "data.json.gz": "all data of the tables"}  # by name
 PAPER = "https://arxiv.org/abs/2505.16074"
 LICENCE = "https://spdx.org/licenses/MIT"
 
@@ -70,7 +77,7 @@ def write_crate(published: Path) -> None:
 def _describe(published: Path, name: str, digest: str) -> dict[str, str]:
     path = published / name
     media_type = TEXTS.get(path.suffix) or mimetypes.guess_type(name)[0] or "application/octet-stream"
-    kind = PARTS.get(Path(name).parts[0]) or ("hashes of files and runs" if path.stem == "manifest" else "verdicts")
+    kind = PARTS.get(Path(name).parts[0]) or KINDS.get(name) or "verdicts"
     return {
         "name": name,
         "description": f"{kind}: {path.stem}",

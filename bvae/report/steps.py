@@ -265,6 +265,14 @@ def publish(args: argparse.Namespace) -> None:
     publication.publish(study, Path(study_runs.publication(study)), claims=str(args.claims or CLAIMS))
 
 
+def rebuild(args: argparse.Namespace) -> None:
+    """Make tables, verdicts and numeric figures of a published study from its data."""
+    from bvae.report.published_data import rebuild
+
+    made = rebuild(args.published, args.output)
+    print(f"{args.output}: {len(made)} files, made from {args.published} alone")
+
+
 def record(args: argparse.Namespace) -> None:
     """Copy what git keeps of a study's runs."""
     from bvae.report.run_records import write_records

@@ -90,9 +90,8 @@ def draw(names: Iterable[str], study: dict, root: Path = Path()) -> None:
     import torch
 
     from bvae.data import load
-    from bvae.report.figures._page import find_subject, save_figure
+    from bvae.report.figures._page import find_subject
     from bvae.report.outdated import Plan, note_made_from
-    from bvae.system.files import write_text
 
     plan = Plan(study, root)
     groups = plan.groups
@@ -111,18 +110,26 @@ def draw(names: Iterable[str], study: dict, root: Path = Path()) -> None:
         if not wanted:
             continue
         dataset = load(root / data_path(group["dataset"]))
-        subject = find_subject(study, group["recipe"], dataset, group["latent_dim"])
+        subject = find_subject(study, group["recipe"], dataset, group["latent_dim"], root)
         torch.set_num_threads(study["recipes"][group["recipe"]]["threads"])
         for path, found in wanted.items():
             about = subject
             if found.network:  # for every study the same, so its recipe is that which names the folder
                 about = replace(subject, recipe=first_name(Path(path).parts[2]))
-            save_figure(partial(found.draw, about), root / path)
-            if found.numbers:
-                write_text(root / f"{path}.csv", found.numbers(about).to_csv(index=False, lineterminator="\n"))
+            draw_one(found, about, root / path)
         for rule, kinds in kinds_of(study, recorded=plan.recorded).items():
             if {_place(FIGURES[kind], group) for kind in kinds} <= wanted.keys():
                 note_made_from(plan, rule, group)
+
+
+def draw_one(found: Figure, subject: "Subject", output: Path) -> None:
+    """Draw a figure into `<output>.svg` and `.png`, with its numbers, if it has any, in `.csv` beside them."""
+    from bvae.report.figures._page import save_figure
+    from bvae.system.files import write_text
+
+    save_figure(partial(found.draw, subject), output)
+    if found.numbers:
+        write_text(f"{output}.csv", found.numbers(subject).to_csv(index=False, lineterminator="\n"))
 
 
 def _place(found: Figure, group: dict) -> str:

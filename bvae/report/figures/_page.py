@@ -25,11 +25,21 @@ WIDTH, LABELS, MARGIN = 7.0, 0.95, 0.08  # of a page, of the labels beside image
 
 
 @dataclass(frozen=True)
+class DatasetFacts:
+    """What figures of numbers say of a data set whose images are not here, in the place of a `Dataset`."""
+
+    name: str
+    sha256: str
+    test_images: range  # as many as there are test images
+    test_attributes: tuple | None  # None: its images have classes, or no labels
+
+
+@dataclass(frozen=True)
 class Subject:
     """What a figure is about: the runs of a study that share recipe, data set and latent dimension."""
 
     recipe: str
-    dataset: Dataset
+    dataset: Any  # a Dataset; DatasetFacts do for figures of numbers alone
     latent_dim: int
     seeds: Mapping[str, Sequence[int]]  # of each arm
     seed: int  # whose runs the pictures show
@@ -54,7 +64,9 @@ class Subject:
         return {arm: None if lost else load_run(self.folder(arm, self.seed))[0] for arm, lost in arms.items()}
 
 
-def find_subject(study: dict, recipe: str, dataset: Dataset, latent_dim: int) -> Subject:
+def find_subject(
+    study: dict, recipe: str, dataset: Dataset | DatasetFacts, latent_dim: int, root: Path = Path()
+) -> Subject:
     """The subject of a checked study. It shows the study's `figure_seed` if there are runs of it, else the least."""
     wanted = {"recipe": recipe, "dataset": dataset.name, "latent_dim": latent_dim}
     runs = [run for run in expand_runs(study) if wanted.items() <= run.items()]
@@ -63,8 +75,8 @@ def find_subject(study: dict, recipe: str, dataset: Dataset, latent_dim: int) ->
     seeds = {arm: sorted(run["seed"] for run in runs if run["arm"] == arm) for arm in ARMS}
     every = {run["seed"] for run in runs}
     seed = study["figure_seed"] if study.get("figure_seed") in every else min(every)
-    results = found_results(study)
-    paths = {(run["arm"], run["seed"]): Path(results[run_name(run)]) for run in runs}
+    results = found_results(study, root)
+    paths = {(run["arm"], run["seed"]): root / results[run_name(run)] for run in runs}
     found = {arm: of_arm for arm, of_arm in seeds.items() if of_arm}
     return Subject(recipe, dataset, latent_dim, found, seed, paths, first_settings(study["recipes"][recipe]))
 

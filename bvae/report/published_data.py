@@ -1,0 +1,126 @@
+"""The data of a published study: all that its tables, verdicts and numeric figures are made from, in one file.
+
+`data.json.gz` holds the results and the training history of every run, the controls and the costs, as the files that
+the workflow made. `rebuild` puts them back into a folder and makes the views there, by the code that made them first.
+"""
+
+import gzip
+import json
+import shutil
+import tempfile
+from pathlib import Path
+
+from bvae.errors import InputError
+from bvae.report.outdated import CLAIMS, Plan, inputs_of
+from bvae.study.runs import beside, is_record, protocol_of, record_of, run_name, study_folder
+from bvae.system.files import read_json, whole_file, write_json, write_text
+
+NAME = "data.json.gz"
+RULES = ("table", "claims")
+
+
+def collect_data(plan: Plan) -> dict:
+    """What `data.json.gz` holds of a finished study.
+
+    `study`, the checked study; `results`, by path, what the jobs wrote of runs, controls and costs, with a run where
+    its record would be; `histories`, of each run by the path of its results, as csv; and of protocol 1 `claims`, the
+    text of the claims with their margins.
+    """
+    root, tuning = plan.contents.root, plan.study["tuning"]
+    runs = {path: path if is_record(path) else record_of(path, root) for path in plan.results.values()}
+    rules = ("tuning",) if tuning else RULES
+    others = {path for rule in rules for path in inputs_of(plan, rule)} - {*runs, plan.claims}
+    data: dict[str, object] = {
+        "study": plan.study,
+        "results": {to: read_json(root / path) for path, to in (runs | {path: path for path in others}).items()},
+        "histories": {to: (root / beside(path, "history.csv")).read_text() for path, to in runs.items()},
+    }
+    if not tuning and protocol_of(plan.study) == 1:
+        data["claims"] = (root / plan.claims).read_text()
+    return data
+
+
+def write_data(data: dict, path: Path) -> None:
+    """Write it compressed; equal data are equal bytes."""
+    text = json.dumps(data, sort_keys=True, separators=(",", ":"))
+    with whole_file(path) as part:
+        Path(part).write_bytes(gzip.compress(text.encode(), mtime=0))
+
+
+def read_data(published: Path) -> dict:
+    """The data of a published study.
+
+    Raises InputError where there are none, as of studies that were published before these were kept, or where the file
+    is damaged.
+    """
+    path = published / NAME
+    try:
+        return json.loads(gzip.decompress(path.read_bytes()))
+    except FileNotFoundError:
+        raise InputError(
+            f"{path}: no such file. Expected the folder of a published study with its data. Studies that were published"
+            " before version 0.2 have their tables as csv files only."
+        ) from None
+    except (OSError, EOFError, ValueError) as error:
+        raise InputError(f"{path}: damaged ({error}). Get it from git again: git checkout -- {path}") from None
+
+
+def rebuild(published: Path, output: Path) -> list[Path]:
+    """Make the tables, verdicts and numeric figures of a published study again, from its data alone, into `output`.
+
+    Returns the files. They are those of the publication, but for pictures of models and for errors over images: the
+    values of each image are not published. Raises InputError when the data were made by another version of the code
+    than this one.
+    """
+    data = read_data(published)
+    study = data["study"]
+    with tempfile.TemporaryDirectory() as folder:
+        root = Path(folder)
+        for path, facts in data["results"].items():
+            write_json(root / path, facts)
+        for path, text in data["histories"].items():
+            write_text(root / beside(path, "history.csv"), text)
+        if "claims" in data:
+            write_text(root / CLAIMS, data["claims"])
+        _make_views(study, root)
+        made = root / study_folder(study)
+        shutil.rmtree(made / "made_from")
+        shutil.copytree(made, output, dirs_exist_ok=True)
+        return sorted(output / path.relative_to(made) for path in made.rglob("*") if path.is_file())
+
+
+def _make_views(study: dict, root: Path) -> None:
+    folder = root / study_folder(study)
+    if study["tuning"]:
+        from bvae.report.tuning import write_tuning
+
+        write_tuning(study, folder, root)
+        return
+    from bvae.report.tables import write_tables
+
+    write_tables(study, folder / "tables", root)
+    if protocol_of(study) == 1:
+        from bvae.report.claims import write_claims
+
+        write_claims(study, root / CLAIMS, folder, root)
+    else:
+        from bvae.report.judged_tables import write_judgement
+
+        write_judgement(study, folder, root)
+    _draw_numeric(study, root)
+
+
+def _draw_numeric(study: dict, root: Path) -> None:
+    from bvae.report.figures import FIGURES, draw_one, kinds_of
+    from bvae.report.figures._page import DatasetFacts, find_subject
+
+    plan = Plan(study, root)
+    for group in plan.groups:
+        place = {key: group[key] for key in ("recipe", "dataset", "latent_dim")}
+        rows = [read_json(root / plan.results[run_name(run)]) for run in plan.runs if place.items() <= run.items()]
+        row = max(rows, key=lambda row: row["status"] == "finished")
+        attributes = () if "probe_accuracy_per_attribute" in row else None
+        facts = DatasetFacts(row["dataset"], row["dataset_sha256"], range(row["test_images"]), attributes)
+        subject = find_subject(study, group["recipe"], facts, group["latent_dim"], root)
+        for kind in kinds_of(study, recorded=True)["figures"]:
+            draw_one(FIGURES[kind], subject, root / group["figures"] / kind)

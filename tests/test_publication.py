@@ -1,0 +1,107 @@
+"""What is published of a study makes its tables, verdicts and numeric figures again, without runs, models or images."""
+
+import gzip
+import json
+import shutil
+from pathlib import Path
+
+import pandas as pd
+import pytest
+from PIL import Image
+
+from bvae.__main__ import main
+from bvae.report.publication import newest
+from bvae.report.published_data import read_data
+from helpers.checkouts import ROOT
+from helpers.figures_and_tables import OF_IMAGES, OF_MODELS
+
+QUICK, FOLDER = "config/quick.yaml", Path("results/published/quick-1")
+PUBLISHED = sorted(path.parent for path in (ROOT / "results/published").glob("*/manifest.json"))
+
+
+@pytest.fixture
+def published(quick_copy, monkeypatch) -> Path:
+    """The quick study after it was published, as only git has it: without results, data sets and models."""
+    monkeypatch.chdir(quick_copy)
+    assert main(["publish", QUICK]) == 0
+    for name in ("resources", "results/runs", "results/references", "results/controls", "results/studies"):
+        shutil.rmtree(name)
+    return quick_copy
+
+
+def test_all_views_of_numbers_are_made_from_the_published_data_digit_for_digit(published, quick):
+    assert main(["rebuild", str(FOLDER), "--output", "rebuilt"]) == 0
+    studies = quick / "results/studies/quick"
+    compared = set()
+    for path in sorted(path for path in studies.rglob("*") if path.suffix in (".csv", ".md", ".svg")):
+        name = path.relative_to(studies)
+        if path.stem in OF_MODELS:
+            assert not Path("rebuilt", name).exists()
+            continue
+        compared.add(path.stem)
+        if path.stem in ("claims", "comparisons") and path.suffix == ".csv":
+            made, before = (pd.read_csv(file) for file in (Path("rebuilt", name), path))
+            pd.testing.assert_frame_equal(made, before.drop(columns=OF_IMAGES), check_exact=True)
+        elif path.stem != "claims":
+            assert Path("rebuilt", name).read_bytes() == path.read_bytes(), name
+    assert compared >= {"table1", "table2", "table3", "runs", "distances", "claims", "quality", "training_curves"}
+    # and what people read is the copy of what the workflow made
+    for name in json.loads((FOLDER / "manifest.json").read_text())["files"]:
+        if name.endswith((".csv", ".md")):
+            assert (FOLDER / name).read_bytes() == (studies / name).read_bytes()
+
+
+def test_a_changed_number_in_the_data_changes_the_tables(published):
+    data = read_data(FOLDER)
+    path = next(path for path in data["results"] if "/bvae-z8-seed0/" in path)
+    data["results"][path]["elbo"] -= 3.0
+    (FOLDER / "data.json.gz").write_bytes(gzip.compress(json.dumps(data).encode()))
+    assert main(["rebuild", str(FOLDER), "--output", "rebuilt"]) == 0
+    made, before = (pd.read_csv(folder / "tables/table1.csv").set_index("arm") for folder in (Path("rebuilt"), FOLDER))
+    assert made.loc["bvae", "elbo"] == pytest.approx(before.loc["bvae", "elbo"] - 1.0)  # of three seeds
+    assert made.loc["vae", "elbo"] == before.loc["vae", "elbo"]
+
+
+def test_pictures_are_small_and_of_the_same_size(published, quick):
+    pictures = sorted(FOLDER.rglob("*.png"))
+    assert {path.stem for path in pictures} > OF_MODELS - {"tsne"}
+    for path in pictures:
+        before = quick / "results/studies/quick" / path.relative_to(FOLDER)
+        assert Image.open(path).size == Image.open(before).size
+        assert path.stat().st_size < min(before.stat().st_size, 200_000), path
+
+
+def test_damaged_and_missing_data_are_refused(published, capsys):
+    path = FOLDER / "data.json.gz"
+    path.write_bytes(path.read_bytes()[:1000])
+    assert main(["rebuild", str(FOLDER), "--output", "rebuilt"]) == 1
+    assert f"{path}: damaged" in capsys.readouterr().err
+    path.unlink()
+    assert main(["rebuild", str(FOLDER), "--output", "rebuilt"]) == 1
+    assert f"{path}: no such file. Expected" in capsys.readouterr().err
+    assert not Path("rebuilt").exists()
+
+
+@pytest.mark.parametrize("folder", PUBLISHED, ids=lambda folder: folder.name)
+def test_published_means_are_those_of_the_published_runs(folder):
+    """Mean and standard deviation over finished runs, by pandas alone."""
+    if not (folder / "tables/table1.csv").exists():
+        return  # it tunes
+    runs, table = (pd.read_csv(folder / f"tables/{name}.csv") for name in ("runs", "table1"))
+    by = ["recipe", "dataset", "latent_dim", "arm"]
+    finished = runs[runs["status"] == "finished"].groupby(by)
+    names = [name for name in table if name in runs and f"{name}_sd" in table]
+    assert {"elbo", "reconstruction", "probe_accuracy"} <= {*names}
+    table = table.set_index(by)
+    for name in names:
+        for wanted, column in ((finished[name].mean(), name), (finished[name].std(), f"{name}_sd")):
+            got = table.loc[[place for place in table.index if place in wanted.index], column]
+            assert got.to_numpy() == pytest.approx(wanted.loc[got.index].to_numpy(), rel=1e-9, nan_ok=True), column
+
+
+def test_what_git_has_of_results_stays_small():
+    """Below 20 MB in all, and 200 kB a picture."""
+    files = [path for path in (ROOT / "results").rglob("*") if path.is_file() and "published" in path.parts]
+    assert sum(path.stat().st_size for path in files) < 20e6
+    assert max(path.stat().st_size for path in files if path.suffix == ".png") <= 200_000
+    assert newest(ROOT / "results/published")
