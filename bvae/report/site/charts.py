@@ -77,7 +77,7 @@ def quality() -> alt.FacetChart:
     x = alt.X(
         "parameters:Q",
         scale=alt.Scale(type="log", nice=False, padding=26),
-        axis=alt.Axis(title=None, format="~s", tickCount=4, grid=False, labelOverlap=True),
+        axis=alt.Axis(title=None, format=".3~s", tickCount=4, grid=False, labelOverlap=True),
     )
     scale, axis = alt.Scale(zero=False, padding=8), alt.Axis(title=None, tickCount=4, format=".5~g")
     looks = _looks()

@@ -19,6 +19,7 @@ from bvae.study.runs import GROUP
 SEEDS = (MINIMUM_SEEDS, 6, 8, 10, 15, 20, 30)  # for which the page says what they could decide
 SIZE = ("parameters", "model_mb")  # metrics that the page shows elsewhere or not at all
 REFERENCE = "vae"
+ACRONYMS = ("kl", "mse", "nll", "fd", "fid", "kid", "elbo")
 
 
 @dataclass(frozen=True)
@@ -49,7 +50,7 @@ class Place:
         differing = [len(set(column)) > 1 for column in zip(*others, strict=True)]
         names = (self.dataset, self.recipe, f"z{self.latent_dim}")
         of = ", ".join(name for name, differs in zip(names, differing, strict=True) if differs)
-        title = f"{publication.title} ({of})" if of else publication.title
+        title = f"{of}: {publication.title}" if of else publication.title
         return {
             "id": self.id,
             "study": publication.folder.name,
@@ -80,13 +81,17 @@ def metrics_of(publications: Sequence[Publication]) -> list[Metric]:
     ]
 
 
+def _words(name: str) -> str:
+    return " ".join(word.upper() if word in ACRONYMS else word for word in name.split("_"))
+
+
 def metric_row(metric: Metric) -> dict:
     """What the page says of a metric: in charts its numbers are multiplied by `factor`."""
     unit = "points" if metric.factor == 100 else metric.unit
     meaning = metric.meaning.replace("\\|", "|").replace("`", "").replace("*", "")
     return {
         "name": metric.name,
-        "label": (metric.header or metric.name.replace("_", " ")) + ARROWS[metric.better],
+        "label": (metric.header or _words(metric.name)) + ARROWS[metric.better],
         "task": next(task.title for task in TASKS.values() if metric in task.metrics),
         "meaning": f"{meaning[0].upper()}{meaning[1:]}",
         "unit": unit if unit[:1] not in ("≤", "≥") else "",

@@ -101,16 +101,23 @@ function look() {
     axis: { labelColor: ink, titleColor: ink, gridColor: line, domainColor: soft, tickColor: soft, labelFontSize: 12, labelLimit: 110, gridOpacity: 0.6 },
     header: { labelColor: ink } };
 }
+function scaleDifferences(spec) {
+  if (state.unit !== "margins") { spec.resolve.scale.x = "independent"; return; }
+  for (const { encoding } of spec.spec.layer) if (encoding.x.field) { // linear near the margin, logarithmic far from it
+    encoding.x.scale = { type: "symlog", constant: 1 };
+    if (encoding.x.axis) encoding.x.axis.values = [-1000, -100, -10, -3, -1, 0, 1, 3, 10, 100, 1000];
+  }
+}
 async function draw(name, rows, message) {
   const box = $(`#${name}`);
   if (!rows.length) { box.replaceChildren(empty(message)); return; }
-  const spec = structuredClone(data.charts[name]), left = name === "differences" ? 108 : 62, right = 14;
+  const spec = structuredClone(data.charts[name]), left = name === "differences" ? 108 : 62, right = 30;
   const panels = new Set(rows.map((row) => row.panel)).size;
   spec.columns = Math.max(1, Math.min(panels, Math.floor(box.clientWidth / 330)));
   spec.spec.width = Math.min(520, Math.floor((box.clientWidth - right) / spec.columns) - left);
   spec.spacing = { column: left, row: 62 }; // room for the axes and titles, which are not counted
-  if (name === "differences") spec.resolve.scale.x = state.unit === "margins" ? "shared" : "independent";
-  spec.facet.header.labelLimit = spec.spec.width + right;
+  if (name === "differences") scaleDifferences(spec);
+  spec.facet.header.labelLimit = spec.spec.width + 12;
   spec.datasets = { rows };
   const actions = { export: true, source: false, compiled: false, editor: false };
   const size = box.offsetHeight; // the page does not jump while a chart is drawn
@@ -121,7 +128,7 @@ async function draw(name, rows, message) {
 
 // --- Tables -----------------------------------------------------------------------------------------------------
 function verdictTable() {
-  const rows = claims(), judged = new Set(rows.filter((row) => row.n).map((row) => row.place));
+  const rows = claims(), judged = new Set(rows.filter((row) => row.n && row.arms.includes(" against ")).map((row) => row.place));
   const columns = chosen().filter((place) => judged.has(place.id));
   if (!columns.length) return empty("None of these studies has runs of both arms of a claim.");
   const shown = rows.filter((row) => judged.has(row.place)), texts = [...new Set(shown.map((row) => row.text))];
@@ -131,6 +138,7 @@ function verdictTable() {
     if (!row) return element("td");
     const numbers = row.difference === null ? row.note : `difference ${text(row.difference)}${interval(row.interval_95_low, row.interval_95_high)}, ` +
       `margin ${text(row.margin)}${row.note ? `; ${row.note}` : ""}`;
+    if (!row.n) return element("td", { className: "verdict", title: row.note }, "–\u00a0no runs");
     const className = `verdict ${row.verdict.replace(/ /g, "-")}`;
     return element("td", { className, title: `${row.metric}: ${numbers}; n = ${text(row.n)}` }, `${SIGNS[row.verdict] || "?"}\u00a0${row.verdict}`);
   })));
@@ -190,24 +198,31 @@ function pictures() {
 }
 
 // --- The page ---------------------------------------------------------------------------------------------------
-function render() {
+function render(again = false) {
   const { label, meaning, unit, better, factor } = metric();
   const own = unit || "none", direction = better ? ` ${better[0].toUpperCase()}${better.slice(1)} is better.` : " Neither a lower nor a higher value is better.";
   $("#metric").textContent = `${meaning}. Unit: ${factor === 100 ? "%" : own}.${direction} Name in the files: ${state.metric}.`;
   $("#nothing").hidden = chosen().length > 0 || publicationRows().length > 0;
-  $("#unit-differences").textContent = `Across: difference in ${label.replace(/ [↑↓]$/, "")}${state.unit === "margins" ? ", in margins. All panels have the same scale." : `${unit && `, ${unit}`}. Each panel has its own scale.`}`;
+  $("#unit-differences").textContent = `Across: difference in ${label.replace(/ [↑↓]$/, "")}${state.unit === "margins" ? ", in margins. All panels have the same scale, logarithmic beyond the margin." : `${unit && `, ${unit}`}. Each panel has its own scale.`}`;
   $("#unit-quality").textContent = `Up: ${label}${factor === 100 ? ", %" : unit ? `, ${unit}` : ""}. Across: parameters. Each panel has its own scale.`;
   $("#verdicts").replaceChildren(verdictTable());
   $("#table").replaceChildren(sortableTable());
   $("#pictures").replaceChildren(...pictures());
-  drawn = Promise.all([
+  const key = ["metric", "dataset", "network", "study", "arms", "unit"].map((name) => state[name]).join(" ");
+  if (key === drawnFor && !again) return;
+  drawnFor = key;
+  drawn = drawn.then(() => key === drawnFor && drawCharts()); // one after the other, and only the last that is wanted
+}
+function drawCharts() {
+  const { better } = metric();
+  return Promise.all([
     draw("differences", differenceRows(), better ? (state.unit === "margins" ? "These studies have no margin for this metric." : "None of these studies compares an arm with the VAE by this metric.")
       : "Neither a lower nor a higher value of this metric is better, so arms are not compared by it."),
     draw("quality", qualityRows(), "None of these studies has this metric."),
     draw("power", powerRows(), "These studies have no margin for this metric, so there is nothing to decide."),
   ]);
 }
-let drawn;
+let drawn = Promise.resolve(), drawnFor;
 function fill(name, options) {
   for (const select of document.querySelectorAll(`select[name=${name}]`)) for (const [value, label, group] of options) {
     const last = select.lastElementChild;
@@ -235,13 +250,13 @@ function start() {
   });
   $("#filters").addEventListener("submit", (event) => event.preventDefault());
   window.addEventListener("hashchange", () => { if (!document.getElementById(location.hash.slice(1))) { readState(); render(); } });
-  matchMedia("(prefers-color-scheme: dark)").addEventListener("change", render);
+  matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => render(true));
   let width = innerWidth, later;
   addEventListener("resize", () => { // a phone's bars change the height only
     if (innerWidth === width) return;
     width = innerWidth;
     clearTimeout(later);
-    later = setTimeout(render, 150);
+    later = setTimeout(() => render(true), 150);
   });
   readState();
   render();

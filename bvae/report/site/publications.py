@@ -50,7 +50,7 @@ def read_publications(published: Path) -> list[Publication]:
         )
     titles = [_title(manifest) for manifest in manifests.values()]
     return [
-        _read(folder, manifest, title if titles.count(title) == 1 else f"{title} ({folder.name})")
+        _read(folder, manifest, title if titles.count(title) == 1 else f"{folder.name}: {title}")
         for (folder, manifest), title in zip(manifests.items(), titles, strict=True)
     ]
 
@@ -73,7 +73,7 @@ def _read(folder: Path, manifest: dict, title: str) -> Publication:
 def _rows(path: Path, wanted: set[str]) -> list[dict]:
     if not path.exists():
         return []
-    frame = pd.read_csv(path, float_precision="round_trip")
+    frame = pd.read_csv(path)
     if missing := sorted(wanted - set(frame)):
         raise InputError(
             f"{path}: found no column {', '.join(missing)}, expected {', '.join(sorted(wanted))}."
