@@ -309,7 +309,7 @@ const parts = ["verdicts", "differences", "quality", "power", "table", "pictures
       const shows = box.querySelector("svg [aria-label], td, img");
       if (!(shows || way)) faults.push([select.name, option.value, part]);
     }
-    if (!document.querySelector("main svg [aria-label], main #table td")) faults.push([select.name, option.value]);
+    if (!document.querySelector("main svg [aria-label], main #table td, #pictures img")) faults.push([select.name, option.value]);
     select.value = before;
     select.dispatchEvent(new Event("change", { bubbles: true }));
   }

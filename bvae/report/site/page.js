@@ -187,7 +187,8 @@ function save(form) {
 // --- Pictures ---------------------------------------------------------------------------------------------------
 function pictures() {
   const names = new Set(publicationRows().map((row) => row.study));
-  const found = data.pictures.filter((picture) => names.has(picture.study) && picture.kind === state.picture);
+  const all = data.pictures.filter((picture) => names.has(picture.study)), wanted = all.filter((picture) => picture.kind === state.picture);
+  const found = wanted.length || !state.study ? wanted : all; // a study that tunes has one of its own
   if (!found.length) return [empty("None of these studies has this picture.")];
   const title = (study) => data.publications.find((row) => row.study === study).title;
   return found.map((picture) => {
