@@ -250,7 +250,7 @@ def test_tables_sort_and_their_files_hold_what_they_show(page, data, tmp_path):
             header = driver.find_element(By.CSS_SELECTOR, "th[data-column=text]")
             assert header.get_attribute("aria-sort") == direction
             texts = column(driver, "text")
-            assert sorted(texts, key=str.lower, reverse=reverse) == texts or texts[0] > texts[-1] == reverse
+            assert len(texts) > 10 and sorted(texts, key=str.lower, reverse=reverse) == texts
         wanted = read(PUBLISHED / "fashion_mlp-1/claims.csv").set_index("text")
         for form in ("csv", "json"):
             driver.find_element(By.CSS_SELECTOR, f"[data-save={form}]").click()
@@ -309,7 +309,7 @@ const parts = ["verdicts", "differences", "quality", "power", "table", "pictures
       const shows = box.querySelector("svg [aria-label], td, img");
       if (!(shows || way)) faults.push([select.name, option.value, part]);
     }
-    if (!document.querySelector("main svg [aria-label], main #table td, #pictures img")) faults.push([select.name, option.value]);
+    if (!document.querySelector("svg [aria-label], #table td, #pictures img")) faults.push([select.name, option.value]);
     select.value = before;
     select.dispatchEvent(new Event("change", { bubbles: true }));
   }

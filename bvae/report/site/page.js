@@ -168,7 +168,7 @@ function sortableTable() {
   });
   const body = rows.map((row) => element("tr", {}, ...columns.map((column) => {
     const value = row[column], number = typeof value === "number";
-    const shown = column === "arm" ? arms[value].label : column === "commit" ? String(value).slice(0, 9) : text(value, 5);
+    const shown = column === "arm" ? arms[value].label : column === "commit" ? text(value).slice(0, 9) : text(value, 5);
     return element("td", number ? { className: "number", title: String(value) } : { className: column === "arm" || column === "study" ? "name" : "" }, shown);
   })));
   return element("table", {}, element("thead", {}, element("tr", {}, ...head)), element("tbody", {}, ...body));
