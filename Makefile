@@ -8,7 +8,7 @@ ifneq ($(shell test -w "$$HOME" && echo yes),yes) # Snakemake caches there
 export XDG_CACHE_HOME ?= $(CURDIR)/.snakemake/cache
 endif
 
-.PHONY: quick mnist report test test-all coverage lint lock benchmark gpu-check torture mutation docs-check slurm audit docs reproduction clean
+.PHONY: quick mnist report site test test-all coverage lint lock benchmark gpu-check torture mutation docs-check slurm audit docs reproduction clean
 .DEFAULT_GOAL := quick
 
 # The stamp holds the lock that was installed: an unchanged lock is not installed again.
@@ -32,6 +32,9 @@ STUDY ?= quick
 report: .venv/installed.lock ## a study as one page: make report STUDY=mnist makes results/studies/mnist/report.html
 	python -m snakemake --configfile config/$(STUDY).yaml -q progress host reason
 	python -m snakemake --configfile config/$(STUDY).yaml --report results/studies/$(STUDY)/report.html
+
+site: .venv/installed.lock ## all published studies as one page that needs no network, results/site.html
+	python -m bvae site results/published --output results/site.html
 
 test: .venv/installed.lock ## the tests but the slow ones, on all cores
 	python -m pytest -n auto --dist worksteal -m "not slow"

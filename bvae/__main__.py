@@ -67,6 +67,7 @@ EXAMPLES = {
     "rebuild": "results/published/tuning_scaling-1 --output results/rebuilt/tuning_scaling",
     "verify": "results/published/mnist_mlp-1",
     "crate": "results/published/mnist_mlp-1",
+    "site": "results/published --output results/site.html",
     "status": f"{QUICK} --watch",
     "runs": "--remove",
     "tensorboard": f"{QUICK} --output results/tensorboard/quick",
@@ -193,6 +194,11 @@ def build_parser() -> argparse.ArgumentParser:
         step = add(name, [common], help)
         step.add_argument("published", type=Path, help="its folder, for example results/published/mnist-1")
         step.set_defaults(run=run)
+
+    step = add("site", [common], "the results page: all published studies in one HTML file that needs no network")
+    step.add_argument("published", type=Path, help="the folder of published studies, results/published")
+    step.add_argument("--output", type=Path, required=True, help="the page, for example results/site.html")
+    step.set_defaults(run=steps.site)
 
     step = add("runs", [common], "list the runs below results/runs that no study uses, or remove them")
     step.add_argument("--config", type=Path, default=Path("config"), help="the folder of the studies")

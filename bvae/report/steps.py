@@ -301,6 +301,14 @@ def crate(args: argparse.Namespace) -> None:
     write_crate(args.published)
 
 
+def site(args: argparse.Namespace) -> None:
+    """Write the results page of all published studies, and print its path."""
+    from bvae.report.site.page import write_site
+
+    write_site(args.published, args.output)
+    print(args.output)
+
+
 def status(args: argparse.Namespace) -> None:
     """Print how far a study is."""
     from bvae.study.status import show

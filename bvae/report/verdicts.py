@@ -187,12 +187,18 @@ def power(test: str, effect: float, spreads: Sequence[float], counts: Sequence[i
     return float(weights @ ndtr(effect / error - critical * scales)) / 2
 
 
+@lru_cache
+def _quadrature() -> tuple[NDArray, NDArray]:
+    """The points and weights of the integral behind the power: they take longer than all the rest."""
+    return np.polynomial.legendre.leggauss(QUADRATURE)
+
+
 @lru_cache(maxsize=1000)
 def _estimated_scales(freedom: float) -> tuple[NDArray, NDArray]:
     """Quantiles of an estimated standard error, as shares of the true one, and the weights of an integral over them."""
     from scipy.special import gammaincinv
 
-    points, weights = np.polynomial.legendre.leggauss(QUADRATURE)
+    points, weights = _quadrature()
     return np.sqrt(2 * gammaincinv(freedom / 2, (points + 1) / 2) / freedom), weights
 
 
