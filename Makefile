@@ -8,7 +8,7 @@ ifneq ($(shell test -w "$$HOME" && echo yes),yes) # Snakemake caches there
 export XDG_CACHE_HOME ?= $(CURDIR)/.snakemake/cache
 endif
 
-.PHONY: quick mnist report site test test-all coverage lint lock benchmark gpu-check torture mutation docs-check slurm audit docs reproduction clean
+.PHONY: quick mnist report site test test-all coverage lint lock benchmark gpu-check torture mutation docs-check slurm audit pages clean
 .DEFAULT_GOAL := quick
 
 # The stamp holds the lock that was installed: an unchanged lock is not installed again.
@@ -61,11 +61,8 @@ benchmark: .venv/installed.lock ## speed and memory beside pythae and a plain lo
 	python -m snakemake -q all -- resources/data/mnist.safetensors
 	python tools/performance.py
 
-docs: .venv/installed.lock ## the tables of config/README.md and docs/metrics.md, from the schema and the records
+pages: .venv/installed.lock ## the pages that have a template in docs/templates/, and the picture of all published studies
 	PYTHONPATH=. python -m tools.pages
-
-reproduction: .venv/installed.lock ## the numbers of docs/reproduction.md, docs/protocol1.md and README.md, and the picture of all published studies
-	PYTHONPATH=. python -m tools.reproduction
 
 gpu-check: .venv/installed.lock ## on a machine with a GPU: the same bytes by every way, and how fast, within 8 minutes, into results/published/gpu.*
 	$(call install_extra,benchmark)
@@ -74,8 +71,8 @@ gpu-check: .venv/installed.lock ## on a machine with a GPU: the same bytes by ev
 torture: .venv/installed.lock ## the quick study, killed 30 times at random moments, then 12 times in peace with 1 to 4 jobs: the same bytes
 	PYTHONPATH=.:tests python tools/torture.py
 
-docs-check: .venv/installed.lock ## what the pages say: links, quotations, examples, and every command of the README from a fresh clone
-	python -m pytest -q tests/test_docs.py tests/test_project.py tests/test_library.py bvae
+docs-check: .venv/installed.lock ## what the pages say: links, quotations, numbers, and every command of README.md, docs/running.md and docs/extending.md from a fresh clone
+	python -m pytest -q tests/test_docs.py tests/test_pages.py tests/test_project.py tests/test_library.py bvae
 	test -x .venv/check/bin/rocrate-validator || { python -m venv .venv/check && .venv/check/bin/python -m pip install --disable-pip-version-check -q cffconvert==2.0.0 roc-validator==0.13.0 rocrate==0.16.0; }
 	PYTHONPATH=.:tests python tools/docs_check.py
 

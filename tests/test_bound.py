@@ -134,7 +134,7 @@ def test_the_kl_and_the_gradients_are_finite_whatever_the_head_gives(arm, value)
 
 @pytest.mark.parametrize("arm", FOUR)
 def test_a_log_variance_of_40_diverges_without_the_bound_and_not_with_it(arm):
-    """What ended runs with learned sigma (docs/training.md): in float32 the norm of the gradient overflows first.
+    """What ended runs with learned sigma (docs/notebook.md): in float32 the norm of the gradient overflows first.
 
     The KL has its closed form in both networks. The decoder's outputs, and with them the gradient, grow with z.
     """

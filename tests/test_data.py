@@ -192,10 +192,10 @@ def test_a_published_data_set_says_what_it_is_and_where_it_comes_from(name):
     assert re.fullmatch(r"[0-9a-f]{64}", entry.get("sha256", "0" * 64))
 
 
-def test_the_rule_in_the_readme_is_of_a_data_set_of_ones_own():
+def test_the_rule_on_the_page_is_of_a_data_set_of_ones_own():
     """It names its data set in every place; `test_workflow.py` runs it."""
-    readme = (WORKFLOW.parent / "README.md").read_text(encoding="utf-8")
-    rule = re.search(r"^( +)# 32x32 grey birds(?:\n?.+)+?--log \{log:q\}\"\n", readme, re.MULTILINE)
+    page = (WORKFLOW.parent / "docs/extending.md").read_text(encoding="utf-8")
+    rule = re.search(r"^( +)# 32x32 grey birds(?:\n?.+)+?--log \{log:q\}\"\n", page, re.MULTILINE)
     text = textwrap.dedent(rule[0])
     for line in ("rule data_birds:", '"resources/data/birds.safetensors",', '"logs/data/birds.log",', "ENVIRONMENT"):
         assert line in text

@@ -16,7 +16,7 @@ from bvae.study.claims import expand_claims
 from helpers.studies import FOUR, check, sound
 
 ROOT = Path(__file__).parents[1]
-PAGE = (ROOT / "docs/training.md").read_text(encoding="utf-8")
+PAGE = (ROOT / "docs/model.md").read_text(encoding="utf-8")
 NAMED = re.compile(r"((?:`[\w.]+`(?:\s+and\s+)?)+)\s+in\s+`(bvae/\w+\.py)`")
 
 
@@ -85,17 +85,18 @@ def page_rows(name: str) -> list[list[str]]:
     ],
 )
 def test_the_page_of_the_architecture_counts_parameters_as_the_modules_do(name, network):
-    [row] = [row for row in page_rows("architecture.md") if row[0] == name]
+    [row] = [row for row in page_rows("model.md") if row[0] == name]
     layout = plan(network, channels=1, size=28, latent_dim=128)
     counts = [parameter_breakdown(ARMS[arm].model(layout, Bernoulli()))["total"] for arm in FOUR]
     assert row[1:5] == [f"{count:,}" for count in counts]
     assert row[5] == f"{100 * (1 - counts[0] / counts[2]):.1f} %"
 
 
-PAGES = sorted(path for pattern in ("*.md", "config/*.md", "docs/*.md") for path in ROOT.glob(pattern))
+PLACES = ("*.md", "config/*.md", "docs/*.md", "workflow/**/*.md")
+PAGES = sorted(path for pattern in PLACES for path in ROOT.glob(pattern))
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
 def test_every_link_within_the_repository_leads_somewhere(page):
     text = re.sub(r"^( {4}|```).*$", "", page.read_text(encoding="utf-8"), flags=re.MULTILINE)  # no code
     for target in re.findall(r"\]\(([^)\s]+)\)", text):
@@ -103,7 +104,7 @@ def test_every_link_within_the_repository_leads_somewhere(page):
             continue
         path, _, anchor = target.partition("#")
         found = (page.parent / path).resolve() if path else page
-        assert found.exists(), target
+        assert found.exists() and found.is_relative_to(ROOT), target
         if anchor:
             headings = re.findall(r"^#+ (.*)$", found.read_text(encoding="utf-8"), re.MULTILINE)
             names = [re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings]
@@ -111,7 +112,9 @@ def test_every_link_within_the_repository_leads_somewhere(page):
 
 
 def test_the_pages_are_found_and_have_links():
-    assert {"README.md", "CHANGELOG.md", "design.md", "reproduction.md", "reliability.md"} <= {p.name for p in PAGES}
+    assert {"README.md", "CHANGELOG.md", "design.md", "results.md", "notebook.md", "reliability.md"} <= {
+        p.name for p in PAGES
+    }
     assert sum(page.read_text(encoding="utf-8").count("](") for page in PAGES) > 40
 
 

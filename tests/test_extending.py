@@ -1,4 +1,4 @@
-"""An arm, a metric and a figure are added by one file each, those that the README shows."""
+"""An arm, a metric and a figure are added by one file each, those that docs/extending.md shows."""
 
 import json
 import shutil
@@ -30,7 +30,7 @@ from helpers.small import SHORT_SWEEP
 from helpers.studies import edited_quick, planned_jobs
 from helpers.training_runs import make_run
 
-ADDED = {  # the three files of the README's section on extending
+ADDED = {  # the three files of docs/extending.md
     "bvae/arms/vae_gain.py": '''"""The VAE with gains."""
 
 from bvae.arms import arm
@@ -128,14 +128,15 @@ def test_an_arm_a_metric_and_a_figure_are_one_file_each(quick_copy):
         load_run(new)  # here, where it is not
     shutil.copytree(ROOT / "tools", quick_copy / "tools")
     shutil.copytree(ROOT / "docs", quick_copy / "docs")
-    assert run_in(quick_copy, "-m", "tools.pages", PYTHONPATH=".").returncode == 0
-    pages = [(quick_copy / page).read_text() for page in ("config/README.md", "docs/metrics.md")]
+    names = ("config/README.md", "docs/model.md")
+    assert run_in(quick_copy, "-m", "tools.pages", *names, PYTHONPATH=".").returncode == 0
+    pages = [(quick_copy / name).read_text() for name in names]
     assert "| `vae_gain` | VAE + gain |" in pages[0] and "| `parameters` | Trained parameters" in pages[0]
     assert "| `largest_mean` | greatest posterior mean | ↑ |" in pages[1]
 
 
-def test_the_readme_shows_the_files_of_an_arm_a_metric_and_a_figure():
-    text = (ROOT / "README.md").read_text(encoding="utf-8")
+def test_the_page_shows_the_files_of_an_arm_a_metric_and_a_figure():
+    text = (ROOT / "docs/extending.md").read_text(encoding="utf-8")
     for path, content in ADDED.items():
         assert f"`{path}`" in text
         assert textwrap.indent(content, "    ").replace("    \n", "\n").rstrip() in text

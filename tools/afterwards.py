@@ -12,7 +12,7 @@ from bvae.report.judgement import Cell, Found, Judged, judge_alone
 from bvae.report.typeset import to_markdown
 from bvae.report.variants import RELATIVE
 from bvae.report.verdicts import failures_p, verdict_of
-from tools.published import place_name, read
+from tools.published import Published, place_name
 
 TASKS = {
     "reconstruction": "Squared error",
@@ -25,32 +25,32 @@ TESTS = ("matches", "outperforms")
 COMPARED = [arm for arm in ARMS if arm != "vae"]  # each with the matched VAE
 
 
-def cell_of(study: str) -> Cell:
+def cell_of(published: Published, study: str) -> Cell:
     """The runs of a published study of one place, as protocol 2 takes them."""
-    table = read(study, "tables/runs.csv")
+    table = published.read(study, "tables/runs.csv")
     [layout] = table[["layout.channels", "layout.size"]].dropna().drop_duplicates().astype(int).to_numpy().tolist()
     rows = table.astype(object).where(table.notna(), None).to_dict("records")
     return Cell([{**row, "layout": dict(zip(("channels", "size"), layout, strict=True))} for row in rows])
 
 
-def judged(*studies: str) -> Iterator[tuple[dict, str, str, dict[str, Judged]]]:
+def judged(published: Published, *studies: str) -> Iterator[tuple[dict, str, str, dict[str, Judged]]]:
     """For each study, task and arm: the first run's row, both, and what protocol 2 says by each test."""
     for study in studies:
-        cell = cell_of(study)
+        cell = cell_of(published, study)
         for task in TASKS:
             for arm in filter(cell.of, COMPARED):
                 found = {test: judge_alone(cell, test, task, (arm, "vae")) for test in TESTS}
                 yield {**cell.rows[0], "study": study}, task, arm, found
 
 
-def afterwards(*studies: str) -> str:
+def afterwards(published: Published, *studies: str) -> str:
     """Each arm against the matched VAE: the published verdicts on the BVAE, and what protocol 2 says of all three."""
-    published = {study: read(study, "claims.csv").set_index("claim")["verdict"] for study in studies}
+    first = {study: published.claims(study)["verdict"] for study in studies}
     lines = []
-    for row, task, arm, found in judged(*studies):
+    for row, task, arm, found in judged(published, *studies):
         line = {"Task": TASKS[task], "Arm": ARMS[arm].label}
         for test in TESTS:
-            before = published[row["study"]].get(f"{task}-{test}", "") if arm == "bvae" else ""
+            before = first[row["study"]].get(f"{task}-{test}", "") if arm == "bvae" else ""
             line[f"{test.title()}, protocol 1"] = before or "–"
         line |= {f"{test.title()}, protocol 2": _said(found[test]) for test in TESTS}
         of_metric = found["matches"].found
@@ -61,20 +61,20 @@ def afterwards(*studies: str) -> str:
     return to_markdown(pd.DataFrame(lines))
 
 
-def matches(*studies: str) -> str:
+def matches(published: Published, *studies: str) -> str:
     """Whether each arm matches the VAE by the rules of protocol 2, a line for each study and arm."""
     lines: dict[tuple[str, str], dict] = {}
-    for row, task, arm, found in judged(*studies):
+    for row, task, arm, found in judged(published, *studies):
         start = {"Data set": place_name(row), "Arm": ARMS[arm].label}
         lines.setdefault((row["study"], arm), start)[TASKS[task]] = _said(found["matches"])
     return to_markdown(pd.DataFrame(lines.values()))
 
 
-def failures(*studies: str) -> str:
+def failures(published: Published, *studies: str) -> str:
     """The arms that lost other numbers of runs than the matched VAE, by Fisher's exact test."""
     lines = []
     for study in studies:
-        cell = cell_of(study)
+        cell = cell_of(published, study)
         for arm in filter(cell.of, COMPARED):
             lost, runs = cell.failures((arm, "vae"))
             if lost[0] * runs[1] != lost[1] * runs[0]:

@@ -1,7 +1,7 @@
-"""`make docs-check`, beside the tests of the pages: what the README says is done, from a fresh clone, to the letter.
+"""`make docs-check`, beside the tests of the pages: what they tell a reader to do is done, from a fresh clone.
 
-* Every command of the README, in its order, in a clone of the last commit. Those that take hours are planned
-  (`snakemake -n`), those of LEFT are not run; every other one is run as it is written.
+* Every command of the PAGES, in its order, in a clone of the last commit. Those that take hours are planned
+  (`snakemake -n`), those of LEFT are not run; every other one is run once, as it is written.
 * A wheel is built and installed in an environment of its own, where the README's lines train a BVAE.
 * CITATION.cff and the RO-Crate of a published study pass their validators, which are in .venv/check.
 """
@@ -19,6 +19,7 @@ from pathlib import Path
 from helpers.checkouts import ROOT
 from helpers.own_data import bring_birds
 
+PAGES = ("README.md", "docs/extending.md", "docs/running.md", "docs/notebook.md", "CONTRIBUTING.md")
 COMMAND = re.compile(r"(?m)^ {4,7}((?:[A-Z_]+=\S+ )*(?:make|snakemake|python|pip|conda)(?: .*?)?)(?:  +#.*)?$")
 PLANNED = (  # hours, or a mirror that is not there
     "make mnist",
@@ -26,26 +27,33 @@ PLANNED = (  # hours, or a mirror that is not there
     "snakemake",
     "snakemake --configfile config/mnist.yaml",
     "BVAE_MIRROR=/path/to/mirror snakemake",
+    "make report STUDY=mnist",
 )
 LEFT = {
     "make test": "the tests themselves",
     "make test-all": "the tests themselves",
-    "make benchmark": "half an hour on an idle machine",
+    "make lint": "the tests themselves",
+    "pip install -r requirements.lock": "`make` does",
+    "python -m bvae rates config/tuning_STUDY.yaml": "needs a finished study that tunes",
+    "snakemake --configfile config/mnist_mlp.yaml --"
+    " results/runs/mlp-067d7e1f/mnist/bvae-z128-seed0/metrics-556037ca.json": "some minutes, and its numbers are of one"
+    " kind of processor",
+    "python -m bvae verify results/published/mnist_mlp-1": "needs that run",
     "conda env create -f environment.yml && conda activate bvae": "pip installs the same versions",
     "pip install snakemake-executor-plugin-slurm": "`make slurm` does",
     "snakemake --workflow-profile profiles/slurm --default-resources slurm_account=yours slurm_partition=gpu": "needs a"
     " cluster; `make slurm` tries one",
 }
-INLINE = ("make report", "python -m bvae --help", "python -m bvae fetch --help")  # commands within its sentences
+INLINE = ("python -m bvae --help", "python -m bvae fetch --help")  # commands within sentences
 CHECK = ROOT / ".venv/check/bin"  # of the validators
 
 
-def commands(readme: str) -> list[str]:
-    """The commands of a page's indented lines, in their order, without their comments, and then those of INLINE."""
-    found = COMMAND.findall(readme)
-    absent = {*PLANNED, *LEFT} - {*found} | {command for command in INLINE if f"`{command}`" not in readme}
+def commands(pages: str) -> list[str]:
+    """The commands of the pages' indented lines, in their order, each once and without its comment, then INLINE."""
+    found = list(dict.fromkeys(COMMAND.findall(pages)))
+    absent = {*PLANNED, *LEFT} - {*found} | {command for command in INLINE if f"`{command}`" not in pages}
     if absent:
-        sys.exit(f"the README does not have these commands, which PLANNED, LEFT or INLINE name: {sorted(absent)}")
+        sys.exit(f"the pages do not have these commands, which PLANNED, LEFT or INLINE name: {sorted(absent)}")
     return [*found, *INLINE]
 
 
@@ -70,11 +78,11 @@ def do(command: str | list[str], folder: Path, programs: Path) -> str:
     return done.stdout
 
 
-def follow_the_readme(clone: Path, readme: str) -> None:
-    """Every command of the README, in its order."""
+def follow_the_pages(clone: Path) -> None:
+    """Every command of the pages, in its order."""
     programs = clone / ".venv/bin"
     bring_birds(clone, n_train=1000, n_test=200)
-    for command in commands(readme):
+    for command in commands("\n".join((clone / page).read_text(encoding="utf-8") for page in PAGES)):
         if command in LEFT:
             print(f"   left   {command}: {LEFT[command]}")
             continue
@@ -83,7 +91,7 @@ def follow_the_readme(clone: Path, readme: str) -> None:
             do(f"{command} -n" if planned else command, clone, programs)
     for made in ("quick/tables/table1.csv", "quick/report.html", "birds/tables/table1.csv"):
         if not (clone / "results/studies" / made).exists():
-            sys.exit(f"the README's commands have not made results/studies/{made}")
+            sys.exit(f"the commands of the pages have not made results/studies/{made}")
 
 
 def install_a_wheel(clone: Path, folder: Path, readme: str) -> None:
@@ -98,7 +106,7 @@ def install_a_wheel(clone: Path, folder: Path, readme: str) -> None:
             folder,
             programs,
         )
-    [lines] = re.findall(r"```python\n(.*?)```", readme, re.DOTALL)
+    [lines] = re.findall(r"```python\n(import .*?)```", readme, re.DOTALL)
     check = "errors = [(digits - shown).square().mean().item() for shown in (pictures, digits.mean(0))]\n"
     check += "assert errors[0] < 0.5 * errors[1], errors\nprint(errors)\n"
     (folder / "lines.py").write_text(lines + check)
@@ -114,14 +122,14 @@ def main() -> None:
         clone = folder / "clone"
         do(["git", "clone", "-q", str(ROOT), str(clone)], folder, CHECK)
         readme = (clone / "README.md").read_text(encoding="utf-8")
-        follow_the_readme(clone, readme)
+        follow_the_pages(clone)
         with timed("cffconvert --validate"):
             do("cffconvert --validate", clone, CHECK)
         with timed("roc-validator"):
             do("python tools/validate_crate.py results/published/mnist_mlp-1", clone, CHECK)
         (folder / "wheel").mkdir()
         install_a_wheel(clone, folder / "wheel", readme)
-    print("the README holds")
+    print("the pages hold")
 
 
 if __name__ == "__main__":

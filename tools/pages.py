@@ -1,168 +1,180 @@
-"""The tables of config/README.md and docs/metrics.md, from the schema of a study and the records: `make docs`."""
+"""`make pages`: the pages that hold numbers, from their templates and the published results.
 
-import json
+A template is docs/templates/<name>.md.j2. It is the only place where its page is edited. It can call what
+tools/findings.py, tools/afterwards.py and tools/schema_tables.py offer. A sentence that interprets numbers states its
+condition, and the page cannot be made when the condition no longer holds:
+
+    {% given verdict("mnist_mlp", "elbo-matches") == "not reproduced" %}On MNIST it does not match.{% endgiven %}
+"""
+
+import math
 import re
-from collections.abc import Iterable, Iterator
+import sys
+import tempfile
+import textwrap
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
-import pandas as pd
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from jinja2.ext import Extension
+from jinja2.nodes import CallBlock, Const, Node
+from jinja2.parser import Parser
 
-from bvae.arms import ARMS
-from bvae.evaluation.extractors import EXTRACTORS
-from bvae.evaluation.metrics import ARROWS, TASKS, Metric
-from bvae.evaluation.metrics._cost import COSTS
-from bvae.evaluation.metrics._cost import __doc__ as COSTS_TEXT
-from bvae.evaluation.metrics._distortions import CHANGES
-from bvae.evaluation.metrics._distortions import __doc__ as CHANGES_TEXT
-from bvae.report.figures import FIGURES
-from bvae.report.typeset import to_markdown
-from bvae.study.config import load_schema
+from bvae.errors import InputError
+from bvae.report.figures._page import save_figure
+from bvae.report.publication import shrink_picture
 from bvae.system.files import write_text
+from tools import afterwards, findings, schema_tables
+from tools.overview import draw, overview
+from tools.published import ROOT, Published
 
-ROOT = Path(__file__).resolve().parents[1]
-PAGES = (ROOT / "config/README.md", ROOT / "docs/metrics.md")
-PLURAL = {"integer": "integers", "text": "names"}
-PLURALS = re.compile("|".join(PLURAL))
-BLOCK = re.compile(
-    r"(?P<head><!-- (?P<part>keys of a study|keys of a recipe|arms|figures|features|metrics) -->\n)"
-    r".*?(?P<end><!-- end -->)",
-    re.DOTALL,
-)
+TEMPLATES = ROOT / "docs/templates"
+ELSEWHERE = {"README": "README.md", "config": "config/README.md"}  # the pages that are not in docs/
+WIDTH = 120
+WORDS = ("no", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten", "eleven", "twelve")
+ITEM = re.compile(r"( *)([*-] |\d\. )")
 
 
-def keys(schema: dict, prefix: str = "") -> Iterator[tuple[str, dict, bool]]:
-    """Each key of an object's schema, dotted, in order: its own schema, and whether it is required.
+class Given(Extension):
+    """The block `{% given condition %}text{% endgiven %}`: the text, or an error where the condition does not hold."""
 
-    An object is listed by its keys; a list of objects by itself and their keys.
+    tags = {"given"}  # noqa: RUF012 (Jinja's own form)
+
+    def parse(self, parser: Parser) -> Node:
+        """The block as a call of `hold`."""
+        line = next(parser.stream).lineno
+        condition = parser.parse_expression()
+        body = parser.parse_statements(("name:endgiven",), drop_needle=True)
+        call = self.call_method("hold", [condition, Const(parser.name), Const(line)])
+        return CallBlock(call, [], [], body).set_lineno(line)
+
+    def hold(self, condition: object, name: str, line: int, caller: Callable[[], str]) -> str:
+        """The text of the block. Raises InputError where the condition is not true."""
+        text = caller()
+        if not condition:
+            said = " ".join(text.split())
+            raise InputError(
+                f"docs/templates/{name}, line {line}: the published results no longer say this: {said!r}. Read the"
+                " results again and rewrite the sentence together with its condition."
+            )
+        return text
+
+
+def words(number: float) -> str:
+    """A small number as a word.
+
+    >>> words(6)
+    'six'
     """
-    for name, found in schema.get("properties", {}).items():
-        inner = found.get("items", found)
-        if inner is found and found.get("type") == "object" and "properties" in found:
-            yield from keys(found, f"{prefix}{name}.")
-            continue
-        yield f"{prefix}{name}", found, name in schema.get("required", ())
-        if inner is not found:
-            yield from keys(inner, f"{prefix}{name}[].")
+    return WORDS[int(number)]
 
 
-def values(schema: dict) -> str:
-    """What a key takes, in words."""
-    if "enum" in schema:
-        return ", ".join(f"`{str(value).lower() if value is True else value}`" for value in schema["enum"])
-    match schema.get("type"):
-        case "array":
-            return f"list of {PLURALS.sub(lambda match: PLURAL[match[0]], values(schema['items']))}"
-        case "boolean":
-            return "`true`, `false`"
-        case "object":
-            return "settings" if "properties" in schema else "settings by name"
-        case "string":
-            return "name" if "pattern" in schema else "text"
-        case [kind, "object"]:
-            return f"{values(schema | {'type': kind})}, or one for each arm"
-        case kind:
-            return " ".join([kind, *_bounds(schema)])
+def reflow(page: str) -> str:
+    """The page with the lines of its paragraphs and list items filled anew: numbers change their lengths.
+
+    >>> print(reflow("One\\ntwo.\\n\\n* three\\n  four\\n\\n    code\\n    more"))
+    One two.
+    <BLANKLINE>
+    * three four
+    <BLANKLINE>
+        code
+        more
+    """
+    done: list[str] = []
+    paragraph: list[str] = []
+    code = False
+
+    def end() -> None:
+        if paragraph:
+            first = paragraph[0]
+            item = ITEM.match(first)
+            later = " " * (len(item[0]) if item else len(first) - len(first.lstrip()))
+            text = re.sub(r" (?=([-+*#>|]|\d+[.)]) )", "\0", " ".join(line.strip() for line in paragraph))
+            text = re.sub(r"`[^`]+`", lambda code: code[0].replace(" ", "\0"), text)
+            text = re.sub(r"(?<=\d) (?=%|nats\b|points\b)", "\0", text)  # a number stays with its unit
+            indent = " " * (len(first) - len(first.lstrip()))
+            filled = textwrap.wrap(
+                text,
+                WIDTH,
+                initial_indent=indent,
+                subsequent_indent=later,
+                break_long_words=False,
+                break_on_hyphens=False,
+            )
+            done.extend(line.replace("\0", " ") for line in filled)
+            paragraph.clear()
+
+    for line in page.splitlines():
+        fence = line.lstrip().startswith("```")
+        inside = bool(paragraph)
+        listed = ITEM.match(line)
+        if not code and not line.strip():
+            end()
+            if done and done[-1]:
+                done.append("")
+        elif fence or code or re.match(r" *(\||#|<|!\[|>)", line):
+            end()
+            done.append(line.rstrip())
+            code ^= fence
+        elif listed and (len(listed[1]) < 4 or inside):
+            end()
+            paragraph.append(line)
+        elif line.startswith("    ") and not inside:
+            done.append(line.rstrip())
+        else:
+            paragraph.append(line)
+    end()
+    return "\n".join(done) + "\n"
 
 
-def _bounds(schema: dict) -> Iterator[str]:
-    least, most = schema.get("minimum"), schema.get("maximum")
-    if least is not None and most is not None:
-        yield f"{least:,} to {most:,}"
-    elif least is not None:
-        yield f"≥ {least:,}"
-    if "exclusiveMinimum" in schema:
-        yield f"> {schema['exclusiveMinimum']:,}"
-
-
-def default(schema: dict, required: bool) -> str:
-    """What holds where a file says nothing."""
-    if required:
-        return "required"
-    if "x-default" in schema:
-        return schema["x-default"]
-    value = schema["default"]
-    if isinstance(value, list):
-        return ", ".join(map(str, value))
-    return value if isinstance(value, str) else json.dumps(value).removesuffix(".0")
-
-
-def table(schema: dict) -> str:
-    """The keys of an object's schema as a table."""
-    lines = [
-        {
-            "key": f"`{key}`",
-            "value": values(found),
-            "default": default(found, required),
-            "meaning": found["description"],
-        }
-        for key, found, required in keys(schema)
-    ]
-    return to_markdown(pd.DataFrame(lines))
-
-
-def metrics() -> str:
-    """A section for each task of evaluation, and for the costs: what each of its numbers means."""
-    sections = [(task.title, task.text, task.metrics) for task in TASKS.values()]
-    sections.append(("Cost", COSTS_TEXT, COSTS))
-    sections.append(("Known changes of real images", CHANGES_TEXT, CHANGES))
-    return "\n" + "\n".join(f"## {title}\n\n{dedent(text)}\n\n{definitions(of)}" for title, text, of in sections) + "\n"
-
-
-def dedent(text: str) -> str:
-    """A docstring without the indentation of its lines."""
-    return "\n".join(line.strip() for line in text.splitlines())
-
-
-def definitions(metrics: Iterable[Metric]) -> str:
-    """Some metrics as a table; those documented by one name share a line."""
-    lines = {}
-    for metric in metrics:
-        if not metric.any_features:
-            name = metric.documented or metric.name
-            unit = (metric.unit + ARROWS[metric.better]).strip()
-            line = {"name": f"`{name}`", "definition": metric.meaning, "unit": unit, "source": metric.source}
-            lines.setdefault(name, line)
-    return to_markdown(pd.DataFrame(lines.values()))
-
-
-def arms() -> str:
-    """The arms that a study can name."""
-    lines = [{"arm": f"`{name}`", "in tables": arm.label, "what it is": arm.description} for name, arm in ARMS.items()]
-    return to_markdown(pd.DataFrame(lines))
-
-
-def figures() -> str:
-    """The figures that a study gets."""
-    return to_markdown(pd.DataFrame([{"figure": f"`{kind.name}`", "shows": kind.caption} for kind in FIGURES.values()]))
-
-
-def features() -> str:
-    """The extractors that a study can name."""
-    lines = [
-        {"features": f"`{name}`", "distance": f"`{found.metric('fd')}`", "over": found.features}
-        for name, found in EXTRACTORS.items()
-    ]
-    return to_markdown(pd.DataFrame(lines))
-
-
-def fill(page: str) -> str:
-    """The page with its tables written anew."""
-    schema = load_schema()
-    recipe = schema["properties"]["recipes"]["additionalProperties"]
-    parts = {
-        "keys of a study": partial(table, schema),
-        "keys of a recipe": partial(table, recipe),
-        **{part.__name__: part for part in (arms, figures, features, metrics)},
+def environment(published: Published) -> Environment:
+    """Jinja with everything that a template can use."""
+    found = Environment(
+        loader=FileSystemLoader(TEMPLATES), extensions=[Given], undefined=StrictUndefined, trim_blocks=True,
+        lstrip_blocks=True, keep_trailing_newline=True, autoescape=False,
+    )  # fmt: skip
+    found.filters |= {
+        "fixed": lambda number, decimals=0: f"{number:.{decimals}f}",
+        "signed": lambda number, decimals=0: f"{number:+.{decimals}f}",
+        "thousands": lambda number: f"{number:,.0f}",
+        "words": words,
     }
-    return BLOCK.sub(lambda match: f"{match['head']}{parts[match['part']]()}{match['end']}", page)
+    of_protocol_2 = (afterwards.afterwards, afterwards.matches, afterwards.failures)
+    found.globals |= {call.__name__: partial(call, published) for call in of_protocol_2}
+    found.globals |= findings.calls(published) | schema_tables.CALLS
+    found.globals |= {"published": published, "abs": abs, "min": min, "max": max, "round": round, "log": math.log}
+    return found
 
 
-def main() -> None:
-    """Write the pages."""
-    for page in PAGES:
-        write_text(page, fill(page.read_text(encoding="utf-8")))
+def pages() -> dict[str, str]:
+    """The path of each page that has a template, and the template's name."""
+    names = sorted(path.name.removesuffix(".md.j2") for path in TEMPLATES.glob("*.md.j2"))
+    return {ELSEWHERE.get(name, f"docs/{name}.md"): f"{name}.md.j2" for name in names}
+
+
+def render(page: str, published: Published) -> str:
+    """A page as its template and the published results make it."""
+    name = pages()[page]
+    note = f"<!-- `make pages` writes this page from docs/templates/{name}. Edit that file. -->\n\n"
+    return note + reflow(environment(published).get_template(name).render())
+
+
+def main(chosen: list[str]) -> None:
+    """Write these pages; without names, every page and the picture of all studies."""
+    published = Published()
+    for page in chosen or pages():
+        write_text(ROOT / page, render(page, published))
+    if not chosen:
+        frame = overview(published)
+        write_text(published.folder / "overview.csv", frame.to_csv(index=False, lineterminator="\n"))
+        with tempfile.TemporaryDirectory() as folder:
+            save_figure(partial(draw, frame), Path(folder, "overview"))
+            shrink_picture(Path(folder, "overview.png"), published.folder / "overview.png")
 
 
 if __name__ == "__main__":
-    main()
+    try:
+        main(sys.argv[1:])
+    except InputError as error:
+        sys.exit(f"error: {error}")

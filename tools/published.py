@@ -1,17 +1,18 @@
-"""The published studies: their tables, and what the pages call them."""
+"""The published studies: the only place where the generator of pages reads results, from csv and json files."""
 
 import re
 from collections.abc import Mapping
+from functools import cache, cached_property
 from pathlib import Path
 
 import pandas as pd
 
 from bvae.errors import InputError
 from bvae.report.publication import newest
+from bvae.system.files import read_json
 
 ROOT = Path(__file__).resolve().parents[1]
 PUBLISHED = ROOT / "results/published"
-FOLDERS = newest(PUBLISHED)  # by study
 NAMES = {"mnist": "MNIST", "fashion_mnist": "Fashion-MNIST", "cifar10_jpeg": "CIFAR-10 (JPEG)"}
 VARIANTS = {  # by recipe, where its first word does not tell it from another study's on the same data set
     "mlp_relu": "MLP with ReLU",
@@ -22,11 +23,51 @@ VARIANTS = {  # by recipe, where its first word does not tell it from another st
 }
 
 
-def read(study: str, name: str) -> pd.DataFrame:
-    """A csv file of a published study, in its newest version."""
-    if study not in FOLDERS:
-        raise InputError(f"{study}: not in {PUBLISHED.relative_to(ROOT)}. Publish it first: snakemake -- publish")
-    return pd.read_csv(FOLDERS[study] / name)
+class Published:
+    """The studies of a folder, each in its newest version."""
+
+    def __init__(self, folder: Path = PUBLISHED) -> None:
+        """Nothing is read before it is asked for, and every file is read once."""
+        self.folder = folder
+        self.read = cache(self._read)
+        self.found: dict[tuple[str, str], pd.DataFrame] = {}  # what was computed of a study, by its name
+
+    @cached_property
+    def folders(self) -> dict[str, Path]:
+        """The folder of each study, by its name."""
+        return newest(self.folder)
+
+    def path(self, study: str, name: str = "") -> Path:
+        """A file of a study. Raises InputError for a study that is not there."""
+        if study not in self.folders:
+            raise InputError(f"{study}: not in {self.folder}. Publish it first: snakemake -- publish")
+        return self.folders[study] / name
+
+    def _read(self, study: str, name: str) -> pd.DataFrame:
+        return pd.read_csv(self.path(study, name))
+
+    @cached_property
+    def gpu(self) -> dict[str, list[dict]]:
+        """The rows that `make gpu-check` has published, by section."""
+        return {name: found["rows"] for name, found in read_json(self.folder / "gpu.json")["sections"].items()}
+
+    def runs(self, study: str, arm: str = "") -> pd.DataFrame:
+        """The finished runs of a study, or of one of its arms."""
+        found = self.read(study, "tables/runs.csv").query("status == 'finished'")
+        return found[found["arm"] == arm] if arm else found
+
+    def lost(self, study: str, arm: str) -> int:
+        """How many runs of an arm diverged."""
+        every = self.read(study, "tables/runs.csv")
+        return int((every[every["arm"] == arm]["status"] == "diverged").sum())
+
+    def claims(self, study: str) -> pd.DataFrame:
+        """The judged claims of a study by their ids."""
+        return self.read(study, "claims.csv").set_index("claim")
+
+    def manifest(self, study: str) -> dict:
+        """What a publication says of itself."""
+        return read_json(self.path(study, "manifest.json"))
 
 
 def place_name(row: Mapping) -> str:

@@ -88,5 +88,5 @@ def _results(metrics: dict) -> str:
     on_fewer = ""
     if metrics.get("nll_images", metrics["test_images"]) < metrics["test_images"]:
         on_fewer = f", the NLL on {metrics['nll_images']:,} of them"
-    where = f"On the {metrics['test_images']:,} test images{on_fewer} (definitions: `docs/metrics.md`), n = 1:"
+    where = f"On the {metrics['test_images']:,} test images{on_fewer} (definitions: `docs/model.md`), n = 1:"
     return f"{where}\n\n{table}".rstrip()

@@ -1,4 +1,4 @@
-"""A data set of one's own, by the steps of the README."""
+"""A data set of one's own, by the steps of docs/extending.md."""
 
 import re
 import textwrap
@@ -10,9 +10,9 @@ from helpers.checkouts import ROOT
 
 
 def own_data_steps() -> list[list[str]]:
-    """The indented blocks of each step of README's section on data sets of one's own."""
-    text = (ROOT / "README.md").read_text(encoding="utf-8")
-    section = re.search(r"^## Add your own data set$(.*?)^## ", text, re.MULTILINE | re.DOTALL)[1]
+    """The indented blocks of each step of the section on data sets of one's own."""
+    text = (ROOT / "docs/extending.md").read_text(encoding="utf-8")
+    section = re.search(r"^## A data set of your own$(.*?)^## ", text, re.MULTILINE | re.DOTALL)[1]
     steps = re.split(r"^\d\. ", section, flags=re.MULTILINE)[1:]
     return [[textwrap.dedent(block) for block in re.findall(r"(?:^ {7}.*\n)+", step, re.MULTILINE)] for step in steps]
 

@@ -2,7 +2,7 @@
 
 A new metric is a new file here, with one function that `task` decorates. It takes a Trained (../trained.py) and returns
 numbers by name; the decorator is given a record of each. Nothing else has to be edited: `metrics.json`, tables, the
-direction of claims and docs/metrics.md are made from TASKS. A file whose name begins with "_" holds none.
+direction of claims and docs/model.md are made from TASKS. A file whose name begins with "_" holds none.
 
 Tasks import torch inside their functions: Snakemake and `--help` read this folder and do without it.
 """
@@ -36,7 +36,7 @@ class Metric:
     decimals: int | None = None  # printed; None: four significant digits
     factor: float = 1  # of the printed number
     table: int | None = 1  # whose column it is; None: of no table but that of all runs
-    documented: str = ""  # what docs/metrics.md calls it: metrics of one name there share a line
+    documented: str = ""  # what docs/model.md calls it: metrics of one name there share a line
     optional: bool = False  # there are runs without it; of the others a run without a number is an error
     any_features: bool = False  # a column of Table 2, where `fd_samples` stands for that of each extractor
 
