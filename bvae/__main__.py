@@ -67,6 +67,7 @@ EXAMPLES = {
     "verify": "results/published/mnist_mlp-1",
     "crate": "results/published/mnist_mlp-1",
     "status": f"{QUICK} --watch",
+    "summary": QUICK,
     "runs": "--remove",
     "tensorboard": f"{QUICK} --output results/tensorboard/quick",
 }
@@ -198,6 +199,9 @@ def build_parser() -> argparse.ArgumentParser:
     )
     step = add("status", [watch], "how far a study is: its runs done, at work and to come")
     step.set_defaults(run=steps.status)
+
+    step = add("summary", [study, common], "what a study has found so far, and what to do next")
+    step.set_defaults(run=steps.summary)
 
     step = add("tensorboard", [watch], "the training histories of a study as TensorBoard events")
     step.add_argument("--output", type=Path, required=True, help="folder, for example results/tensorboard/quick")
