@@ -45,6 +45,8 @@ and your own images (PNG, JPEG, WebP, BMP) and arrays:
 # The others compute on the CPU most of the time, so they take a slot only for each turn on the GPU (`on_card`).
 HOLD_A_SLOT = ("train", "cost")
 QUICK = "config/quick.yaml"
+# Set by the logger of workflow/logger/, which prints the end of the log of a step that fails: it need not be said twice.
+LOGS_ARE_SHOWN = "BVAE_LOGS_ARE_SHOWN"
 EXAMPLES = {
     "fetch": "sklearn:digits --name digits --output resources/data/digits.safetensors",
     "data describe": "resources/data/digits.safetensors --picture digits.png",
@@ -275,11 +277,13 @@ def main(arguments: list[str] | None = None) -> int:
         message = str(error) if isinstance(error, InputError) else _memory_message(args.step, error)
         if message is None:
             logging.exception("%s failed", args.step)  # a fault of ours: the log keeps the traceback
+            if args.log is not None and LOGS_ARE_SHOWN in os.environ:
+                return 1
             raise
         if args.verbose:
             raise
         logging.error("error: %s", message)
-        if args.log is not None:
+        if args.log is not None and LOGS_ARE_SHOWN not in os.environ:
             print(f"error: {message}", file=sys.stderr)
         return 1
     return 0

@@ -9,15 +9,16 @@ import sys
 import textwrap
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from itertools import pairwise
 from pathlib import Path
 
 from bvae.arms import ARMS
 from bvae.errors import InputError
 from bvae.evaluation.extractors import EXTRACTORS
 from bvae.evaluation.metrics import Metric
-from bvae.report.outdated import FORMATS, MISSING, Plan, outdated, results_of
+from bvae.report.outdated import FORMATS, MISSING, Plan, inputs_of, outdated, results_of
 from bvae.report.tables import TABLE1, cell, count_of_seeds, summarise
-from bvae.study.runs import GROUP, beside, publication, run_name, study_folder
+from bvae.study.runs import GROUP, beside, made_from_path, publication, run_name, study_folder
 from bvae.study.status import ENDED, STATES, status_of_runs
 from bvae.system.files import read_json
 
@@ -39,7 +40,7 @@ def summarise_study(study: dict, config: Path, root: Path = Path(), *, width: in
     """
     plan = Plan(study, root)
     plan.contents.kept = None  # hashes that are kept are used, but not written
-    made = [result for result in results_of(plan) if result.path.startswith("results/")]
+    made = [result for result in results_of(plan) if result.path.startswith("results/")]  # a data set is not a result
     to_make = outdated(plan, made, known_only=True)
     ended, runs = _runs(plan, to_make)
     if width is None:
@@ -145,20 +146,29 @@ def _columns(headings: Sequence[Sequence[str]], cells: Sequence[Sequence[str]]) 
 def _found(plan: Plan, rows: Sequence[dict], to_make: Mapping[str, str]) -> list[tuple[str, str]]:
     """Verdicts or rates, the id to cite, and where the files are, each with its label."""
     study, folder = plan.study, study_folder(plan.study)
-    main, name = ("rates", "tuning") if study["tuning"] else ("claims", "tables/table1")
-    if to_make:
-        waits = "after all runs" if len(rows) < len(plan.runs) else "when the study is run again"
-        path, reason = next(((path, why) for path, why in to_make.items() if why != MISSING), ("", ""))
-        return [(main, waits), ("tables", f"{waits}{f' ({path} {reason})' if path else ''}")]
-    facts = read_json(plan.contents.root / folder / f"{name}.json")
-    more = ", ".join(f".{suffix}" for suffix in FORMATS if suffix != "csv")
-    found = [(main, line) for line in (_rates(rows) if study["tuning"] else [_verdicts(plan)])]
-    found += [("tables", f"{folder / name}.csv ({more})")]
-    found += [] if study["tuning"] else [("figures", f"{folder / 'figures'}/")]
-    report = folder / "report.html"
-    if (plan.contents.root / report).exists():
-        found += [("report", str(report))]
-    return [*found, ("cite", f"{Path(name).name} of {facts['provenance']['id']}")]
+    rule, name = ("tuning", "tuning") if study["tuning"] else ("table", "tables/table1")
+    waits = "after all runs" if len(rows) < len(plan.runs) else "not made from what is there now: run the study again"
+    found = []
+    if study["tuning"]:
+        found += [("rates", line) for line in ([waits] if _waits(plan, rule, to_make) else _rates(rows))]
+    else:
+        found += [("claims", waits if _waits(plan, "claims", to_make) else _verdicts(plan))]
+    if _waits(plan, rule, to_make):
+        found.append(("tables", waits))
+    else:
+        more = ", ".join(f".{suffix}" for suffix in FORMATS if suffix != "csv")
+        facts = read_json(plan.contents.root / folder / f"{name}.json")["provenance"]
+        found += [("cite", f"{Path(name).name} of {facts['id']}"), ("tables", f"{folder / name}.csv ({more})")]
+    if (plan.contents.root / folder / "figures").exists():
+        found.append(("figures", f"{folder / 'figures'}/"))
+    if (plan.contents.root / folder / "report.html").exists():
+        found.append(("report", f"{folder / 'report.html'}"))
+    return [(label if label != before else "", text) for (before, _), (label, text) in pairwise([("", ""), *found])]
+
+
+def _waits(plan: Plan, rule: str, to_make: Mapping[str, str]) -> bool:
+    """Whether what a rule makes is missing or outdated, or made from such results."""
+    return any(path in to_make for path in (*inputs_of(plan, rule), made_from_path(plan.study, rule)))
 
 
 def _verdicts(plan: Plan) -> str:
