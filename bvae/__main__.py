@@ -45,7 +45,7 @@ and your own images (PNG, JPEG, WebP, BMP) and arrays:
 # The others compute on the CPU most of the time, so they take a slot only for each turn on the GPU (`on_card`).
 HOLD_A_SLOT = ("train", "cost")
 QUICK = "config/quick.yaml"
-# Set by the logger of workflow/logger/, which prints the end of the log of a step that fails: it need not be said twice.
+# Set by the logger of workflow/logger/, which prints the end of the log of a step that fails: nothing is said twice.
 LOGS_ARE_SHOWN = "BVAE_LOGS_ARE_SHOWN"
 EXAMPLES = {
     "fetch": "sklearn:digits --name digits --output resources/data/digits.safetensors",

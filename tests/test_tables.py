@@ -21,6 +21,7 @@ from bvae.study.runs import group_paths
 from bvae.system.files import write_json
 from helpers.run_results import GENERATED, SETTINGS, lost, run_row, study_of, write_study
 
+
 @pytest.fixture
 def written(tmp_path):
     """A function that writes a study's runs, controls and cost below a folder, and returns the study."""

@@ -28,7 +28,9 @@ WIDTH = 120  # of the text where there is no terminal
 LABEL = 8  # characters, of what is named at the foot
 FD = [f"{extractor.metric('fd')}_samples" for extractor in EXTRACTORS.values()]
 COLUMNS = [
-    column for column in TABLE1 if column.name in ("parameters", "reconstruction", "elbo", *FD, "probe_accuracy")
+    column
+    for column in TABLE1
+    if column.heading and column.name in ("parameters", "reconstruction", "elbo", *FD, "probe_accuracy")
 ]
 
 
@@ -176,7 +178,8 @@ def _verdicts(plan: Plan) -> str:
     folder = study_folder(plan.study)
     rows = read_json(plan.contents.root / folder / "claims.json")["rows"]
     counts = Counter(row["verdict"] for row in rows)
-    said = ", ".join(f"{counts[verdict]} {verdict}" for verdict in dict.fromkeys((*VERDICTS, *counts)) if counts[verdict])
+    known = [verdict for verdict in dict.fromkeys((*VERDICTS, *counts)) if counts[verdict]]
+    said = ", ".join(f"{counts[verdict]} {verdict}" for verdict in known)
     return f"{said or 'none registered'}: {folder / 'claims.md'}"
 
 

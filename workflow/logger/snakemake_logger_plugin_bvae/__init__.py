@@ -11,6 +11,7 @@ import os
 import sys
 import threading
 from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 from snakemake_interface_logger_plugins.base import LogHandlerBase
 from snakemake_interface_logger_plugins.common import LogEvent
@@ -18,8 +19,11 @@ from snakemake_interface_logger_plugins.common import LogEvent
 from .jobs import Jobs, duration
 from .words import failure, finished_line, plan_in_words
 
+if TYPE_CHECKING:
+    from .screen import Screen
+
 # Of messages without an event, which are many, those that are printed: they begin with one of these.
-SHOWN = ("Trying to restart job", "Unlocked working directory", "Removing lock")
+SHOWN = ("Trying to restart job", "Creating report", "Unlocked working directory", "Removing lock")
 NOTHING_TO_DO = "Nothing to be done"
 INTERRUPTED = "Terminating processes on user request"
 AFTER_FAILURES = ("Exiting because a job execution failed", "WorkflowError:\nAt least one job did not complete")
@@ -43,7 +47,7 @@ class LogHandler(LogHandlerBase):
         self.quiet = bool(quiet & {"all", "progress"})
         self.jobs = Jobs()
         self.study = ""
-        self.screen = None
+        self.screen: Screen | None = None
         self.interrupted = False
         self.guard = threading.RLock()
         os.environ[LOGS_ARE_SHOWN] = "1"
@@ -87,7 +91,7 @@ class LogHandler(LogHandlerBase):
         self.study = os.path.basename(files[-1]).partition(".")[0] if files else "the workflow"
 
     def _planned(self, record: logging.LogRecord) -> None:
-        self.jobs.plan(record.stats, record.created)
+        self.jobs.plan(record.__dict__["stats"], record.created)
         if self.common_settings.dryrun:
             self._print(record.getMessage())
         elif not self.quiet:
@@ -97,11 +101,11 @@ class LogHandler(LogHandlerBase):
     def _begun(self, record: logging.LogRecord) -> None:
         self.jobs.begin(record)
         if self.common_settings.dryrun and not self.quiet:
-            job = self.jobs.running[record.jobid]
+            job = self.jobs.running[record.__dict__["jobid"]]
             self._print(f"{job.rule} {job.name}".rstrip())
 
     def _finished(self, record: logging.LogRecord) -> None:
-        job = self.jobs.finish(record.job_id, record.created)
+        job = self.jobs.finish(record.__dict__["job_id"], record.created)
         if job is None or job.is_target or self.quiet:
             return
         line = finished_line(self.jobs, job)
@@ -138,10 +142,12 @@ class LogHandler(LogHandlerBase):
             self._close_screen()
             if not self.quiet or self.jobs.failed:
                 self._print(f"{self.study}: {self._ending(record.created)}")
-        elif (record.levelno >= logging.WARNING and not self._said_already(text)) or text.startswith(SHOWN):
+        elif self._is_shown(record.levelno, text):
             self._print(text)
-        elif self.common_settings.verbose:
-            self._print(text)
+
+    def _is_shown(self, level: int, text: str) -> bool:
+        is_new = level >= logging.WARNING and not self._said_already(text)
+        return is_new or self.common_settings.verbose or text.startswith(SHOWN)
 
     def _said_already(self, text: str) -> bool:
         return bool(self.jobs.failed or self.interrupted) and text.startswith(AFTER_FAILURES)
@@ -149,7 +155,7 @@ class LogHandler(LogHandlerBase):
     def _ending(self, now: float) -> str:
         jobs = self.jobs
         text = f"{jobs.done} of {jobs.total} steps done in {duration(now - jobs.begun)}"
-        if jobs.failed:
+        if jobs.failed and not self.interrupted:
             names = ", ".join(dict.fromkeys(f"{job.rule} {job.name}".rstrip() for job in jobs.failed))
             text += f"; failed: {names}"
         return text

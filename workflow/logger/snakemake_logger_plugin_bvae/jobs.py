@@ -193,8 +193,10 @@ def _path(text: object) -> Path:
 def status_in(text: str) -> str:
     """How a command ended, from the exception: `exit status 3` or a signal's name.
 
-    >>> status_in("Command 'x' returned non-zero exit status 3."), status_in("Command 'x' died with <Signals.SIGKILL: 9>.")
-    ('exit status 3', 'SIGKILL')
+    >>> status_in("Command 'x' returned non-zero exit status 3.")
+    'exit status 3'
+    >>> status_in("Command 'x' died with <Signals.SIGKILL: 9>.")
+    'SIGKILL'
     """
     end = text.rpartition("'")[2]
     if "exit status " in end:

@@ -1,7 +1,6 @@
 """The display on a terminal: the steps done, the time left, the jobs at work."""
 
 import contextlib
-import io
 import os
 import tempfile
 import threading
@@ -96,7 +95,7 @@ class Screen:
 
 
 def _at_work(job: Job, now: float) -> str:
-    text = f"{job.rule:11} {job.name:30}  {duration(now - job.begun):>7}"
+    text = f"{job.rule:12} {job.name:30}  {duration(now - job.begun):>7}"
     if (last := job.epochs()) is not None:
         text += f"  epoch {last['epoch']:.0f}/{last['epochs']:.0f}"
         if isinstance(last.get("elbo"), float | int):
@@ -143,7 +142,6 @@ class Captured:
             lines += more
         lines += [_plain(self.begun)] if self.begun else []
         self.begun = b""
-        self.file = io.BytesIO()
         return lines
 
 

@@ -28,7 +28,7 @@ def finished_line(jobs: Jobs, job: Job) -> str:
     size = len(str(jobs.total))
     head = f"[{jobs.done:{size}}/{jobs.total}] {duration((job.ended or 0) - jobs.begun):>7}"
     took = duration((job.ended or 0) - job.begun)
-    return f"{head}  {job.rule:11} {job.name:30}  {took:>7}  {result_of(job)}".rstrip()
+    return f"{head}  {job.rule:12} {job.name:30}  {took:>7}  {result_of(job)}".rstrip()
 
 
 def result_of(job: Job) -> str:
