@@ -294,6 +294,19 @@ def test_a_failed_job_is_printed_once_however_quiet(lines, quiet, ending, said):
     assert "1 of 2" in found[-1] and "train mlp/digits/vae-z8-seed0" in found[-1]
 
 
+def test_a_job_that_succeeds_when_it_is_tried_again_has_not_failed(lines):
+    def story(events: Events) -> None:
+        events.start(train=1)
+        events.fail(events.begin("train", "x", "a.log", arm="vae", seed="0", **RUN), KILLED)
+        events.send("Trying to restart job 1.")
+        events.finish(events.begin("train", "x", "a.log", arm="vae", seed="0", **RUN))
+        events.end()
+
+    found = lines(story)
+    assert sum("FAILED" in line for line in found) == 1
+    assert "1 of 1" in found[-1] and "vae-z8-seed0" not in found[-1]
+
+
 def test_a_failed_job_without_a_log_or_with_an_old_one_says_so(lines):
     def story(events: Events) -> None:
         events.start(train=3)

@@ -102,6 +102,8 @@ class Jobs:
             job.ended = now
             if not job.is_target:
                 self.finished.append(job)
+            # it may have failed before, and was tried again
+            self.failed = [other for other in self.failed if (other.rule, other.name) != (job.rule, job.name)]
         return job
 
     def fail(self, record: logging.LogRecord) -> Job:
