@@ -161,16 +161,23 @@ def _found(plan: Plan, rows: Sequence[dict], to_make: Mapping[str, str]) -> list
         more = ", ".join(f".{suffix}" for suffix in FORMATS if suffix != "csv")
         facts = read_json(plan.contents.root / folder / f"{name}.json")["provenance"]
         found += [("cite", f"{Path(name).name} of {facts['id']}"), ("tables", f"{folder / name}.csv ({more})")]
-    if (plan.contents.root / folder / "figures").exists():
-        found.append(("figures", f"{folder / 'figures'}/"))
-    if (plan.contents.root / folder / "report.html").exists():
-        found.append(("report", f"{folder / 'report.html'}"))
+        found += [] if study["tuning"] else [("figures", str(folder / "figures"))]
+        found += [("report", str(folder / "report.html"))] if _has_report(plan, rule) else []
     return [(label if label != before else "", text) for (before, _), (label, text) in pairwise([("", ""), *found])]
 
 
 def _waits(plan: Plan, rule: str, to_make: Mapping[str, str]) -> bool:
     """Whether what a rule makes is missing or outdated, or made from such results."""
     return any(path in to_make for path in (*inputs_of(plan, rule), made_from_path(plan.study, rule)))
+
+
+def _has_report(plan: Plan, rule: str) -> bool:
+    """Whether there is a report that is not older than the tables."""
+    report, tables = study_folder(plan.study) / "report.html", made_from_path(plan.study, rule)
+    times = [
+        (plan.contents.root / path).stat().st_mtime for path in (report, tables) if plan.contents.exists(str(path))
+    ]
+    return len(times) == 2 and times[0] >= times[1]
 
 
 def _verdicts(plan: Plan) -> str:
@@ -207,14 +214,14 @@ def _next(plan: Plan, config: Path, to_make: Mapping[str, str]) -> list[tuple[st
         steps.append((f"python -m bvae status {file}", "how far each run is"))
     else:
         report = study_folder(study) / "report.html"
-        if not (plan.contents.root / report).exists():
+        if not _has_report(plan, "tuning" if study["tuning"] else "table"):
             by_make = config == Path("config") / f"{study['study']}.yaml"
             make = f"make report STUDY={study['study']}" if by_make else f"{run} --report {report}"
             steps.append((make, "all tables and figures on one page"))
         if config.as_posix() == "config/quick.yaml":
             steps.append((COMMANDS["config/mnist.yaml"], "the same with real MNIST"))
         elif not (plan.contents.root / publication(study)).exists():
-            steps.append((f"{run} -- publish", f"copies the results to {publication(study)}/"))
+            steps.append((f"{run} -- publish", "for others to cite"))
     steps.append((f"python -m bvae summary {file}", "shows this again"))
     width = max(len(command) for command, _ in steps)
     return [("next" if i == 0 else "", f"{command:{width}}  {why}") for i, (command, why) in enumerate(steps)]
