@@ -22,16 +22,25 @@ endif
 install_extra = python -m pip install --disable-pip-version-check -q -c requirements.lock \
   $$(python -c 'import tomllib; print(*tomllib.load(open("pyproject.toml", "rb"))["project"]["optional-dependencies"]["$(1)"])')
 
+snakemake = PYTHONPATH="$(CURDIR)/workflow/logger" python -m snakemake --logger bvae
+# The commands $(2), then what the study of the file $(1) has found, and the exit status of the commands. After Ctrl-C
+# nothing follows; after a failure nothing is said of a file that cannot be read, because Snakemake has said it.
+define then_summary
+@trap 'exit 130' INT; status=0; $(2) || status=$$?; \
+if [ $$status = 0 ]; then python -m bvae summary $(1); else python -m bvae summary $(1) 2> /dev/null || true; fi; \
+exit $$status
+endef
+
 quick: .venv/installed.lock ## the whole benchmark on scikit-learn's digits
-	python -m snakemake --workflow-profile profiles/quick -q progress host reason
+	$(call then_summary,config/quick.yaml,$(snakemake) --workflow-profile profiles/quick)
 
 mnist: .venv/installed.lock ## the study of real MNIST that a CPU finishes
-	python -m snakemake --configfile config/mnist.yaml -q progress host reason
+	$(call then_summary,config/mnist.yaml,$(snakemake) --configfile config/mnist.yaml)
 
 STUDY ?= quick
 report: .venv/installed.lock ## a study as one page: make report STUDY=mnist makes results/studies/mnist/report.html
-	python -m snakemake --configfile config/$(STUDY).yaml -q progress host reason
-	python -m snakemake --configfile config/$(STUDY).yaml --report results/studies/$(STUDY)/report.html
+	$(call then_summary,config/$(STUDY).yaml,$(snakemake) --configfile config/$(STUDY).yaml && \
+	  $(snakemake) --configfile config/$(STUDY).yaml --report results/studies/$(STUDY)/report.html)
 
 site: .venv/installed.lock ## all published studies as one page that needs no network, results/site.html
 	python -m bvae site results/published --output results/site.html

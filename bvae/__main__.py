@@ -45,6 +45,8 @@ and your own images (PNG, JPEG, WebP, BMP) and arrays:
 # The others compute on the CPU most of the time, so they take a slot only for each turn on the GPU (`on_card`).
 HOLD_A_SLOT = ("train", "cost")
 QUICK = "config/quick.yaml"
+# Set by the logger of workflow/logger/, which prints the end of the log of a step that fails: nothing is said twice.
+LOGS_ARE_SHOWN = "BVAE_LOGS_ARE_SHOWN"
 EXAMPLES = {
     "fetch": "sklearn:digits --name digits --output resources/data/digits.safetensors",
     "data describe": "resources/data/digits.safetensors --picture digits.png",
@@ -69,6 +71,7 @@ EXAMPLES = {
     "crate": "results/published/mnist_mlp-1",
     "site": "results/published --output results/site.html",
     "status": f"{QUICK} --watch",
+    "summary": QUICK,
     "runs": "--remove",
     "tensorboard": f"{QUICK} --output results/tensorboard/quick",
 }
@@ -212,6 +215,9 @@ def build_parser() -> argparse.ArgumentParser:
     step = add("status", [watch], "how far a study is: its runs done, at work and to come")
     step.set_defaults(run=steps.status)
 
+    step = add("summary", [study, common], "what a study has found so far, and what to do next")
+    step.set_defaults(run=steps.summary)
+
     step = add("tensorboard", [watch], "the training histories of a study as TensorBoard events")
     step.add_argument("--output", type=Path, required=True, help="folder, for example results/tensorboard/quick")
     step.set_defaults(run=steps.tensorboard)
@@ -284,11 +290,13 @@ def main(arguments: list[str] | None = None) -> int:
         message = str(error) if isinstance(error, InputError) else _memory_message(args.step, error)
         if message is None:
             logging.exception("%s failed", args.step)  # a fault of ours: the log keeps the traceback
+            if args.log is not None and LOGS_ARE_SHOWN in os.environ:
+                return 1
             raise
         if args.verbose:
             raise
         logging.error("error: %s", message)
-        if args.log is not None:
+        if args.log is not None and LOGS_ARE_SHOWN not in os.environ:
             print(f"error: {message}", file=sys.stderr)
         return 1
     return 0

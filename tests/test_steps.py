@@ -99,7 +99,7 @@ def test_the_examples_of_the_help_run_as_printed(quick_copy, monkeypatch):
         "untrained",
         "cost",
     )
-    for step in (*steps, "table", "claims", "figure", "publish", "runs", "tensorboard"):
+    for step in (*steps, "table", "claims", "figure", "publish", "runs", "summary", "tensorboard"):
         if step == "publish":  # costs were measured again, so that the example of `table` is not all that is outdated
             assert main(["publish", "config/quick.yaml"]) == 1
             assert main(["table", "config/quick.yaml"]) == 0

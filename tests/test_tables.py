@@ -13,79 +13,19 @@ import pytest
 
 import bvae
 from bvae.errors import InputError
-from bvae.evaluation.metrics import OF_CONTROLS, OF_UNTRAINED, TASKS, run_metrics, versions
+from bvae.evaluation.metrics import OF_CONTROLS, TASKS, run_metrics, versions
 from bvae.report.footnotes import on_runs
 from bvae.report.tables import collect_runs, provenance, table1, table2, table_of_runs, write_tables
 from bvae.report.typeset import Table, latex, markdown, to_html, to_latex, to_markdown
-from bvae.study.runs import group_paths, results_paths, run_name
+from bvae.study.runs import group_paths
 from bvae.system.files import write_json
-from helpers.studies import FOUR
-
-SETTINGS = {"threads": 1, "likelihood": {"name": "bernoulli"}, "training": {"epochs": 3, "learning_rate": 0.001}}
-RECIPE = SETTINGS | {"importance": {"samples": [1, 10], "images": 5}}
-PLACE = {"recipe": "r", "dataset": "fake", "latent_dim": 4}
-GENERATED = ("samples", "mixture_samples", "reconstructions", "interpolations", "slerp_interpolations")
-
-
-def run_row(arm: str, seed: int, **changes) -> dict:
-    """What evaluation writes of a run: the ELBO is -100 minus the seed."""
-    row = PLACE | {"arm": arm, "seed": seed, "status": "finished", "device": "CPU", "precision": "float32"}
-    row |= {"settings": SETTINGS, "importance": RECIPE["importance"], "versions": {}}
-    row |= {"training_version": bvae.TRAINING_VERSION}
-    row |= {"tasks": {name: {"version": version} for name, version in versions(TASKS).items()}}
-    row["tasks"]["importance"]["importance"] = RECIPE["importance"]
-    row |= {"dataset_sha256": "0" * 64, "likelihood": "bernoulli", "binary_pixels": False, "test_images": 1_234}
-    row |= {"parameters": 52 if arm == "bvae" else 100, "model_mb": 0.1, "elbo": -100.0 - seed, "ssim": None}
-    row |= {"reconstruction": 70.0, "probe_accuracy": 0.9 + seed / 100, "nll": 95.0, "nll_samples": 10, "nll_images": 5}
-    row |= {"fd_classifier_images": 1_234, "fd_classifier_floor": 2.0, "path_ratio_interpolations": 1.1}
-    row |= {f"fd_classifier_{what}": 50.0 + seed for what in GENERATED}
-    return row | {"empty": {"ssim": "images of 8 pixels"}} | changes
-
-
-def lost(row: dict) -> dict:
-    """The row of a run that diverged: its identity and no metric."""
-    kept = {*PLACE, "arm", "seed", "device", "precision", "settings", "importance", "versions", "likelihood"}
-    kept |= {"training_version", "tasks", "dataset_sha256", "binary_pixels", "test_images"}
-    lost = {key: row[key] for key in (*kept, "parameters", "model_mb")} | {"status": "diverged", "empty": {}}
-    return lost | {"tasks": {"size": row["tasks"]["size"]}}
-
-
-def study_of(rows: list[dict]) -> dict:
-    seeds, arms = sorted({row["seed"] for row in rows}), list(dict.fromkeys(row["arm"] for row in rows))
-    block = {"datasets": ["fake"], "recipes": ["r"], "latent_dims": [4], "arms": arms, "seeds": seeds}
-    return {
-        "study": "s",
-        "title": "",
-        "tuning": False,
-        "features": ["classifier"],
-        "blocks": [block],
-        "recipes": {"r": RECIPE},
-    }
+from helpers.run_results import GENERATED, SETTINGS, lost, run_row, study_of, write_study
 
 
 @pytest.fixture
 def written(tmp_path):
     """A function that writes a study's runs, controls and cost below a folder, and returns the study."""
-
-    def write(rows: list[dict]) -> dict:
-        for row in rows:
-            write_json(tmp_path / results_paths(study_of(rows), tmp_path)[run_name(row)], row)
-        [group] = group_paths(study_of(rows))
-        made_from = {"versions": versions(OF_CONTROLS), "dataset_sha256": "0" * 64, "settings": SETTINGS}
-        made_from |= {"training_version": bvae.TRAINING_VERSION, **{key: group[key] for key in ("latent_dim", "seed")}}
-        controls = made_from | {"mean_image_log_likelihood_bernoulli": -200.0, "probe_accuracy_raw_pixels": 0.8}
-        write_json(tmp_path / "results/controls/fake/controls.json", controls | {"majority_accuracy": 0.125})
-        write_json(tmp_path / group["pca"], made_from | {"probe_accuracy": 0.7, "mse_per_pixel": 0.01})
-        untrained = {"versions": versions(OF_UNTRAINED), "probe_accuracy": 0.6, "probe_sampled_accuracy": 0.5}
-        write_json(tmp_path / group["untrained"], made_from | untrained)
-        arm = {"head_share": 0.05, "model_mb": 0.1, "training_state_mb": 0.4, "peak_training_mb": 1.0}
-        arm |= {"macs_encode": 2e6, "macs_decode": 1e6, "images_per_second_training_quartiles": [1.0, 2.0]}
-        arm |= {f"images_per_second_{what}": 1_500.0 for what in ("training", "encoding", "decoding")}
-        arms = {name: arm | {"parameters_total": 52 if "bvae" in name else 100} for name in FOUR}
-        write_json(tmp_path / group["cost"], made_from | {"device": "CPU", "precision": "float32", "arms": arms})
-        return study_of(rows)
-
-    return write
+    return lambda rows: write_study(rows, tmp_path)
 
 
 ROWS = [run_row(arm, seed) for arm in ("bvae", "vae") for seed in (0, 1, 2)]

@@ -527,23 +527,15 @@ def test_two_studies_are_not_mixed_and_a_file_beside_one_changes_it(plan):
     assert done.returncode == 0 and planned_jobs(done.stdout)["train"] == 12
 
 
-def quiet_options() -> list[list[str]]:
-    """What each command of the Makefile that makes a study leaves out of its output."""
-    lines = (ROOT / "Makefile").read_text(encoding="utf-8").splitlines()
-    return [line.partition(" -q ")[2].split() for line in lines if "-m snakemake" in line and " -q progress" in line]
-
-
 def test_the_error_of_a_job_is_shown_by_the_commands_of_the_makefile(plan):
-    """Snakemake that is quiet about rules is quiet about their errors."""
+    """Once, by the logger that they use; tests/test_output.py says more of it."""
     rule = 'rule:\n    output:\n        "resources/data/lost.safetensors",\n    log:\n        "logs/lost.log",\n'
     rule += '    shell:\n        "echo $((6 * 7)) pictures are torn > {log:q}; exit 1"\n'
     (plan / "workflow/rules/datasets/lost.smk").write_text(rule)
-    assert len(quiet_options()) >= 3
-    for options in map(list, {tuple(options) for options in quiet_options()}):
-        done = snakemake(plan, *QUICK, "-q", *options, "--", "resources/data/lost.safetensors")
-        assert done.returncode == 1
-        assert "logs/lost.log" in done.stdout
-        assert "\n42 pictures are torn\n" in done.stdout
+    logger = str(plan / "workflow/logger")
+    done = snakemake(plan, "--logger", "bvae", *QUICK, "--", "resources/data/lost.safetensors", PYTHONPATH=logger)
+    assert done.returncode == 1
+    assert [done.stdout.count(once) for once in ("logs/lost.log", "| 42 pictures are torn\n")] == [1, 1]
 
 
 AWAY = """

@@ -261,6 +261,12 @@ def to_add(group: Group, choices: Mapping[str, Choice]) -> list[str]:
     ]
 
 
+def to_do(group: Group, choices: Mapping[str, Choice]) -> list[str]:
+    """The line of YAML with the chosen rates of a group; where a rate is not chosen yet, the lines of `to_add`."""
+    pairs = ", ".join(f"{arm}: {shown(choice.chosen)}" for arm, choice in choices.items())
+    return to_add(group, choices) or [f"learning_rate: {{{pairs}}}"]
+
+
 def describe(group: Group, choices: Mapping[str, Choice]) -> str:
     """The grids of a group, the choice for each arm and its regrets as aligned text, and the lines to act on."""
     grid = [
@@ -288,13 +294,9 @@ def describe(group: Group, choices: Mapping[str, Choice]) -> str:
         }
         for arm, choice in choices.items()
     ]
-    act = to_add(group, choices)
-    if not act:
-        pairs = ", ".join(f"{arm}: {shown(choice.chosen)}" for arm, choice in choices.items())
-        act = [f"learning_rate: {{{pairs}}}"]
     tables = [pd.DataFrame(lines).to_string(index=False) for lines in (grid, chosen)]
     note = "Regret: nats per image that one step (square root of 2) loses, by the parabola and as measured on the grid."
-    return "\n\n".join([group.name, *tables, note, "\n".join(act)])
+    return "\n\n".join([group.name, *tables, note, "\n".join(to_do(group, choices))])
 
 
 def _number(value: float, decimals: int) -> str:

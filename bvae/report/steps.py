@@ -316,6 +316,13 @@ def status(args: argparse.Namespace) -> None:
     show(args.study, args.watch)
 
 
+def summary(args: argparse.Namespace) -> None:
+    """Print what a study has found so far."""
+    from bvae.report.summary import summarise_study
+
+    print(summarise_study(_study(args.study), args.study))
+
+
 def runs(args: argparse.Namespace) -> None:
     """List, or remove, the runs that no study uses."""
     from bvae.study.unused import remove_unused

@@ -32,8 +32,13 @@ def read_status(config: str | Path, root: Path = Path()) -> tuple[dict, list[Run
     stopped: begun and neither finished nor at work; waiting: not begun. Raises InputError for a faulty study.
     """
     study = check_study(read_yaml(config), datasets=known_datasets(root / "workflow"))
+    return study, status_of_runs(study, root)
+
+
+def status_of_runs(study: dict, root: Path = Path()) -> list[RunStatus]:
+    """The state of each run of a checked study below `root`, in the order of `expand_runs`; see `read_status`."""
     paths = found_results(study, root)
-    return study, [_status(run, paths[run_name(run)], root) for run in expand_runs(study)]
+    return [_status(run, paths[run_name(run)], root) for run in expand_runs(study)]
 
 
 def _status(run: dict, results_path: str, root: Path) -> RunStatus:
@@ -58,9 +63,13 @@ def _progress(last: dict[str, float]) -> str:
     text = f"epoch {last['epoch']:.0f}"
     if "epochs" not in last:  # of a resumed run
         return text
-    speed = max(last["images_per_second"], 1)
-    left = timedelta(seconds=round((last["epochs"] - last["epoch"]) * last["images"] / speed))
+    speed, left = max(last["images_per_second"], 1), timedelta(seconds=round(seconds_left(last)))
     return f"{text}/{last['epochs']:.0f}  ELBO {last['elbo']:.3f}  {speed:,.0f} images/s  {left} left"
+
+
+def seconds_left(last: dict[str, float]) -> float:
+    """How long the rest of a training takes, by the speed of its last epoch as a line of epochs.jsonl."""
+    return (last["epochs"] - last["epoch"]) * last["images"] / max(last["images_per_second"], 1)
 
 
 def describe(study: dict, runs: list[RunStatus]) -> str:
