@@ -30,9 +30,10 @@ def opened(page: Path) -> Iterator[webdriver.Chrome]:
 
 
 def entries(driver: webdriver.Chrome) -> list[str]:
-    """What the menu lists below its heading RESULTS, once it is there."""
+    """What the menu lists below its heading RESULTS, once it is there: links, unlike the first page beside it."""
     WebDriverWait(driver, PATIENCE).until(lambda found: "RESULTS" in _menu(found))
-    return _menu(driver).split("RESULTS\n")[1].splitlines()
+    links = {link.text.strip() for link in driver.find_elements(By.CSS_SELECTOR, "li a")}
+    return [line for line in _menu(driver).split("RESULTS\n")[1].splitlines() if line.strip() in links]
 
 
 def _menu(driver: webdriver.Chrome) -> str:
