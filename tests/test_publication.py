@@ -1,6 +1,7 @@
 """What is published of a study makes its tables, verdicts and numeric figures again, without runs, models or images."""
 
 import gzip
+import hashlib
 import json
 import shutil
 from pathlib import Path
@@ -55,11 +56,28 @@ def test_a_changed_number_in_the_data_changes_the_tables(published):
     data = read_data(FOLDER)
     path = next(path for path in data["results"] if "/bvae-z8-seed0/" in path)
     data["results"][path]["elbo"] -= 3.0
-    (FOLDER / "data.json.gz").write_bytes(gzip.compress(json.dumps(data).encode()))
+    replace_data(gzip.compress(json.dumps(data).encode()))
     assert main(["rebuild", str(FOLDER), "--output", "rebuilt"]) == 0
     made, before = (pd.read_csv(folder / "tables/table1.csv").set_index("arm") for folder in (Path("rebuilt"), FOLDER))
     assert made.loc["bvae", "elbo"] == pytest.approx(before.loc["bvae", "elbo"] - 1.0)  # of three seeds
     assert made.loc["vae", "elbo"] == before.loc["vae", "elbo"]
+
+
+def replace_data(content: bytes) -> None:
+    """With its hash in the manifest."""
+    (FOLDER / "data.json.gz").write_bytes(content)
+    manifest = json.loads((FOLDER / "manifest.json").read_text())
+    manifest["files"]["data.json.gz"] = hashlib.sha256(content).hexdigest()
+    (FOLDER / "manifest.json").write_text(json.dumps(manifest))
+
+
+def test_publications_are_not_written_over(published, capsys):
+    for output in (FOLDER, FOLDER.parent, FOLDER.parent / "new-1", Path("results"), Path()):
+        assert main(["rebuild", str(FOLDER), "--output", str(output)]) == 1
+        assert "publications are there" in capsys.readouterr().err
+    Path("file").touch()
+    assert main(["rebuild", str(FOLDER), "--output", "file"]) == 1
+    assert "a file, expected a folder" in capsys.readouterr().err
 
 
 def test_pictures_are_small_and_of_the_same_size(published, quick):
@@ -73,7 +91,17 @@ def test_pictures_are_small_and_of_the_same_size(published, quick):
 
 def test_damaged_and_missing_data_are_refused(published, capsys):
     path = FOLDER / "data.json.gz"
-    path.write_bytes(path.read_bytes()[:1000])
+    data = read_data(FOLDER)
+    changed = path.read_bytes()[:1000]
+    path.write_bytes(changed)
+    assert main(["rebuild", str(FOLDER), "--output", "rebuilt"]) == 1
+    assert f"{path}: not the file that was published" in capsys.readouterr().err
+    escapes = [data | {"results": data["results"] | {name: {}}} for name in ("../escaped.json", "/tmp/escaped.json")]
+    for wrong in ([], {}, data | {"study": data["study"] | {"study": "../escaped"}}, *escapes):
+        replace_data(gzip.compress(json.dumps(wrong).encode()))
+        assert main(["rebuild", str(FOLDER), "--output", "rebuilt"]) == 1
+        assert f"{path}: damaged" in capsys.readouterr().err
+    replace_data(changed)
     assert main(["rebuild", str(FOLDER), "--output", "rebuilt"]) == 1
     assert f"{path}: damaged" in capsys.readouterr().err
     path.unlink()

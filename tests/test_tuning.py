@@ -99,13 +99,13 @@ def test_the_table_of_rates_is_written_and_published(tuned, tmp_path):
     for cell in ("-104.00 ± 1.41<", "-100.50 ± 0.71*<", "-103.60 ± 0.14*<", "-99.00 (1 diverged)<", "-90.00*<"):
         assert cell in shown
     assert "held out" in shown and "on the test images" not in shown
-    publish(tuned, tmp_path / "published", tmp_path)
-    publish(tuned, tmp_path / "published", tmp_path)  # again: the same runs
-    manifest = read_json(tmp_path / "published/manifest.json")
+    publish(tuned, tmp_path / "published/s-1", tmp_path)
+    publish(tuned, tmp_path / "published/s-1", tmp_path)  # again: the same runs
+    manifest = read_json(tmp_path / "published/s-1/manifest.json")
     names = {"data.json.gz", "tuning.csv", "tuning.png"}
     assert set(manifest["files"]) == names
-    assert {path.name for path in (tmp_path / "published").iterdir()} == names | {"manifest.json"}
-    rebuild(tmp_path / "published", tmp_path / "rebuilt")
+    assert {path.name for path in (tmp_path / "published/s-1").iterdir()} == names | {"manifest.json"}
+    rebuild(tmp_path / "published/s-1", tmp_path / "rebuilt")
     for name in ("tuning.csv", "tuning.tex", "tuning.html", "tuning.svg"):
         assert (tmp_path / "rebuilt" / name).read_bytes() == (folder / name).read_bytes()
     assert len(manifest["runs"]) == 9

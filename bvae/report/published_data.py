@@ -6,6 +6,7 @@ the workflow made. `rebuild` puts them back into a folder and makes the views th
 
 import gzip
 import json
+import re
 import shutil
 import tempfile
 from pathlib import Path
@@ -13,7 +14,7 @@ from pathlib import Path
 from bvae.errors import InputError
 from bvae.report.outdated import CLAIMS, Plan, inputs_of
 from bvae.study.runs import beside, is_record, protocol_of, record_of, run_name, study_folder
-from bvae.system.files import read_json, whole_file, write_json, write_text
+from bvae.system.files import read_json, sha256_of_file, whole_file, write_json, write_text
 
 NAME = "data.json.gz"
 RULES = ("table", "claims")
@@ -51,28 +52,48 @@ def read_data(published: Path) -> dict:
     """The data of a published study.
 
     Raises InputError where there are none, as of studies that were published before these were kept, or where the file
-    is damaged.
+    is damaged or not the one that its manifest names.
     """
-    path = published / NAME
-    try:
-        return json.loads(gzip.decompress(path.read_bytes()))
-    except FileNotFoundError:
+    path, manifest = published / NAME, published / "manifest.json"
+    if not path.is_file():
         raise InputError(
-            f"{path}: no such file. Expected the folder of a published study with its data. Studies that were published"
-            " before version 0.2 have their tables as csv files only."
-        ) from None
+            f"{path}: no such file. Expected the folder of a published study with its data. The oldest publications"
+            " have none: their tables are csv and json files."
+        )
+    if not manifest.is_file() or read_json(manifest).get("files", {}).get(NAME) != sha256_of_file(path):
+        raise InputError(f"{path}: not the file that was published. Get it and its manifest again, as from git.")
+    try:
+        data = json.loads(gzip.decompress(path.read_bytes()))
+        _check(data)
     except (OSError, EOFError, ValueError) as error:
-        raise InputError(f"{path}: damaged ({error}). Get it from git again: git checkout -- {path}") from None
+        raise InputError(f"{path}: damaged ({error}). Get it again, as from git.") from None
+    return data
+
+
+def _check(data: object) -> None:
+    """Raise ValueError for data that are none of a study, or have a path that leads out of results/."""
+    parts = ("study", "results", "histories")
+    if not isinstance(data, dict) or not all(isinstance(data.get(part), dict) for part in parts):
+        raise ValueError(f"expected {', '.join(parts)}, each with names")
+    for path in (*data["results"], *data["histories"]):
+        if ".." in Path(path).parts or Path(path).parts[:1] != ("results",):
+            raise ValueError(f"the path {path} is not below results/")
+    if not re.fullmatch(r"[a-z0-9][a-z0-9_-]*", str(data["study"].get("study"))):
+        raise ValueError("its study has no name")
 
 
 def rebuild(published: Path, output: Path) -> list[Path]:
     """Make the tables, verdicts and numeric figures of a published study again, from its data alone, into `output`.
 
     Returns the files. They are those of the publication, but for pictures of models and for errors over images: the
-    values of each image are not published. Raises InputError when the data were made by another version of the code
-    than this one.
+    values of each image are not published; and published PNGs have fewer colours. Raises InputError when the data were
+    made by another version of the code than this one, and for an `output` in which publications are.
     """
-    data = read_data(published)
+    data, kept = read_data(published), published.resolve().parent
+    if output == Path() or output.resolve() in kept.parents or kept in (output.resolve(), *output.resolve().parents):
+        raise InputError(f"--output {output}: publications are there. Choose another folder, as results/rebuilt.")
+    if output.exists() and not output.is_dir():
+        raise InputError(f"--output {output}: a file, expected a folder. Choose another.")
     study = data["study"]
     with tempfile.TemporaryDirectory() as folder:
         root = Path(folder)
@@ -82,11 +103,20 @@ def rebuild(published: Path, output: Path) -> list[Path]:
             write_text(root / beside(path, "history.csv"), text)
         if "claims" in data:
             write_text(root / CLAIMS, data["claims"])
-        _make_views(study, root)
+        try:
+            _make_views(study, root)
+        except InputError as error:
+            reason = str(error).replace(f"{root}/", "")
+            raise InputError(
+                f"{published}: this version of the code cannot make its tables ({reason}). Use the commit that its"
+                " manifest names."
+            ) from None
         made = root / study_folder(study)
-        shutil.rmtree(made / "made_from")
-        shutil.copytree(made, output, dirs_exist_ok=True)
-        return sorted(output / path.relative_to(made) for path in made.rglob("*") if path.is_file())
+        files = sorted(path for path in made.rglob("*") if path.is_file() and "made_from" not in path.parts)
+        for path in files:
+            with whole_file(output / path.relative_to(made)) as part:
+                shutil.copyfile(path, part)
+        return [output / path.relative_to(made) for path in files]
 
 
 def _make_views(study: dict, root: Path) -> None:

@@ -60,6 +60,9 @@ def _title(manifest: dict) -> str:
 
 
 def _read(folder: Path, manifest: dict, title: str) -> Publication:
+    for name in ("tables/runs.csv", "claims.csv"):
+        if name in manifest["files"] and not (folder / name).is_file():
+            raise InputError(f"{folder / name}: no such file, but the manifest names it. Get it again, as from git.")
     return Publication(
         folder,
         manifest,
@@ -73,7 +76,10 @@ def _read(folder: Path, manifest: dict, title: str) -> Publication:
 def _rows(path: Path, wanted: set[str]) -> list[dict]:
     if not path.exists():
         return []
-    frame = pd.read_csv(path)
+    try:
+        frame = pd.read_csv(path)
+    except (ValueError, pd.errors.ParserError) as error:  # pandas' and Unicode's errors are ValueErrors
+        raise InputError(f"{path}: damaged ({error}). Get it again, as from git.") from None
     if missing := sorted(wanted - set(frame)):
         raise InputError(
             f"{path}: found no column {', '.join(missing)}, expected {', '.join(sorted(wanted))}."
