@@ -38,9 +38,10 @@ def faults(how: str) -> int:
 def test_freed_memory_is_kept_for_the_next_tensor():
     """Left alone, glibc returns blocks above 32 MiB each time: 2 of them have 23,000 pages of 4 KiB.
 
-    Where the heap of a process lies is random, and in some a block finds no room in it: then another process is asked.
+    Where the heap of a process lies is random, and in 8 of 14 processes a block found no room in it: then another is
+    asked. Three in a row had none more than once in six.
     """
-    assert any(faults("kept") < 1_000 for _ in range(3))
+    assert any(faults("kept") < 1_000 for _ in range(15))
     assert faults("as it is") > 10_000
 
 
