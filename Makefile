@@ -80,7 +80,7 @@ gpu-check: .venv/installed.lock ## on a machine with a GPU: the same bytes by ev
 torture: .venv/installed.lock ## the quick study, killed 30 times at random moments, then 12 times in peace with 1 to 4 jobs: the same bytes
 	PYTHONPATH=.:tests python tools/torture.py
 
-docs-check: .venv/installed.lock ## what the pages say: links, quotations, numbers, and every command of README.md, docs/running.md and docs/extending.md from a fresh clone
+docs-check: .venv/installed.lock ## what the pages say: links, quotations, numbers, and every command of the pages from a fresh clone
 	python -m pytest -q tests/test_docs.py tests/test_pages.py tests/test_project.py tests/test_library.py bvae
 	test -x .venv/check/bin/rocrate-validator || { python -m venv .venv/check && .venv/check/bin/python -m pip install --disable-pip-version-check -q cffconvert==2.0.0 roc-validator==0.13.0 rocrate==0.16.0; }
 	PYTHONPATH=.:tests python tools/docs_check.py

@@ -19,7 +19,7 @@ from pathlib import Path
 import argcomplete
 
 import bvae
-from bvae.errors import InputError
+from bvae.errors import LOGS_ARE_SHOWN, InputError
 from bvae.evaluation.extractors import EXTRACTORS
 from bvae.report import steps
 from bvae.report.figures import FIGURES
@@ -45,8 +45,6 @@ and your own images (PNG, JPEG, WebP, BMP) and arrays:
 # The others compute on the CPU most of the time, so they take a slot only for each turn on the GPU (`on_card`).
 HOLD_A_SLOT = ("train", "cost")
 QUICK = "config/quick.yaml"
-# Set by the logger of workflow/logger/, which prints the end of the log of a step that fails: nothing is said twice.
-LOGS_ARE_SHOWN = "BVAE_LOGS_ARE_SHOWN"
 EXAMPLES = {
     "fetch": "sklearn:digits --name digits --output resources/data/digits.safetensors",
     "data describe": "resources/data/digits.safetensors --picture digits.png",

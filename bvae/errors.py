@@ -1,6 +1,10 @@
-"""The error that a user can act on."""
+"""The error that a user can act on, and who shows it."""
 
 from collections.abc import Collection
+
+# An environment variable, set by the logger of workflow/logger/: it prints the end of the log of a step that fails, so
+# the step does not say its error on the terminal as well.
+LOGS_ARE_SHOWN = "BVAE_LOGS_ARE_SHOWN"
 
 
 class InputError(Exception):

@@ -11,7 +11,6 @@ import pytest
 from PIL import Image
 
 from bvae.__main__ import main
-from bvae.report.publication import newest
 from bvae.report.published_data import read_data
 from helpers.checkouts import ROOT
 from helpers.figures_and_tables import OF_IMAGES, OF_MODELS
@@ -133,4 +132,3 @@ def test_what_git_has_of_results_stays_small():
     files = [path for folder in kept for path in folder.rglob("*") if path.is_file()]
     assert sum(path.stat().st_size for path in files) < 20e6
     assert max(path.stat().st_size for path in files if path.suffix == ".png") <= 200_000
-    assert newest(ROOT / "results/published")

@@ -415,11 +415,11 @@ def arguments(at: Setting) -> list[str]:
 def check(at: Setting, output: Path, only: Sequence[str] = ()) -> bool:
     """Run the sections, print their rows and write them after each; whether none failed."""
     found: dict[str, dict] = kept_sections(at, output) if only else {}
-    names = {section.__name__: limit for section, limit in SECTIONS.items() if not only or section.__name__ in only}
-    at_once = {section.__name__ for section in CORRECTNESS} & names.keys() if at.device.type == "cuda" else set()
+    limits = {section.__name__: limit for section, limit in SECTIONS.items() if not only or section.__name__ in only}
+    at_once = {section.__name__ for section in CORRECTNESS} & limits.keys() if at.device.type == "cuda" else set()
     with ThreadPoolExecutor() as pool:
-        begun = {name: pool.submit(run_section, name, at, names[name]) for name in names if name in at_once}
-        for name, limit in names.items():
+        begun = {name: pool.submit(run_section, name, at, limits[name]) for name in limits if name in at_once}
+        for name, limit in limits.items():
             print(f"{name}: at most {limit} s", flush=True)
             one = begun[name].result() if name in begun else run_section(name, at, limit)
             found[name] = one

@@ -374,10 +374,11 @@ def _said_by_results(row: dict, *, left_out: Sequence[str] = NOT_COMPARED) -> di
 
 def _of_study(plan: Plan) -> Iterator[Result]:
     """Tables, claims and figures. A file beside them says what they were made from."""
-    rules: list[tuple[str, dict | None]] = [("table", None), ("claims", None)]
-    drawn = [rule for rule, kinds in kinds_of(plan.study, recorded=plan.recorded).items() if kinds]
-    rules += [(rule, group) for group in plan.groups for rule in drawn]
-    for rule, group in [("tuning", None)] if plan.study["tuning"] else rules:
+    rules: list[tuple[str, dict | None]] = [(rule, None) for rule in rules_of(plan.study)]
+    if not plan.study["tuning"]:
+        drawn = [rule for rule, kinds in kinds_of(plan.study, recorded=plan.recorded).items() if kinds]
+        rules += [(rule, group) for group in plan.groups for rule in drawn]
+    for rule, group in rules:
         data = [] if group is None else [data_path(group["dataset"])]
         inputs, files = [*data, *inputs_of(plan, rule, group)], files_made(plan, rule, group)
         said_in = made_from_path(plan.study, rule, group)
@@ -435,6 +436,11 @@ def note_made_from(plan: Plan, rule: str, group: dict | None = None) -> None:
     made = {path: plan.contents.sha256(path) for path in files_made(plan, rule, group)}
     path = plan.contents.root / made_from_path(plan.study, rule, group)
     write_json(path, made_from(plan, rule, group) | {MADE: made})
+
+
+def rules_of(study: dict) -> Sequence[str]:
+    """The rules that make the tables and verdicts of a study."""
+    return ("tuning",) if study["tuning"] else ("table", "claims")
 
 
 def tables_of(study: dict) -> Sequence[str]:

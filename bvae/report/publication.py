@@ -7,8 +7,8 @@ from PIL import Image
 
 from bvae.errors import InputError
 from bvae.report.figures import kinds_of
-from bvae.report.outdated import CLAIMS, Plan, files_made, outdated, results_of
-from bvae.report.published_data import NAME, collect_data, write_data
+from bvae.report.outdated import CLAIMS, Plan, files_made, outdated, results_of, rules_of
+from bvae.report.published_data import DATA_FILE, collect_data, write_data
 from bvae.study.runs import is_record, results_paths, study_folder
 from bvae.system.files import read_json, sha256_of_file, whole_file, write_json
 
@@ -30,7 +30,8 @@ def publish(study: dict, output: Path, root: Path = Path(), *, claims: str = CLA
     made = [result for result in results_of(plan) if result.path.startswith("results/")]
     for path, reason in outdated(plan, made, known_only=True).items():
         raise InputError(f"{root / path} {reason}. Run `snakemake` to its end first.")
-    names = [name for name in _made(plan) if name.endswith(VIEWS)]
+    made_of_study = _made(plan)
+    names = [name for name in made_of_study if name.endswith(VIEWS)]
     runs = {}
     for name, results in plan.results.items():
         runs[name] = {part: sha256_of_file(path) for part, path in _files(root / results).items() if path.exists()}
@@ -51,14 +52,14 @@ def publish(study: dict, output: Path, root: Path = Path(), *, claims: str = CLA
             shrink_picture(source / name, target)
         else:
             shutil.copyfile(source / name, target)
-    write_data(collect_data(plan), output / NAME)
-    table = next(name for name in _made(plan) if name.endswith(".json"))
+    write_data(collect_data(plan), output / DATA_FILE)
+    table = next(name for name in made_of_study if name.endswith(".json"))
     manifest = {
         "format": FORMAT,
         "study": study["study"],
         "version": study["version"],
         "provenance": read_json(source / table)["provenance"],
-        "files": {name: sha256_of_file(output / name) for name in (NAME, *names)},
+        "files": {name: sha256_of_file(output / name) for name in (DATA_FILE, *names)},
         "runs": runs,
     }
     write_json(published, manifest)
@@ -73,8 +74,7 @@ def shrink_picture(source: Path, target: Path) -> None:
 def _made(plan: Plan) -> list[str]:
     """The files that are made of a study, from its folder: diagrams are of no study."""
     study = plan.study
-    rules = ("tuning",) if study["tuning"] else ("table", "claims")
-    files = [path for rule in rules for path in files_made(plan, rule)]
+    files = [path for rule in rules_of(study) for path in files_made(plan, rule)]
     if not study["tuning"]:
         kinds = [rule for rule in kinds_of(study) if rule != "diagrams"]
         files += [path for group in plan.groups for rule in kinds for path in files_made(plan, rule, group)]

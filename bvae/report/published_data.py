@@ -12,12 +12,11 @@ import tempfile
 from pathlib import Path
 
 from bvae.errors import InputError
-from bvae.report.outdated import CLAIMS, Plan, inputs_of
-from bvae.study.runs import beside, is_record, protocol_of, record_of, run_name, study_folder
+from bvae.report.outdated import CLAIMS, Plan, inputs_of, rules_of
+from bvae.study.runs import beside, is_record, protocol_of, record_of, study_folder
 from bvae.system.files import read_json, sha256_of_file, whole_file, write_json, write_text
 
-NAME = "data.json.gz"
-RULES = ("table", "claims")
+DATA_FILE = "data.json.gz"
 
 
 def collect_data(plan: Plan) -> dict:
@@ -27,16 +26,15 @@ def collect_data(plan: Plan) -> dict:
     its record would be; `histories`, of each run by the path of its results, as csv; and of protocol 1 `claims`, the
     text of the claims with their margins.
     """
-    root, tuning = plan.contents.root, plan.study["tuning"]
+    root = plan.contents.root
     runs = {path: path if is_record(path) else record_of(path, root) for path in plan.results.values()}
-    rules = ("tuning",) if tuning else RULES
-    others = {path for rule in rules for path in inputs_of(plan, rule)} - {*runs, plan.claims}
+    others = {path for rule in rules_of(plan.study) for path in inputs_of(plan, rule)} - {*runs, plan.claims}
     data: dict[str, object] = {
         "study": plan.study,
         "results": {to: read_json(root / path) for path, to in (runs | {path: path for path in others}).items()},
         "histories": {to: (root / beside(path, "history.csv")).read_text() for path, to in runs.items()},
     }
-    if not tuning and protocol_of(plan.study) == 1:
+    if not plan.study["tuning"] and protocol_of(plan.study) == 1:
         data["claims"] = (root / plan.claims).read_text()
     return data
 
@@ -45,7 +43,7 @@ def write_data(data: dict, path: Path) -> None:
     """Write it compressed; equal data are equal bytes."""
     text = json.dumps(data, sort_keys=True, separators=(",", ":"))
     with whole_file(path) as part:
-        Path(part).write_bytes(gzip.compress(text.encode(), mtime=0))
+        part.write_bytes(gzip.compress(text.encode(), mtime=0))
 
 
 def read_data(published: Path) -> dict:
@@ -54,13 +52,13 @@ def read_data(published: Path) -> dict:
     Raises InputError where there are none, as of studies that were published before these were kept, or where the file
     is damaged or not the one that its manifest names.
     """
-    path, manifest = published / NAME, published / "manifest.json"
+    path, manifest = published / DATA_FILE, published / "manifest.json"
     if not path.is_file():
         raise InputError(
             f"{path}: no such file. Expected the folder of a published study with its data. The oldest publications"
             " have none: their tables are csv and json files."
         )
-    if not manifest.is_file() or read_json(manifest).get("files", {}).get(NAME) != sha256_of_file(path):
+    if not manifest.is_file() or read_json(manifest).get("files", {}).get(DATA_FILE) != sha256_of_file(path):
         raise InputError(f"{path}: not the file that was published. Get it and its manifest again, as from git.")
     try:
         data = json.loads(gzip.decompress(path.read_bytes()))
@@ -146,8 +144,7 @@ def _draw_numeric(study: dict, root: Path) -> None:
 
     plan = Plan(study, root)
     for group in plan.groups:
-        place = {key: group[key] for key in ("recipe", "dataset", "latent_dim")}
-        rows = [read_json(root / plan.results[run_name(run)]) for run in plan.runs if place.items() <= run.items()]
+        rows = [read_json(root / path) for path in inputs_of(plan, "figures", group) if path.endswith(".json")]
         row = max(rows, key=lambda row: row["status"] == "finished")
         attributes = () if "probe_accuracy_per_attribute" in row else None
         facts = DatasetFacts(row["dataset"], row["dataset_sha256"], range(row["test_images"]), attributes)

@@ -8,6 +8,7 @@ from pathlib import Path
 import bvae
 from bvae.errors import InputError
 from bvae.report.publication import read_manifest
+from bvae.report.published_data import DATA_FILE
 from bvae.system.files import sha256_of_file, write_text
 
 TEXTS = {
@@ -18,7 +19,7 @@ TEXTS = {
     ".gz": "application/gzip",
 }
 PARTS = {"tables": "table", "figures": "figure"}  # by folder
-KINDS = {"manifest.json": "hashes of files and runs", "data.json.gz": "all data of the tables"}  # by name
+KINDS = {"manifest.json": "hashes of files and runs", DATA_FILE: "all data of the tables"}  # by name
 PAPER = "https://arxiv.org/abs/2505.16074"
 LICENCE = "https://spdx.org/licenses/MIT"
 

@@ -50,7 +50,8 @@ def summarise_study(study: dict, config: Path, root: Path = Path(), *, width: in
     rows = [plan.contents.facts(plan.results[run_name(run)]) | {"recipe": run["recipe"]} for run in ended]
     parts = [runs]
     if not study["tuning"]:
-        parts += [_table(plan, place, rows, width) for place in _places(plan) if _of(rows, place)]
+        places = [{key: group[key] for key in GROUP} for group in plan.groups]  # what arms are compared within
+        parts += [_table(plan, place, rows, width) for place in places if _of(rows, place)]
     foot = [*_found(plan, rows, to_make), *_next(plan, config, to_make)]
     return "\n\n".join([*parts, "\n".join(f"{name:{LABEL}}  {text}" for name, text in foot)])
 
@@ -68,12 +69,6 @@ def _runs(plan: Plan, to_make: Mapping[str, str]) -> tuple[list[dict], str]:
     said = [f"{len(ended)} of {len(plan.runs)} runs done", f"{counts['diverged'] or 'none'} diverged"]
     others = [state for state in (*STATES, "outdated") if state not in ENDED and counts[state]]
     return ended, f"{plan.study['study']}: {', '.join([*said, *(f'{counts[state]} {state}' for state in others)])}"
-
-
-def _places(plan: Plan) -> list[dict]:
-    """What arms are compared within, in the study's order."""
-    places = {tuple(run[key] for key in GROUP): None for run in plan.runs}
-    return [dict(zip(GROUP, place, strict=True)) for place in places]
 
 
 def _of(rows: Sequence[dict], place: dict) -> list[dict]:
@@ -149,7 +144,7 @@ def _found(plan: Plan, rows: Sequence[dict], to_make: Mapping[str, str]) -> list
     """Verdicts or rates, the id to cite, and where the files are, each with its label."""
     study, folder = plan.study, study_folder(plan.study)
     rule, name = ("tuning", "tuning") if study["tuning"] else ("table", "tables/table1")
-    waits = "after all runs" if len(rows) < len(plan.runs) else "not made from what is there now: run the study again"
+    waits = "after all runs" if len(rows) < len(plan.runs) else "not made from these results yet: run the next command"
     found = []
     if study["tuning"]:
         found += [("rates", line) for line in ([waits] if _waits(plan, rule, to_make) else _rates(rows))]

@@ -16,6 +16,8 @@ from typing import TYPE_CHECKING
 from snakemake_interface_logger_plugins.base import LogHandlerBase
 from snakemake_interface_logger_plugins.common import LogEvent
 
+from bvae.errors import LOGS_ARE_SHOWN
+
 from .jobs import Jobs, duration
 from .words import failure, finished_line, plan_in_words
 
@@ -27,8 +29,6 @@ SHOWN = ("Trying to restart job", "Creating report", "Unlocked working directory
 NOTHING_TO_DO = "Nothing to be done"
 INTERRUPTED = "Terminating processes on user request"
 AFTER_FAILURES = ("Exiting because a job execution failed", "WorkflowError:\nAt least one job did not complete")
-# Tells the steps (bvae/__main__.py) that whoever started them prints the end of their logs when they fail.
-LOGS_ARE_SHOWN = "BVAE_LOGS_ARE_SHOWN"
 
 
 class LogHandler(LogHandlerBase):
