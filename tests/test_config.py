@@ -294,6 +294,17 @@ def test_a_study_of_tuning_shows_no_seed():
     assert fault.startswith("figure_seed: means nothing in a study of tuning")
 
 
+def test_published_models_are_of_runs_of_every_arm():
+    config = sound()
+    [block] = config["blocks"]
+    config["blocks"] = [block | {"arms": ["bvae"], "seeds": [0, 1]}, block | {"arms": ["vae"], "seeds": [1, 2]}]
+    assert check(config | {"published_models": {"recipe": "plain", "seed": 1}})["published_models"]["seed"] == 1
+    [fault] = faults(config | {"published_models": {"recipe": "plain", "seed": 2}})
+    assert fault.startswith("published_models.seed: 2, but bvae has the seeds 0, 1.")
+    [fault] = faults(config | {"published_models": {"recipe": "mlp", "seed": 1}})
+    assert fault.startswith("published_models.recipe: no run is by 'mlp', expected one of plain")
+
+
 def test_misfits_of_several_recipes_are_named_at_once():
     config = sound()
     config["blocks"][0]["recipes"] = ["plain", "other"]

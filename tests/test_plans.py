@@ -107,6 +107,7 @@ CHANGES = {  # what is changed, and the jobs that are then planned
     "title": (top(title="Another"), TABLES),
     "version of the study": (top(version=2), TABLES),
     "figure_seed": (top(figure_seed=1), TABLES | FIGURES),
+    "published_models": (top(published_models={"recipe": "plain", "seed": 1}), TABLES),
     "importance samples": (recipe(importance={"samples": [1, 2]}), EVALUATED),
     "features": (top(features=["inception"]), EVALUATED | {"reference": 1, "weights": 1}),
     "epochs": (training(epochs=2), OF_SETTINGS),

@@ -8,12 +8,16 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
+import torch
 from PIL import Image
 
+from bvae import load_run
 from bvae.__main__ import main
 from bvae.report.published_data import read_data
+from bvae.system.files import read_yaml, sha256_of_file
 from helpers.checkouts import ROOT
 from helpers.figures_and_tables import OF_IMAGES, OF_MODELS
+from helpers.studies import quick_metrics
 
 QUICK, FOLDER = "config/quick.yaml", Path("results/published/quick-1")
 PUBLISHED = sorted(path.parent for path in (ROOT / "results/published").glob("*/manifest.json"))
@@ -107,6 +111,31 @@ def test_damaged_and_missing_data_are_refused(published, capsys):
     assert main(["rebuild", str(FOLDER), "--output", "rebuilt"]) == 1
     assert f"{path}: no such file. Expected" in capsys.readouterr().err
     assert not Path("rebuilt").exists()
+
+
+def test_the_models_that_a_study_names_are_published_with_it(quick_copy, quick, monkeypatch, capsys):
+    monkeypatch.chdir(quick_copy)
+    study = read_yaml(QUICK) | {"published_models": {"recipe": "mlp-quick", "seed": 1}}
+    Path("named.yaml").write_text(json.dumps(study))
+    assert main(["table", "named.yaml"]) == main(["claims", "named.yaml"]) == main(["publish", "named.yaml"]) == 0
+    folder = FOLDER / "models/mlp-quick-digits-z8"
+    files = json.loads((FOLDER / "manifest.json").read_text())["files"]
+    assert {path.name for path in folder.iterdir()} == {"bvae", "bvae_gain", "vae", "vae_narrow"}
+    for arm in ("bvae", "vae"):
+        path, run = folder / arm / "model.safetensors", quick / Path(quick_metrics(arm, 1)).parent
+        assert path.read_bytes() == (run / "model.safetensors").read_bytes()
+        assert files[path.relative_to(FOLDER).as_posix()] == sha256_of_file(path)
+        assert f'load_run("{folder / arm}")' in (folder / arm / "model_card.md").read_text()
+        digits = torch.rand(2, 1, 8, 8, generator=torch.Generator().manual_seed(0))
+        found, wanted = (load_run(place)[0].encode(digits)[0] for place in (folder / arm, run))
+        assert torch.equal(found, wanted)
+    # a record has no model
+    assert main(["record", "named.yaml"]) == 0
+    shutil.rmtree(Path(quick_metrics("vae", 1)).parent)
+    assert main(["table", "named.yaml"]) == main(["claims", "named.yaml"]) == 0
+    capsys.readouterr()
+    assert main(["publish", "named.yaml"]) == 1
+    assert "vae-z8-seed1/model.safetensors: no such file" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("folder", PUBLISHED, ids=lambda folder: folder.name)

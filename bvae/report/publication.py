@@ -9,11 +9,12 @@ from bvae.errors import InputError
 from bvae.report.figures import kinds_of
 from bvae.report.outdated import CLAIMS, Plan, files_made, outdated, results_of, rules_of
 from bvae.report.published_data import DATA_FILE, collect_data, write_data
-from bvae.study.runs import is_record, results_paths, study_folder
-from bvae.system.files import read_json, sha256_of_file, whole_file, write_json
+from bvae.study.runs import is_record, results_paths, run_name, study_folder
+from bvae.system.files import read_json, sha256_of_file, whole_file, write_json, write_text
 
 FORMAT = 2  # of a publication; 1 had each view in every format, and no data
 VIEWS = (".csv", ".md", ".png")  # what people and pages read; the other formats are made from the data again
+MODELS = "models"  # the folder of the models that a study publishes
 COLOURS = 256  # of a published picture, a third of the bytes of all colours
 
 
@@ -21,10 +22,12 @@ def publish(study: dict, output: Path, root: Path = Path(), *, claims: str = CLA
     """Write the finished study's data to `output`, with its tables, claims and pictures, and `manifest.json`.
 
     The data (bvae/report/published_data.py) are all that tables, claims and figures of numbers are made from. Tables
-    are copied as csv, claims also as md, and pictures as PNG of fewer colours. The manifest names the SHA-256 of every
-    published file, and of the model and results of every run behind them.
-    Raises InputError when a file or a run is missing or outdated, and when `output` holds other runs than these: what
-    was cited stays. Tables and figures of the same runs are replaced. `claims` is the path of the claims.
+    are copied as csv, claims also as md, and pictures as PNG of fewer colours. The models that the study's
+    `published_models` names are in models/, a folder for each arm, from which `load_run` loads. The manifest names the
+    SHA-256 of every published file, and of the model and results of every run behind them.
+    Raises InputError when a file, a run or one of those models is missing or outdated, and when `output` holds other
+    runs than these: what was cited stays. Tables and figures of the same runs are replaced. `claims` is the path of the
+    claims.
     """
     source, plan = root / study_folder(study), Plan(study, root, claims=claims)
     made = [result for result in results_of(plan) if result.path.startswith("results/")]
@@ -37,13 +40,14 @@ def publish(study: dict, output: Path, root: Path = Path(), *, claims: str = CLA
         runs[name] = {part: sha256_of_file(path) for part, path in _files(root / results).items() if path.exists()}
         if is_record(results):  # it says what model it is of
             runs[name]["model.safetensors"] = read_json(root / results)["model_sha256"]
+    models = _models(plan)
     published = output / "manifest.json"
     if published.exists() and runs_of(read_json(published)) != runs:
         raise InputError(
             f"{output}: other runs are published as version {study['version']} of this study. Raise `version` in its"
             " config to publish these beside them, or delete that folder if nobody has cited it."
         )
-    for part in ("tables", "figures"):
+    for part in ("tables", "figures", MODELS):
         shutil.rmtree(output / part, ignore_errors=True)
     for name in names:
         target = output / name
@@ -52,6 +56,8 @@ def publish(study: dict, output: Path, root: Path = Path(), *, claims: str = CLA
             shrink_picture(source / name, target)
         else:
             shutil.copyfile(source / name, target)
+    for run, name in models.items():
+        _publish_model(root, run, output / name)
     write_data(collect_data(plan), output / DATA_FILE)
     table = next(name for name in made_of_study if name.endswith(".json"))
     manifest = {
@@ -59,10 +65,38 @@ def publish(study: dict, output: Path, root: Path = Path(), *, claims: str = CLA
         "study": study["study"],
         "version": study["version"],
         "provenance": read_json(source / table)["provenance"],
-        "files": {name: sha256_of_file(output / name) for name in (DATA_FILE, *names)},
+        "files": {name: sha256_of_file(output / name) for name in (DATA_FILE, *names, *models.values())},
         "runs": runs,
     }
     write_json(published, manifest)
+
+
+def _models(plan: Plan) -> dict[Path, str]:
+    """What the model of each run that is published with it is called in the publication, by the run's folder."""
+    found: dict[Path, str] = {}
+    if (wanted := plan.study.get("published_models")) is None:
+        return found
+    for run in plan.runs:
+        if wanted.items() <= run.items():
+            folder = Path(plan.results[run_name(run)]).parent
+            if not (plan.contents.root / folder / "model.safetensors").exists():
+                raise InputError(
+                    f"{folder}/model.safetensors: no such file, and `published_models` asks for it. A record keeps no"
+                    " model: train this run again, or choose a seed whose models are here."
+                )
+            place = f"{MODELS}/{run['recipe']}-{run['dataset']}-z{run['latent_dim']}"
+            found[folder] = f"{place}/{run['arm']}/model.safetensors"
+    return found
+
+
+def _publish_model(root: Path, run: Path, target: Path) -> None:
+    """Copy a run's model, and its card with the path that the model now has."""
+    target.parent.mkdir(parents=True, exist_ok=True)
+    shutil.copyfile(root / run / "model.safetensors", target)
+    card = root / run / "model_card.md"
+    if card.exists():
+        text = card.read_text().replace(run.as_posix(), target.parent.as_posix())
+        write_text(target.with_name(card.name), text)
 
 
 def shrink_picture(source: Path, target: Path) -> None:

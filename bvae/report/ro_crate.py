@@ -18,7 +18,7 @@ TEXTS = {
     ".json": "application/json",
     ".gz": "application/gzip",
 }
-PARTS = {"tables": "table", "figures": "figure"}  # by folder
+PARTS = {"tables": "table", "figures": "figure", "models": "weights"}  # by folder
 KINDS = {"manifest.json": "hashes of files and runs", DATA_FILE: "all data of the tables"}  # by name
 PAPER = "https://arxiv.org/abs/2505.16074"
 LICENCE = "https://spdx.org/licenses/MIT"

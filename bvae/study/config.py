@@ -142,7 +142,8 @@ def check_study(config: Any, *, datasets: Collection[str] | None) -> dict:
     if not faults:
         set_defaults(config)
         config = _with_defaults(config, schema)
-        faults += [*_misfits(config), *_figures_without_runs(config), *_without_effect(config)]
+        faults += [*_misfits(config), *_figures_without_runs(config), *_models_without_runs(config)]
+        faults += _without_effect(config)
         faults += faults_of_claims(config)
     if faults:
         raise ConfigError(listed("The configuration has", faults))
@@ -316,6 +317,24 @@ def _figures_without_runs(config: dict) -> Iterator[str]:
     for name, found in seeds.items():
         if wanted not in found:
             yield f"figure_seed: {wanted}, but {name} has the seeds {_numbers(found)}. Wanted {remedy}"
+            return
+
+
+def _models_without_runs(config: dict) -> Iterator[str]:
+    """`published_models` that are not of every arm, or of no run."""
+    if (wanted := config.get("published_models")) is None:
+        return
+    runs = [run for run in expand_runs(config) if run["recipe"] == wanted["recipe"]]
+    if not runs:
+        recipes = ", ".join(sorted(config["recipes"]))
+        yield f"published_models.recipe: no run is by '{wanted['recipe']}', expected one of {recipes}"
+        return
+    seeds: dict[str, set[int]] = {}
+    for run in runs:
+        seeds.setdefault(run["arm"], set()).add(run["seed"])
+    for arm, found in seeds.items():
+        if wanted["seed"] not in found:
+            yield f"published_models.seed: {wanted['seed']}, but {arm} has the seeds {_numbers(found)}. Take one"
             return
 
 
