@@ -81,7 +81,9 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument("--version", action="version", version=f"bvae {bvae.__version__}")
     parser.add_argument("--verbose", action="store_true", help="show a traceback for every error")
     common = argparse.ArgumentParser(add_help=False)
-    common.add_argument("--log", type=Path, help="write the log here, and one short line of it on the terminal")
+    common.add_argument(
+        "--log", type=Path, help="write the log to this file; the terminal shows only errors and short summaries"
+    )
     commands = parser.add_subparsers(dest="step", required=True, metavar="STEP")
 
     def add(name: str, parents: list[argparse.ArgumentParser], help: str, more: str = "") -> argparse.ArgumentParser:
@@ -96,7 +98,7 @@ def build_parser() -> argparse.ArgumentParser:
         )
 
     step = add("fetch", [common], "make a data set file", FETCH_SOURCES)
-    step.add_argument("source", help="for example torchvision:MNIST; all of them are below")
+    step.add_argument("source", help="for example torchvision:MNIST; the list is below")
     step.add_argument("--name", required=True, help="the data set's name")
     step.add_argument("--output", type=Path, required=True, help="resources/data/<name>.safetensors")
     step.add_argument("--sha256", help="expected hash of the decoded arrays; the log gives the hash")
@@ -104,22 +106,28 @@ def build_parser() -> argparse.ArgumentParser:
         "--validation",
         type=int,
         default=0,
-        help="so many training images, a fixed draw, in place of the test images, to choose settings on",
+        help="replace the test images by this many training images, a fixed draw, to choose settings on",
     )
     images = step.add_argument_group("taken by the sources folder and zip")
-    images.add_argument("--mode", choices=("grey", "rgb"), help="convert every image; without it they must be alike")
-    images.add_argument("--crop", type=int, help="keep the central square of so many pixels")
-    images.add_argument("--size", type=int, help="then resize to so many pixels, antialiased")
-    images.add_argument("--test-fraction", type=float, help="of the images, where no folders train and test say")
-    images.add_argument("--labels", type=Path, help="a CSV file of rows name,label, where folders are no classes")
+    images.add_argument(
+        "--mode", choices=("grey", "rgb"), help="convert every image; without it all images must have the same mode"
+    )
+    images.add_argument("--crop", type=int, help="keep the central square with sides of this many pixels")
+    images.add_argument("--size", type=int, help="then resize to this many pixels, antialiased")
+    images.add_argument(
+        "--test-fraction",
+        type=float,
+        help="share of images to draw for the test if there are no folders train and test",
+    )
+    images.add_argument("--labels", type=Path, help="a CSV file with rows name,label, if folders are not classes")
     images.add_argument("--skip-corrupt", action="store_true", help="leave out images that cannot be decoded")
     step.set_defaults(run=steps.fetch)
 
     step = commands.add_parser("data", help="look into a data set file")
     looks = step.add_subparsers(dest="look", required=True, metavar="LOOK")
-    step = add("data describe", [common], "its counts, classes, pixels, source, licence and hash")
+    step = add("data describe", [common], "show its counts, classes, pixels, source, licence and hash")
     step.add_argument("file", type=Path, help="resources/data/<name>.safetensors")
-    step.add_argument("--picture", type=Path, help="draw its first images, a row a class, as a PNG")
+    step.add_argument("--picture", type=Path, help="draw its first images, one row for each class, as a PNG")
     step.set_defaults(run=steps.describe)
 
     device = argparse.ArgumentParser(add_help=False, parents=[common])
@@ -132,47 +140,55 @@ def build_parser() -> argparse.ArgumentParser:
         step.add_argument("name", help=what)
         step.set_defaults(run=run)
 
-    part = "or the end of that which no other of the study has"
+    part = "or the end of this name, if no other in the study has the same end"
     of_run = f"the run, <recipe>/<data set>/<arm>-z<latent dim>-seed<seed>, {part}"
     add_named("train", [study, device], "train one run", of_run, steps.train)
     add_named(
-        "evaluate", [study, device], "a trained run to its metrics, or of tuning its ELBO", of_run, steps.evaluate
+        "evaluate",
+        [study, device],
+        "compute the metrics of a trained run (in a study that tunes, its ELBO)",
+        of_run,
+        steps.evaluate,
     )
     kinds = f"<data set>-<one of {', '.join(EXTRACTORS)}>"
-    add_named("reference", [device], "the real side of a Fréchet distance", kinds, steps.reference)
-    known = "what known changes of real images cost in Fréchet distance"
+    add_named("reference", [device], "make the real side of a Fréchet distance", kinds, steps.reference)
+    known = "measure what known changes of real images cost in Fréchet distance"
     add_named("distortions", [device], known, kinds, steps.distortions)
-    add_named("controls", [common], "what a data set gives without an autoencoder", "the data set", steps.controls)
-    add_named("pca", [common], "what principal components of the pixels give", "<data set>-pca<components>", steps.pca)
+    add_named(
+        "controls", [common], "measure what a data set gives without an autoencoder", "the data set", steps.controls
+    )
+    add_named(
+        "pca", [common], "measure what principal components of the pixels give", "<data set>-pca<components>", steps.pca
+    )
     of_seed = f"<recipe>/<data set>-z<latent dim>-seed<seed>, {part}"
-    add_named("untrained", [study, device], "the probe on an encoder before training", of_seed, steps.untrained)
+    add_named("untrained", [study, device], "fit the probe on an encoder before training", of_seed, steps.untrained)
     of_group = f"<recipe>/<data set>-z<latent dim>, {part}"
-    add_named("cost", [study, device], "what each arm costs: parameters, memory, speed", of_group, steps.cost)
+    add_named("cost", [study, device], "measure what each arm costs: parameters, memory, speed", of_group, steps.cost)
 
     step = add("weights", [common], "fetch the published weights of an extractor")
     step.add_argument("extractor", choices=[name for name, found in EXTRACTORS.items() if found.weights])
     step.set_defaults(run=steps.weights)
 
-    step = add("table", [study, common], "the tables of a study")
-    step.add_argument("names", nargs="*", metavar="NAME", help=f"{', '.join(ALL_TABLES)}; all without a name")
+    step = add("table", [study, common], "make the tables of a study")
+    step.add_argument("names", nargs="*", metavar="NAME", help=f"of {', '.join(ALL_TABLES)}; without a name, all")
     step.set_defaults(run=steps.table)
 
     rules = argparse.ArgumentParser(add_help=False)
     rules.add_argument(
-        "--claims", type=Path, help="protocol 1: the claims and their margins, by default config/claims.yaml"
+        "--claims", type=Path, help="protocol 1 only: the claims and their margins, by default config/claims.yaml"
     )
-    step = add("claims", [study, rules, common], "the verdicts of a study")
+    step = add("claims", [study, rules, common], "make the verdicts of a study")
     step.set_defaults(run=steps.claims)
 
-    step = add("tuning", [study, common], "the table and picture of a study that tunes")
+    step = add("tuning", [study, common], "make the table and the picture of a study that tunes")
     step.set_defaults(run=steps.tuning)
 
-    more = "Its grid has steps of the square root of 2. Exit status 1 if the grid has to be extended.\n\n"
-    step = add("rates", [study, common], "the learning rates that a finished study that tunes chooses", more)
+    more = "Its grid must have steps of the square root of 2. Exit status 1 if the grid must be extended.\n\n"
+    step = add("rates", [study, common], "choose learning rates by a finished study that tunes", more)
     step.set_defaults(run=steps.rates)
 
-    step = add("figure", [study, common], "figures of a study")
-    what = f"a kind, of {', '.join(FIGURES)}; or one figure, <kind>-<recipe>-<data set>-z<latent dim>"
+    step = add("figure", [study, common], "draw figures of a study")
+    what = f"a kind ({', '.join(FIGURES)}), or one figure, <kind>-<recipe>-<data set>-z<latent dim>"
     step.add_argument("names", nargs="+", metavar="NAME", help=what)
     step.set_defaults(run=steps.figure)
 
@@ -182,8 +198,8 @@ def build_parser() -> argparse.ArgumentParser:
     step = add("publish", [study, rules, common], "copy a finished study's results for citation")
     step.set_defaults(run=steps.publish)
 
-    help = "tables, verdicts and figures of a published study, from its data"
-    step = add("rebuild", [common], help, "Needs neither runs nor models nor data sets.\n\n")
+    help = "make tables, verdicts and figures of a published study from its data"
+    step = add("rebuild", [common], help, "It needs no runs, models or data sets.\n\n")
     step.add_argument("published", type=Path, help="its folder, for example results/published/tuning_scaling-1")
     step.add_argument("--output", type=Path, required=True, help="folder, for example results/rebuilt/tuning_scaling")
     step.set_defaults(run=steps.rebuild)
@@ -196,7 +212,7 @@ def build_parser() -> argparse.ArgumentParser:
         step.add_argument("published", type=Path, help="its folder, for example results/published/mnist-1")
         step.set_defaults(run=run)
 
-    step = add("site", [common], "the results page: all published studies in one HTML file that needs no network")
+    step = add("site", [common], "make the results page: all published studies in one HTML file that needs no network")
     step.add_argument("published", type=Path, help="the folder of published studies, results/published")
     step.add_argument("--output", type=Path, required=True, help="the page, for example results/site.html")
     step.set_defaults(run=steps.site)
@@ -208,15 +224,20 @@ def build_parser() -> argparse.ArgumentParser:
 
     watch = argparse.ArgumentParser(add_help=False, parents=[study, common])
     watch.add_argument(
-        "--watch", type=_seconds, nargs="?", const=10.0, metavar="SECONDS", help="again, every 10 seconds"
+        "--watch",
+        type=_seconds,
+        nargs="?",
+        const=10.0,
+        metavar="SECONDS",
+        help="repeat every 10 seconds, or every SECONDS",
     )
-    step = add("status", [watch], "how far a study is: its runs done, at work and to come")
+    step = add("status", [watch], "show how far a study is: its runs that are done, running and to come")
     step.set_defaults(run=steps.status)
 
-    step = add("summary", [study, common], "what a study has found so far, and what to do next")
+    step = add("summary", [study, common], "show what a study has found so far, and what to do next")
     step.set_defaults(run=steps.summary)
 
-    step = add("tensorboard", [watch], "the training histories of a study as TensorBoard events")
+    step = add("tensorboard", [watch], "write the training histories of a study as TensorBoard events")
     step.add_argument("--output", type=Path, required=True, help="folder, for example results/tensorboard/quick")
     step.set_defaults(run=steps.tensorboard)
     return parser

@@ -20,7 +20,7 @@ def pixel_problems(images: Mapping[str, Tensor]) -> Iterator[tuple[str, str]]:
     dark = [high for _, high in ranges.values() if high < DARK]
     for name, (low, high) in ranges.items():
         if low == high:
-            yield f"{name} of equal pixels, all {low}", "images that show something. Check what wrote them"
+            yield f"{name} of equal pixels, all {low}", "images that show something. Check the program that wrote them"
         elif high < DARK:
             factor = "255" if max(dark) == 1 else f"255/{max(dark)}"
             wanted = f"0 (black) to 255 (white). Multiply the pixels by {factor}, round them and save them again"

@@ -110,7 +110,7 @@ def save(dataset: Dataset, path: str | Path) -> None:
 
 def refuse_unsound(dataset: Dataset, path: str | Path) -> None:
     """Raise InputError unless `dataset` may be written to `path`."""
-    validate(dataset, path, remedy=f"Nothing was written. Correct what it is made from, {dataset.source}.")
+    validate(dataset, path, remedy=f"Nothing was written. Correct the source, {dataset.source}.")
 
 
 def load(path: str | Path) -> Dataset:

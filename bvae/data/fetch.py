@@ -50,7 +50,7 @@ def fetch(
     if options and read not in TAKE_IMAGE_OPTIONS:
         flags = " and ".join(map(as_flag, options))
         raise InputError(
-            f"{name}: found {flags}, which only folder:PATH and zip:NAME.zip take. {source}: leave it out."
+            f"{name}: found {flags}, which only folder:PATH and zip:NAME.zip take. {source} does not. Leave it out."
         )
     try:
         output.parent.mkdir(parents=True, exist_ok=True)
@@ -63,8 +63,8 @@ def fetch(
         if expected_sha256 not in (None, dataset.sha256):
             raise InputError(
                 f"{output}: found arrays of SHA-256 {dataset.sha256} in {source}, wanted {expected_sha256}. Nothing was"
-                " written. Delete those of the files read (the log names them) that are not the published ones; if the"
-                " data are meant to differ, give them a rule file of their own."
+                " written. The log names the files that were read: delete those that are not the published ones. If the"
+                " data are meant to differ, write a rule for them in workflow/rules/datasets/."
             )
         repeated = n_repeated(dataset.train_images, dataset.test_images)
         given_test = not (validation or request.reading.drawn)
@@ -73,11 +73,11 @@ def fetch(
             data.refuse_unsound(dataset, output)  # says more of images that are all black, say
             raise InputError(
                 f"{output}: found {repeated:,} test images in {source}, every one a training image too, byte for byte,"
-                " wanted others. Nothing was written. Test on images that are not trained on."
+                " wanted other images. Nothing was written. Choose test images that are not training images."
             )
         data.save(dataset, output)
     except OSError as error:
-        remedy = "Nothing was written. Check the space and the permissions of both."
+        remedy = "Nothing was written. Check the free space and the permissions of both."
         raise InputError(f"{name}: cannot read {source} or write {output} ({error}). {remedy}") from None
     log.info("%s: SHA-256 of the arrays %s", output, dataset.sha256)
     summary = summarize(dataset, request.reading, repeated=repeated)

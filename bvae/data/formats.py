@@ -102,7 +102,7 @@ def read_idx_folder(folder: Path, *, reading: Reading | None = None) -> dict[str
     `reading` notes which other files were left out.
     """
     if not folder.is_dir():
-        raise InputError(f"{folder}: found no such folder, wanted one with train-images-idx3-ubyte and its fellows.")
+        raise InputError(f"{folder}: found no such folder, wanted one with train-images-idx3-ubyte and so on.")
     tensors, wanted = {}, []
     for split, prefix in SPLITS.items():
         for kind, rank in RANKS.items():
@@ -110,11 +110,11 @@ def read_idx_folder(folder: Path, *, reading: Reading | None = None) -> dict[str
             paths = [folder / packed for packed in (name, f"{name}.gz") if (folder / packed).exists()]
             arrays = [read_idx(path, rank=rank) for path in paths]
             if len(arrays) == 2 and not torch.equal(*arrays):
-                raise InputError(f"{paths[0]}: found another array in {paths[1].name}, wanted one. Remove one file.")
+                raise InputError(f"{paths[0]}: found another array in {paths[1].name}, wanted the same. Remove one.")
             if arrays:
                 tensors[f"{split}_{kind}"] = arrays[0]
             elif kind == "images":
-                raise InputError(f"{folder}: found no {name}, plain or .gz, wanted it. Put it there.")
+                raise InputError(f"{folder}: found no {name}, plain or .gz, wanted one of them. Put it there.")
     _refuse_unread_files(folder, wanted, labelled="train_labels" in tensors, reading=reading or Reading())
     images = {f"{split}_images": tensors[f"{split}_images"].unsqueeze(1) for split in SPLITS}
     return images | _own_labels(tensors.get("train_labels"), tensors.get("test_labels"), place=folder)
@@ -128,7 +128,7 @@ def _refuse_unread_files(folder: Path, wanted: list[str], *, labelled: bool, rea
         name = path.name.lower()
         table = not labelled and name.endswith((".csv", ".tsv", ".npy"))
         if table or "ubyte" in name or "idx" in name or name.endswith(".gz") or _is_idx(path):
-            remedy = "Rename it so, or remove it."
+            remedy = "Give it one of these names, or remove it."
             raise InputError(f"{folder}: found {path.name}, which is not read, wanted {', '.join(wanted)}. {remedy}")
     if unread:
         names = by_suffix(path.name for path in unread)
@@ -231,7 +231,7 @@ def _npz_images(archive: Any, split: str, path: Path) -> Tensor:
         array = array.transpose(0, 3, 1, 2)
     elif array.ndim != 4 or array.shape[1] not in (1, 3):
         wanted = "(n, h, w), (n, h, w, c) or (n, c, h, w) with c 1 or 3"
-        raise InputError(f"{path}: found {name} of shape {array.shape}, wanted {wanted}. Save it so.")
+        raise InputError(f"{path}: found {name} of shape {array.shape}, wanted {wanted}. Save it in one of these.")
     return torch.from_numpy(np.ascontiguousarray(array))
 
 
@@ -241,7 +241,8 @@ def _npz_labels(archive: Any, split: str, path: Path) -> Tensor | None:
         return None
     if array.dtype.kind not in "iu" or array.ndim not in (1, 2) or array.size != len(array):
         found = f"{name} of {array.dtype}, shape {array.shape}"
-        raise InputError(f"{path}: found {found}, wanted whole numbers of shape (n,). Save one class number an image.")
+        remedy = "Save one class number for each image."
+        raise InputError(f"{path}: found {found}, wanted whole numbers of shape (n,). {remedy}")
     return torch.from_numpy(array.reshape(-1).astype(np.int64))
 
 
@@ -251,7 +252,9 @@ def _own_labels(train: Tensor | None, test: Tensor | None, *, place: Path) -> di
         return {}
     if train is None or test is None:
         found, missing = ("test", "training") if train is None else ("training", "test")
-        raise InputError(f"{place}: found {found} labels alone, wanted both or neither. Add the {missing} labels.")
+        raise InputError(
+            f"{place}: found {found} labels alone, wanted those of both or neither. Add the {missing} labels."
+        )
     values, numbers = torch.cat([train, test]).unique(return_inverse=True)
     classes = tuple(str(value) for value in values.tolist())
     return {"train_labels": numbers[: len(train)], "test_labels": numbers[len(train) :], "classes": classes}

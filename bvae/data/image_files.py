@@ -119,7 +119,7 @@ def _walk(path: Path) -> tuple[list[str], list[str]]:
 def open_zip(path: Path) -> zipfile.ZipFile:
     """An open archive whose members have harmless names and sizes; anything else is an InputError."""
     if not path.is_file():
-        raise InputError(f"{path}: no such file or folder.")
+        raise InputError(f"{path}: no such file or folder. Correct the path.")
     with path.open("rb") as stream:
         refuse_html(path, stream.read(64))
     try:
@@ -226,7 +226,7 @@ def _write(stream: io.FileIO, pixels: np.ndarray, scratch: Path) -> None:
         while content:  # one call may write a part
             content = content[stream.write(content) :]
     except OSError as error:
-        raise InputError(f"{scratch}: cannot hold the decoded images ({error}). Make room there.") from None
+        raise InputError(f"{scratch}: cannot hold the decoded images ({error}). Free some space there.") from None
 
 
 def _decode_all(
@@ -322,10 +322,10 @@ def _decode(files: ImageFiles, name: str, use: Callable[[Any], Any]) -> Any:
         raise DamagedImage(error) from None
     try:
         if content.startswith(b"\x89PNG") and content[24:25] == b"\x10":  # PIL would cut the colours to 8 bits
-            raise Unfit("16 bits a channel", "8", "Choose how to reduce it, and save it anew.")
+            raise Unfit("16 bits a channel", "8", "Reduce it to 8 bits, and save it again.")
         with Image.open(io.BytesIO(content), formats=FORMATS) as image:
             if image.format in STILL and (frames := getattr(image, "n_frames", 1)) > 1:
-                raise Unfit(f"{frames} frames", "1", "Save the frame that you mean, or each as a file of its own.")
+                raise Unfit(f"{frames} frames", "1", "Save the frame that you want, or each frame in its own file.")
             return use(image)
     except (Image.DecompressionBombError, Image.DecompressionBombWarning):
         raise Unfit("more pixels", f"at most {Image.MAX_IMAGE_PIXELS:,}", "Remove it, or make it smaller.") from None
@@ -371,7 +371,7 @@ def _in_mode(image: Any, mode: str | None, model: Model) -> Any:
             raise Unfit(found, f"mode {model.mode} as in {model.name}", "Give --mode grey or --mode rgb.")
         return image
     if image.mode not in CONVERTIBLE:
-        raise Unfit(found, f"one of {', '.join(CONVERTIBLE)}", "Save it anew as grey or RGB.")
+        raise Unfit(found, f"one of {', '.join(CONVERTIBLE)}", "Save it again as grey or RGB.")
     if transparent:
         image = image.convert("RGBA")
         if image.getchannel("A").getextrema()[0] < 255:

@@ -114,7 +114,7 @@ def _refuse_copies(files: ImageFiles, reading: Reading) -> None:
     twins = [names for names in of_stem.values() if len(names) > 1]
     if twins:
         found = (
-            f"{sum(map(len, twins)):,} images that differ from another in the suffix only, as {' and '.join(twins[0])}"
+            f"{sum(map(len, twins)):,} images that differ from another only in the suffix, as {' and '.join(twins[0])}"
         )
         if len(twins) == len(of_stem):
             raise InputError(f"{files.path}: found {found}, wanted each image once. Remove the copies.")
@@ -198,7 +198,7 @@ def _refuse_other_splits(names: set[str], path: Path) -> None:
         wanted = f"both train and test. To draw the test images, give the folder {first} itself"
         raise InputError(f"{path}: found the folders {', '.join(roles)} alone, wanted {wanted}.")
     if pair := _pair_of_splits(roles):
-        remedy = "Name them train and test; of classes, rename one."
+        remedy = "If they are splits, name them train and test; if they are classes, rename one."
         raise InputError(f"{path}: found the folders {' and '.join(pair)}, wanted splits or classes. {remedy}")
 
 
@@ -242,7 +242,7 @@ def _read_labels(path: Path, folder: Path, names: set[str]) -> dict[str, str]:
         if name in label_of:
             raise InputError(f"{path}: found two rows for {name}, wanted one. {remedy}")
         if name not in names:
-            raise InputError(f"{path}: found {name}, which is no image of {folder}, wanted its images alone. {remedy}")
+            raise InputError(f"{path}: found {name}, which is no image of {folder}, wanted only its images. {remedy}")
         label_of[name] = label
     if missing := sorted(names - set(label_of)):
         found = f"no row for {len(missing):,} images of {folder}: {', '.join(missing[:5])}"
@@ -263,7 +263,9 @@ def _draw_test(placed: list[Placed], fraction: float, path: Path, identity: str)
     for label, images in of_class.items():
         if len(images) < 2:
             of = f" of class {label!r}" if label is not None else ""
-            raise InputError(f"{path}: found 1 image{of}, {images[0].name}, wanted 2: to train and to test. Add some.")
+            raise InputError(
+                f"{path}: found 1 image{of}, {images[0].name}, wanted 2 or more, to train and to test. Add some."
+            )
         n_test = min(max(1, round(len(images) * fraction)), len(images) - 1)
         test = set(generator.permutation(len(images))[:n_test].tolist())
         drawn += [replace(image, split="test" if i in test else "train") for i, image in enumerate(images)]

@@ -66,7 +66,7 @@ def _faults(claim: dict) -> Iterator[str]:
         if key in claim and claim[key] not in known:
             yield f"metric '{claim[key]}' is not known. {suggest(claim[key], known)}"
         elif key in claim and test in COMPARED and known[claim[key]].better is None:
-            yield f"of metric '{claim[key]}' neither a lower nor a higher value is better: wanted one of which one is"
+            yield f"expected a metric of which lower or higher values are better, got '{claim[key]}'"
     margin = claim.get("margin")
     if margin is not None and (
         not isinstance(margin, dict)
@@ -75,16 +75,16 @@ def _faults(claim: dict) -> Iterator[str]:
         or not all(isinstance(value, int | float) and value > 0 for value in margin.values())
     ):
         yield (
-            f"margin is {margin}, wanted one of absolute: or relative: with a positive number, and pilot_sds: if it is"
-            " to be at least so many standard deviations of a pilot"
+            f"margin is {margin}, wanted either absolute: or relative: with a positive number. Add pilot_sds: if it"
+            " must be at least this many standard deviations of a pilot"
         )
     elif margin and "relative" in margin and claim.get("metric") in LOG_LIKELIHOODS and "gaussian" not in claim:
         yield (
-            f"'gaussian' is missing: a share of the {claim['metric']} of a density, whose zero hangs on the unit of a"
-            " pixel, is no margin. Name the metric to take under a Gaussian, such as mse_per_pixel"
+            f"'gaussian' is missing: a log-density has no natural zero, so a share of {claim['metric']} is no margin."
+            " Name the metric to take under a Gaussian, such as mse_per_pixel"
         )
     elif margin and "absolute" in margin and "gaussian" in claim:
         yield (
             f"'gaussian' stands beside an absolute margin, which is in the unit of {claim.get('metric')} and not of"
-            f" {claim['gaussian']}. Wanted a relative one, or no 'gaussian'"
+            f" {claim['gaussian']}. Write a relative margin, or remove 'gaussian'"
         )

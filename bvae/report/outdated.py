@@ -145,7 +145,7 @@ def _reason(result: Result, contents: Contents, known_only: bool) -> str | None:
             return f"was made from {name} {_short(said.get(name))}, which is now {_short(value)}"
     for path, sha256 in said.get(MADE, {}).items():
         if contents.sha256(path) != sha256:
-            return f"has made another {path} than is there"
+            return f"was written with another {path} than the one that is there"
     return None
 
 
@@ -228,7 +228,7 @@ def warn_of_unread(paths: Collection[str]) -> None:
     for path in paths:
         if Path(path).exists():
             log.warning(
-                "%s: its rule has no `bvae fetch` that can be read. After a change of it, delete this file.", path
+                "%s: its rule has no `bvae fetch` that can be read. If you change the rule, delete this file.", path
             )
 
 

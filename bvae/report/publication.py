@@ -130,7 +130,9 @@ def read_manifest(published: Path) -> dict:
     """What a published study says of itself. Raises InputError when `published` is no folder of one."""
     path = published / "manifest.json"
     if not path.exists():
-        raise InputError(f"{path}: no such file. Wanted the folder of a published study, as results/published/mnist-1.")
+        raise InputError(
+            f"{path}: no such file. Wanted the folder of a published study, such as results/published/mnist-1."
+        )
     return read_json(path)
 
 

@@ -59,12 +59,14 @@ def read_data(published: Path) -> dict:
             " have none: their tables are csv and json files."
         )
     if not manifest.is_file() or read_json(manifest).get("files", {}).get(DATA_FILE) != sha256_of_file(path):
-        raise InputError(f"{path}: not the file that was published. Get it and its manifest again, as from git.")
+        raise InputError(
+            f"{path}: not the file that was published. Get it and its manifest again, for example from git."
+        )
     try:
         data = json.loads(gzip.decompress(path.read_bytes()))
         _check(data)
     except (OSError, EOFError, ValueError) as error:
-        raise InputError(f"{path}: damaged ({error}). Get it again, as from git.") from None
+        raise InputError(f"{path}: damaged ({error}). Get it again, for example from git.") from None
     return data
 
 
@@ -89,7 +91,9 @@ def rebuild(published: Path, output: Path) -> list[Path]:
     """
     data, kept = read_data(published), published.resolve().parent
     if output == Path() or output.resolve() in kept.parents or kept in (output.resolve(), *output.resolve().parents):
-        raise InputError(f"--output {output}: publications are there. Choose another folder, as results/rebuilt.")
+        raise InputError(
+            f"--output {output}: publications are there. Choose another folder, for example results/rebuilt."
+        )
     if output.exists() and not output.is_dir():
         raise InputError(f"--output {output}: a file, expected a folder. Choose another.")
     study = data["study"]

@@ -35,7 +35,7 @@ def write_crate(published: Path) -> None:
         from rocrate.model import ContextEntity
         from rocrate.rocrate import ROCrate
     except ImportError:
-        raise InputError("rocrate is not installed, and writes RO-Crates: pip install rocrate") from None
+        raise InputError("rocrate is not installed, and RO-Crates need it. Run: pip install rocrate") from None
     manifest = read_manifest(published)
     for name, digest in manifest["files"].items():
         if not (published / name).exists() or sha256_of_file(published / name) != digest:

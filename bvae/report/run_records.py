@@ -28,8 +28,8 @@ def write_records(study: dict, root: Path = Path()) -> tuple[int, int]:
         for source, copy in files.items():
             if copy.exists() and sha256_of_file(copy) != sha256_of_file(source):
                 raise InputError(
-                    f"{copy}: is the record of another run than {source}. Delete the folder of one of the two: of the"
-                    " record, if the run was made again on purpose; else of the run."
+                    f"{copy}: is the record of another run than {source}. If you made the run again on purpose, delete"
+                    " the folder of the record; otherwise delete the folder of the run."
                 )
         new += not record.exists()
         for source, copy in files.items():  # the results last: with them the record is whole

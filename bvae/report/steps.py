@@ -132,7 +132,7 @@ def _of_features(name: str) -> tuple[str, str]:
     """The data set and the extractor of a name of both."""
     dataset, _, extractor = name.rpartition("-")
     if not dataset or extractor not in EXTRACTORS:
-        raise InputError(f"{name}: wanted <data set>-<one of {', '.join(EXTRACTORS)}>, as digits-classifier")
+        raise InputError(f"{name}: wanted <data set>-<one of {', '.join(EXTRACTORS)}>, for example digits-classifier")
     return dataset, extractor
 
 
@@ -168,7 +168,7 @@ def pca(args: argparse.Namespace) -> None:
 
     found = re.fullmatch(r"(.+)-pca([1-9]\d{0,4})", args.name)
     if found is None:
-        raise InputError(f"{args.name}: wanted <data set>-pca<components>, as digits-pca8")
+        raise InputError(f"{args.name}: wanted <data set>-pca<components>, for example digits-pca8")
     dataset = load(_data(found[1]))
     write_json(study_runs.pca_path(found[1], int(found[2])), evaluate_pca(dataset, int(found[2])))
 
@@ -247,7 +247,7 @@ def rates(args: argparse.Namespace) -> None:
     text, requests = report(study)
     print(text)
     if requests:
-        raise InputError(f"{study['study']}: the grid of learning rates ends too soon: {'; '.join(requests)}.")
+        raise InputError(f"{study['study']}: the grid of learning rates must be extended: {'; '.join(requests)}.")
 
 
 def figure(args: argparse.Namespace) -> None:
@@ -289,8 +289,8 @@ def verify(args: argparse.Namespace) -> None:
     print("\n".join(lines))
     if not same:
         raise InputError(
-            f"{args.published}: runs here differ from those published. Other versions, another processor, number of"
-            " threads or precision change the last digits; larger differences are a fault of one side."
+            f"{args.published}: runs on this machine differ from the published ones. Another version, processor, number"
+            " of threads or precision changes only the last digits. If more differs, one of the two is wrong."
         )
 
 

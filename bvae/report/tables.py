@@ -320,7 +320,7 @@ def write_tables(study: dict, folder: Path, root: Path = Path(), names: Sequence
     """
     known = tables_of(study)
     if unknown := [name for name in names if name not in known]:
-        raise InputError(f"{unknown[0]}: no such table. Wanted one of {', '.join(known)}.")
+        raise InputError(f"{unknown[0]}: no such table. Expected one of {', '.join(known)}.")
     rows = collect_runs(study, "table", root)
     facts = provenance(study, rows, root)
     for name in names or known:

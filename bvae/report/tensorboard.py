@@ -35,7 +35,7 @@ def write_events(config: str | Path, output: Path, every: float | None, root: Pa
     try:
         from torch.utils.tensorboard import SummaryWriter
     except ImportError:
-        raise InputError("tensorboard is not installed, and writes its events: pip install tensorboard") from None
+        raise InputError("tensorboard is not installed, and its events need it. Run: pip install tensorboard") from None
     from bvae.training import HISTORY_COLUMNS
 
     written: dict[str, int] = {}

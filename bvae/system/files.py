@@ -53,7 +53,7 @@ def whole_file(path: str | Path) -> Iterator[Path]:
 
 
 def _unwritable(path: Path, error: Exception) -> InputError:
-    remedy = "Nothing was written. Check the space on the disk and the rights of the folder, then run the same command."
+    remedy = "Nothing was written. Check the space on the disk and the permissions of the folder, then try again."
     return InputError(f"{path}: cannot be written ({getattr(error, 'strerror', None) or error}). {remedy}")
 
 
@@ -151,11 +151,11 @@ def read_yaml(path: str | Path) -> Any:
         faults = [f"line {line}: {fault}" for line, _, fault in sorted(_traps(loader, node))]
         value = None if faults or node is None else loader.construct_document(node)
     except FileNotFoundError:
-        raise InputError(f"{path}: no such file. The studies and the claims are the files of config/.") from None
+        raise InputError(f"{path}: no such file. Studies and claims are in config/.") from None
     except OSError as error:
         raise InputError(f"{path}: cannot be read ({error.strerror}). Wanted a YAML file.") from None
     except RecursionError:
-        raise InputError(f"{path}: not a YAML file: nested too deeply") from None
+        raise InputError(f"{path}: not a YAML file: nested too deeply. Correct it.") from None
     except (ValueError, yaml.YAMLError) as error:  # ValueError: bytes that are no UTF-8, an endless number
         raise InputError(f"{path}: not a YAML file: {str(error)[:280]}") from None
     if faults:

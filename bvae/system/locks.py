@@ -27,11 +27,11 @@ def held_alone(path: str | Path) -> Iterator[bool]:
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             if not waited:
-                log.warning("%s: held by process %s; waits until it ends", path, _holder(handle))
+                log.warning("%s: held by process %s; waits until that process ends", path, _holder(handle))
             waited = True
             fcntl.flock(handle, fcntl.LOCK_EX)
         except OSError as error:
-            log.warning("%s: this file system has no locks (%s); goes on without", path, error)
+            log.warning("%s: this file system has no locks (%s); goes on without one", path, error)
             break
         with contextlib.suppress(FileNotFoundError):
             if os.path.samestat(os.stat(path), os.fstat(handle)):  # else its holder has removed it meanwhile
@@ -90,7 +90,7 @@ def _open(path: Path) -> int:
         path.parent.mkdir(parents=True, exist_ok=True)
         return os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
     except OSError as error:
-        remedy = "Is it another user's, or the disk full or read-only? Use a folder of your own."
+        remedy = "It may be another user's, or the disk may be full or read-only. Use a folder of your own."
         raise InputError(f"{path}: cannot be locked ({error.strerror}). {remedy}") from None
 
 

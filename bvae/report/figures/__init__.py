@@ -101,8 +101,8 @@ def draw(names: Iterable[str], study: dict, root: Path = Path()) -> None:
         meant = {path: (found, group) for found, group, path in places if f"/{path}".endswith(f"/{name}")}
         if not meant:
             raise InputError(
-                f"{name}: no figure of study '{study['study']}'. Wanted a kind, of {', '.join(FIGURES)}; or with it"
-                f" what it is of, as {places[0][2].partition('/figures/')[2] or places[0][2]}"
+                f"{name}: no figure of study '{study['study']}'. Expected a kind ({', '.join(FIGURES)}), or one figure,"
+                f" for example {places[0][2].partition('/figures/')[2] or places[0][2]}"
             )
         asked |= meant
     for group in groups:

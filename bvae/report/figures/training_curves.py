@@ -55,5 +55,5 @@ def read_elbos(path):
     except (ValueError, IndexError):
         elbos = np.array([np.nan])
     if np.isnan(elbos).any():
-        raise InputError(f"{path}: damaged, wanted a line of numbers for each epoch. Delete it and run `snakemake`.")
+        raise InputError(f"{path}: damaged, expected a line of numbers for each epoch. Delete it and run `snakemake`.")
     return elbos

@@ -28,7 +28,7 @@ def write_site(published: Path, output: Path) -> None:
     try:
         import altair  # noqa: F401
     except ImportError:
-        raise InputError("altair: not installed, expected for the results page: pip install altair") from None
+        raise InputError("altair is not installed, and the results page needs it. Run: pip install altair") from None
     write_text(output, render(page_data(read_publications(published), output.parent)))
 
 

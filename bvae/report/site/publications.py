@@ -45,7 +45,7 @@ def read_publications(published: Path) -> list[Publication]:
     manifests = {path.parent: read_json(path) for path in sorted(published.glob("*/manifest.json"))}
     if not manifests:
         raise InputError(
-            f"{published}: found no published study, expected folders with a manifest.json, as"
+            f"{published}: found no published study, expected folders with a manifest.json, such as"
             " results/published/mnist-1. Publish a study first: snakemake -- publish"
         )
     titles = [_title(manifest) for manifest in manifests.values()]
@@ -62,7 +62,9 @@ def _title(manifest: dict) -> str:
 def _read(folder: Path, manifest: dict, title: str) -> Publication:
     for name in ("tables/runs.csv", "claims.csv"):
         if name in manifest["files"] and not (folder / name).is_file():
-            raise InputError(f"{folder / name}: no such file, but the manifest names it. Get it again, as from git.")
+            raise InputError(
+                f"{folder / name}: no such file, but the manifest names it. Get it again, for example from git."
+            )
     return Publication(
         folder,
         manifest,
@@ -79,7 +81,7 @@ def _rows(path: Path, wanted: set[str]) -> list[dict]:
     try:
         frame = pd.read_csv(path)
     except (ValueError, pd.errors.ParserError) as error:  # pandas' and Unicode's errors are ValueErrors
-        raise InputError(f"{path}: damaged ({error}). Get it again, as from git.") from None
+        raise InputError(f"{path}: damaged ({error}). Get it again, for example from git.") from None
     if missing := sorted(wanted - set(frame)):
         raise InputError(
             f"{path}: found no column {', '.join(missing)}, expected {', '.join(sorted(wanted))}."
