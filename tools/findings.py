@@ -213,6 +213,27 @@ def judged(published: Published, study: str, *, matches: str = "", misses: str =
     )
 
 
+def registered(published: Published, study: str, test: str, task: str, arms: str, recipe: str) -> SimpleNamespace:
+    """What became of a claim of protocol 2: its `verdict`, and the difference with its 95 % interval `low` to `high`.
+
+    `arms` are as in the table: "bvae against vae". Differences are positive where the first arm is worse.
+    """
+    table = published.read(study, "claims.csv").rename(
+        columns={"difference": "worse", "interval_95_low": "low", "interval_95_high": "high", "n_1": "n"}
+    )
+    wanted = {"test": test, "task": task, "arms": arms, "recipe": recipe}
+    [row] = table[(table[[*wanted]] == [*wanted.values()]).all(axis=1)].to_dict("records")
+    return SimpleNamespace(**row)
+
+
+def of_size(published: Published, study: str, arm: str, width: int | None) -> SimpleNamespace:
+    """The line of an arm and width in the table of sizes; with width None how the differences change per doubling."""
+    table = published.read(study, "sizes.csv")
+    at = table["width"].isna() if width is None else table["width"] == width
+    [row] = table[at & (table["arm"] == arm)].to_dict("records")
+    return SimpleNamespace(**row)
+
+
 def shares(published: Published, studies: Iterable[str]) -> list[float]:
     """How many per cent of the matched VAE's parameters the strict BVAE has, in each study."""
     return [
@@ -373,6 +394,8 @@ CALLS = (
     verdict,
     judged,
     judged_all,
+    registered,
+    of_size,
     both_probes,
     best_mean,
     shares,

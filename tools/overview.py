@@ -9,7 +9,7 @@ from bvae.arms import ARMS
 from bvae.evaluation.metrics import run_metrics
 from bvae.report.claims import MINIMUM_SEEDS, paired_difference
 from bvae.report.figures._page import DPI
-from bvae.study.runs import GROUP
+from bvae.study.runs import GROUP, protocol_of
 from tools.published import Published, place_name
 
 # A panel of the picture: the claim whose margin is shown, and the unit; a share is of the matched VAE's mean.
@@ -23,11 +23,15 @@ PANELS = {
 
 
 def overview(published: Published) -> pd.DataFrame:
-    """The differences of every published study that has seeds enough for a verdict."""
+    """The differences of every published study that protocol 1 has judged and that has seeds enough for its verdicts.
+
+    Protocol 2 measures other things by other margins; its differences are in each study's comparisons.csv.
+    """
     enough = [
         study
         for study, folder in published.folders.items()
         if (folder / "claims.csv").exists()
+        and protocol_of(published.manifest(study)["provenance"]["config"]) == 1
         and published.read(study, "tables/runs.csv")["seed"].nunique() >= MINIMUM_SEEDS
     ]
     return pd.concat([differences(published, study) for study in enough], ignore_index=True)
