@@ -132,7 +132,6 @@ def test_the_models_that_a_study_names_are_published_with_it(quick_copy, quick, 
     # a record has no model
     assert main(["record", "named.yaml"]) == 0
     shutil.rmtree(Path(quick_metrics("vae", 1)).parent)
-    assert main(["table", "named.yaml"]) == main(["claims", "named.yaml"]) == 0
     capsys.readouterr()
     assert main(["publish", "named.yaml"]) == 1
     assert "vae-z8-seed1/model.safetensors: no such file" in capsys.readouterr().err

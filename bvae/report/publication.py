@@ -15,6 +15,7 @@ from bvae.system.files import read_json, sha256_of_file, whole_file, write_json,
 FORMAT = 2  # of a publication; 1 had each view in every format, and no data
 VIEWS = (".csv", ".md", ".png")  # what people and pages read; the other formats are made from the data again
 MODELS = "models"  # the folder of the models that a study publishes
+MODEL_FILES = ("model.safetensors", "model_card.md")
 COLOURS = 256  # of a published picture, a third of the bytes of all colours
 
 
@@ -30,6 +31,7 @@ def publish(study: dict, output: Path, root: Path = Path(), *, claims: str = CLA
     claims.
     """
     source, plan = root / study_folder(study), Plan(study, root, claims=claims)
+    models = _models(plan)
     made = [result for result in results_of(plan) if result.path.startswith("results/")]
     for path, reason in outdated(plan, made, known_only=True).items():
         raise InputError(f"{root / path} {reason}. Run `snakemake` to its end first.")
@@ -40,7 +42,6 @@ def publish(study: dict, output: Path, root: Path = Path(), *, claims: str = CLA
         runs[name] = {part: sha256_of_file(path) for part, path in _files(root / results).items() if path.exists()}
         if is_record(results):  # it says what model it is of
             runs[name]["model.safetensors"] = read_json(root / results)["model_sha256"]
-    models = _models(plan)
     published = output / "manifest.json"
     if published.exists() and runs_of(read_json(published)) != runs:
         raise InputError(
@@ -56,8 +57,9 @@ def publish(study: dict, output: Path, root: Path = Path(), *, claims: str = CLA
             shrink_picture(source / name, target)
         else:
             shutil.copyfile(source / name, target)
-    for run, name in models.items():
-        _publish_model(root, run, output / name)
+    published_models = [
+        f"{folder}/{path.name}" for run, folder in models.items() for path in _publish_model(root, run, output / folder)
+    ]
     write_data(collect_data(plan), output / DATA_FILE)
     table = next(name for name in made_of_study if name.endswith(".json"))
     manifest = {
@@ -65,38 +67,38 @@ def publish(study: dict, output: Path, root: Path = Path(), *, claims: str = CLA
         "study": study["study"],
         "version": study["version"],
         "provenance": read_json(source / table)["provenance"],
-        "files": {name: sha256_of_file(output / name) for name in (DATA_FILE, *names, *models.values())},
+        "files": {name: sha256_of_file(output / name) for name in (DATA_FILE, *names, *published_models)},
         "runs": runs,
     }
     write_json(published, manifest)
 
 
 def _models(plan: Plan) -> dict[Path, str]:
-    """What the model of each run that is published with it is called in the publication, by the run's folder."""
+    """The folder in the publication for the model of each run that is published with it, by the run's folder."""
     found: dict[Path, str] = {}
     if (wanted := plan.study.get("published_models")) is None:
         return found
     for run in plan.runs:
         if wanted.items() <= run.items():
             folder = Path(plan.results[run_name(run)]).parent
-            if not (plan.contents.root / folder / "model.safetensors").exists():
-                raise InputError(
-                    f"{folder}/model.safetensors: no such file, and `published_models` asks for it. A record keeps no"
-                    " model: train this run again, or choose a seed whose models are here."
-                )
+            for name in MODEL_FILES:
+                if not (plan.contents.root / folder / name).exists():
+                    raise InputError(
+                        f"{folder / name}: no such file, and `published_models` asks for it. Run `snakemake` to its end,"
+                        " or choose a seed whose models are here: a run of which only a record is left has none."
+                    )
             place = f"{MODELS}/{run['recipe']}-{run['dataset']}-z{run['latent_dim']}"
-            found[folder] = f"{place}/{run['arm']}/model.safetensors"
+            found[folder] = f"{place}/{run['arm']}"
     return found
 
 
-def _publish_model(root: Path, run: Path, target: Path) -> None:
-    """Copy a run's model, and its card with the path that the model now has."""
-    target.parent.mkdir(parents=True, exist_ok=True)
-    shutil.copyfile(root / run / "model.safetensors", target)
-    card = root / run / "model_card.md"
-    if card.exists():
-        text = card.read_text().replace(run.as_posix(), target.parent.as_posix())
-        write_text(target.with_name(card.name), text)
+def _publish_model(root: Path, run: Path, folder: Path) -> list[Path]:
+    """Copy a run's model, and its card with the path that the model now has; returns the two files."""
+    model, card = MODEL_FILES
+    folder.mkdir(parents=True, exist_ok=True)
+    shutil.copyfile(root / run / model, folder / model)
+    write_text(folder / card, (root / run / card).read_text().replace(run.as_posix(), folder.as_posix()))
+    return [folder / model, folder / card]
 
 
 def shrink_picture(source: Path, target: Path) -> None:
