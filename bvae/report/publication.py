@@ -84,7 +84,7 @@ def _models(plan: Plan) -> dict[Path, str]:
             for name in MODEL_FILES:
                 if not (plan.contents.root / folder / name).exists():
                     raise InputError(
-                        f"{folder / name}: no such file, and `published_models` asks for it. Run `snakemake` to its end,"
+                        f"{folder / name}: no such file, and `published_models` asks for it. Run `snakemake`,"
                         " or choose a seed whose models are here: a run of which only a record is left has none."
                     )
             place = f"{MODELS}/{run['recipe']}-{run['dataset']}-z{run['latent_dim']}"
