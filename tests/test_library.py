@@ -5,6 +5,7 @@ import shlex
 import subprocess
 import sys
 
+import pandas as pd
 import pytest
 import torch
 
@@ -66,6 +67,27 @@ def test_the_lines_of_the_readme_train_a_bvae():
     digits, pictures = found["digits"], found["pictures"]
     errors = [(digits - shown).square().mean().item() for shown in (pictures, digits.mean(0))]
     assert errors[0] < 0.5 * errors[1]
+
+
+def test_the_lines_of_the_readme_load_a_published_model(monkeypatch):
+    """It has the parameters that are published, and reconstructs what it draws far better than the mean image does."""
+    monkeypatch.chdir(ROOT)
+    [lines] = re.findall(r"```python\n(from bvae import load_run.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
+    torch.manual_seed(0)
+    found: dict = {}
+    exec(lines, found)
+    for name, text in re.findall(r"^(\w+)(?:, \w+)? = .*?# .*?(\(\d[\d, ]*\))", lines, re.MULTILINE):
+        assert found[name].shape == eval(text)
+    digits, again, path = found["digits"], found["again"], found["path"]
+    errors = [(digits - shown).square().mean().item() for shown in (again, digits.mean(0))]
+    assert errors[0] < 0.3 * errors[1]
+    torch.testing.assert_close(path[0, [0, -1]], again)
+    run = found["record"]["run"]
+    runs = pd.read_csv("results/published/scaling_mnist-1/tables/runs.csv")
+    [row] = runs[(runs["recipe"] == "mlp-w256") & (runs["arm"] == run["arm"]) & (runs["seed"] == run["seed"])].to_dict(
+        "records"
+    )
+    assert sum(weight.numel() for weight in found["model"].parameters()) == row["parameters"]
 
 
 def steps() -> list[list[str]]:

@@ -17,7 +17,7 @@ from bvae.report.published_data import read_data
 from bvae.system.files import read_yaml, sha256_of_file
 from helpers.checkouts import ROOT
 from helpers.figures_and_tables import OF_IMAGES, OF_MODELS
-from helpers.studies import quick_metrics
+from helpers.studies import FOUR, quick_metrics
 
 QUICK, FOLDER = "config/quick.yaml", Path("results/published/quick-1")
 PUBLISHED = sorted(path.parent for path in (ROOT / "results/published").glob("*/manifest.json"))
@@ -155,8 +155,10 @@ def test_published_means_are_those_of_the_published_runs(folder):
 
 
 def test_what_git_has_of_results_stays_small():
-    """Below 20 MB in all, and 200 kB a picture."""
+    """Below 20 MB in all, 200 kB a picture and 2.5 MB a model."""
     kept = (ROOT / "results/published", ROOT / "results/records")
     files = [path for folder in kept for path in folder.rglob("*") if path.is_file()]
     assert sum(path.stat().st_size for path in files) < 20e6
     assert max(path.stat().st_size for path in files if path.suffix == ".png") <= 200_000
+    models = [path for path in files if path.suffix == ".safetensors"]
+    assert {path.parent.name for path in models} == {*FOUR} and max(path.stat().st_size for path in models) <= 2.5e6
