@@ -26,6 +26,7 @@ from bvae.report.figures import FIGURES
 from bvae.report.outdated import ALL_TABLES
 from bvae.system import devices
 from bvae.system.allocator import keep_freed_memory
+from bvae.system.files import describe_path_error
 
 FETCH_SOURCES = """\
 sources, each as it is given:
@@ -286,6 +287,8 @@ def main(arguments: list[str] | None = None) -> int:
         return 128 + signal.SIGPIPE
     except Exception as error:
         message = str(error) if isinstance(error, InputError) else _memory_message(args.step, error)
+        if isinstance(error, OSError):
+            message = describe_path_error(error, [path for path in vars(args).values() if isinstance(path, Path)])
         if message is None:
             logging.exception("%s failed", args.step)  # a fault of ours: the log keeps the traceback
             if args.log is not None and LOGS_ARE_SHOWN in os.environ:
