@@ -45,6 +45,7 @@ and your own images (PNG, JPEG, WebP, BMP) and arrays:
 # Steps that hold a slot of a GPU until they end: they compute on it nearly all the time, and `cost` measures its speed.
 # The others compute on the CPU most of the time, so they take a slot only for each turn on the GPU (`on_card`).
 HOLD_A_SLOT = ("train", "cost")
+RESUME = ("train",)  # steps that save on their way, and go on from there
 QUICK = "config/quick.yaml"
 EXAMPLES = {
     "fetch": "sklearn:digits --name digits --output resources/data/digits.safetensors",
@@ -280,7 +281,8 @@ def main(arguments: list[str] | None = None) -> int:
                 stack.enter_context(devices.lease_gpu(hold=args.step in HOLD_A_SLOT))
             args.run(args)
     except KeyboardInterrupt:
-        logging.error("interrupted. The same command goes on from what is saved.")
+        again = "goes on from what is saved" if args.step in RESUME else "begins again"
+        logging.error("%s: interrupted. The same command %s.", args.step, again)
         return 128 + signal.SIGINT
     except BrokenPipeError:  # whoever read what we print has seen enough, as `head` has
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

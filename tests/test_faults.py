@@ -259,12 +259,14 @@ def failing_step(monkeypatch, tmp_path):
     """A function that runs the command of a step that raises an error, and returns its exit status."""
     monkeypatch.setattr(command_line, "_start_logging", lambda path: None)  # the root logger is other tests', too
 
-    def run(error: BaseException, *arguments: str) -> int:
+    def run(error: BaseException, *arguments: str, step: str = "verify") -> int:
         def fail(args):
             raise error
 
-        monkeypatch.setattr(command_line.steps, "verify", fail)
-        return command_line.main(["verify", str(tmp_path), *arguments])
+        monkeypatch.setattr(command_line.steps, step, fail)
+        name = ["bvae-z8-seed0"] if step in ("train", "evaluate") else []
+        more = ["--output", str(tmp_path / "out")] if step == "rebuild" else []
+        return command_line.main([step, str(tmp_path), *name, *more, *arguments])
 
     return run
 
@@ -290,9 +292,14 @@ def test_another_error_of_ours_keeps_its_traceback(failing_step):
         failing_step(RuntimeError("shapes differ"))
 
 
-def test_an_interrupted_step_says_so_without_a_traceback(failing_step, caplog):
-    assert failing_step(KeyboardInterrupt()) == 130
-    assert "interrupted. The same command goes on" in caplog.text
+@pytest.mark.parametrize(
+    ("step", "goes_on"),
+    [("train", True), ("evaluate", False), ("rebuild", False), ("verify", False), ("status", False)],
+)
+def test_an_interrupted_step_says_whether_it_goes_on_without_a_traceback(failing_step, caplog, step, goes_on):
+    assert failing_step(KeyboardInterrupt(), step=step) == 130
+    [line] = caplog.messages
+    assert "interrupted" in line and ("goes on" in line) == goes_on
 
 
 # --- other users, clocks, homes, locales ----------------------------------------------------------------------------
