@@ -9,6 +9,7 @@ import jsonschema
 import pytest
 import yaml
 
+from bvae.__main__ import main
 from bvae.arms import ARMS
 from bvae.errors import InputError
 from bvae.networks import ACTIVATIONS
@@ -21,10 +22,12 @@ from bvae.study.config import (
     check_study,
     check_tuning,
     known_datasets,
+    load_study,
 )
 from bvae.study.runs import expand_runs, results_paths, run_folders, run_name, training_settings
 from bvae.system.files import read_json, read_yaml
 from bvae.training import OBJECTIVES
+from helpers.checkouts import ROOT
 from helpers.studies import BLOCK, DATASETS, FOUR, RECIPE, SCHEMA, STUDIES, check, sound
 
 
@@ -595,6 +598,39 @@ def test_what_is_said_of_a_file_that_is_no_yaml_is_short(tmp_path, content):
     with pytest.raises(InputError, match="mine.yaml: not a YAML file") as refusal:
         read_yaml(path)
     assert len(str(refusal.value)) < 600
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "config/claims.yaml",
+        "workflow/datasets.yaml",
+        "environment.yml",
+        "profiles/slurm/profile.yaml",
+        "results/published/mnist-1/manifest.json",
+        "results/published/mnist-1/tables/table1.json",
+    ],
+)
+def test_a_file_that_is_no_study_is_one_fault_with_its_name(monkeypatch, capsys, name):
+    monkeypatch.chdir(ROOT)
+    for step in ("status", "summary"):
+        assert main([step, name]) == 1
+        said = capsys.readouterr().err
+        assert said.count("\n") == 1 and name in said and "config/quick.yaml" in said, said
+    with pytest.raises(InputError) as refusal:
+        check_files([ROOT / "config/paper.yaml", ROOT / name], [ROOT / name])
+    assert "\n" not in str(refusal.value) and "Add a line" not in str(refusal.value)
+
+
+def test_what_another_file_is_is_told():
+    said = {}
+    for name in ("config/claims.yaml", "workflow/datasets.yaml", "environment.yml"):
+        with pytest.raises(ConfigError) as refusal:
+            load_study(ROOT / name, ROOT)
+        said[name] = str(refusal.value)
+    assert "--claims" in said["config/claims.yaml"]
+    assert "data sets" in said["workflow/datasets.yaml"]
+    assert "conda" in said["environment.yml"]
 
 
 def test_several_files_are_one_study_that_one_of_them_names(tmp_path):
