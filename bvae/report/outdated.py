@@ -42,7 +42,7 @@ from bvae.study.runs import (
     study_folder,
     training_settings,
 )
-from bvae.study.widths import series_of
+from bvae.study.widths import series_of, shared_widths
 from bvae.system.contents import Contents
 from bvae.system.files import read_shapes, sha256_of_json, write_json
 
@@ -221,6 +221,19 @@ def refuse_layouts(plan: Plan) -> None:
             ARMS[run["arm"]].layout(plan_layout(network, channels=channels, size=size, latent_dim=run["latent_dim"]))
         except InputError as error:
             raise InputError(f"recipe {run['recipe']} on {run['dataset']}: {error}") from None
+
+
+def tell_shared_widths(study: dict) -> None:
+    """Say of recipes of a checked study that they are in no table of sizes, if they could be."""
+    judged = protocol_of(study) == 2 and not study["tuning"]  # others have no such table
+    if judged and (names := shared_widths(study)):
+        log.warning(
+            "study '%s': the recipes %s are in no table of sizes: several have the same width, and differ in nothing"
+            " but the learning rate and other sizes; expected each width once. Give the recipes of one series the same"
+            " name before the width, as slow-w256 and slow-w512.",
+            study["study"],
+            ", ".join(names),
+        )
 
 
 def warn_of_unread(paths: Collection[str]) -> None:

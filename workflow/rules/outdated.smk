@@ -57,6 +57,7 @@ if workflow.is_main_process:
     comparison.warn_of_unread(
         [path for path in OWN_DATA if not SOURCES[Path(path).stem]]
     )
+    comparison.tell_shared_widths(STUDY)
     comparison.tell_outdated(OUTDATED)
     comparison.set_times_right(CONTENT, OUTDATED)
     # a publication is made when it is asked for, whatever is there
