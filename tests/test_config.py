@@ -673,6 +673,9 @@ def test_a_data_set_is_made_by_one_rule_as_its_entry_says(tmp_path):
     table.write_text("digits: {source: 'sklearn:digits', sha265: '0'}\n")
     with pytest.raises(InputError, match="digits has an unknown key 'sha265'. Did you mean 'sha256'?"):
         known_datasets(tmp_path)
+    table.write_text("digits: {source: 'sklearn:digits', shape: 8}\n")
+    with pytest.raises(InputError, match="digits has the shape 8"):
+        known_datasets(tmp_path)
     table.write_text("digits: {source: 'sklearn:digits'}\n")
     own.touch()
     with pytest.raises(InputError, match="digits.smk: 'digits' is a published data set"):

@@ -206,17 +206,24 @@ def refuse_records(found: Mapping[str, str]) -> None:
             )
 
 
-def refuse_layouts(plan: Plan) -> None:
-    """Raise InputError when an arm has no layout for a run that is to be trained, as far as its data set is there."""
+def refuse_layouts(plan: Plan, shapes: Mapping[str, Sequence[int]]) -> None:
+    """Raise InputError when an arm has no layout for a run that is to be trained.
+
+    `shapes` are channels and size of published data sets by name. Of a data set that is not among them, and whose file
+    is not there, it is not known.
+    """
     asked = {(run["dataset"], run["recipe"], run["latent_dim"], run["arm"]): run for run in plan.runs}
     for run in (run for run in asked.values() if ARMS[run["arm"]].may_refuse):
         results, data = plan.results[run_name(run)], data_path(run["dataset"])
-        if plan.contents.exists(results) or not plan.contents.exists(data):
+        if plan.contents.exists(results) or not (plan.contents.exists(data) or run["dataset"] in shapes):
             continue
         from bvae.networks import plan as plan_layout  # imports torch
 
         network = plan.study["recipes"][run["recipe"]]["network"]
-        _, channels, size, _ = read_shapes(plan.contents.root / data)["test_images"]
+        if plan.contents.exists(data):
+            _, channels, size, _ = read_shapes(plan.contents.root / data)["test_images"]
+        else:
+            channels, size = shapes[run["dataset"]]
         try:
             ARMS[run["arm"]].layout(plan_layout(network, channels=channels, size=size, latent_dim=run["latent_dim"]))
         except InputError as error:

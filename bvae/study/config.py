@@ -36,7 +36,7 @@ VALIDATOR = jsonschema.validators.extend(
 
 
 OF_SOME_ARCHITECTURES = sorted({key for found in ARCHITECTURES.values() for key in (*found.needs, *found.takes)})
-OF_PUBLISHED = {"about", "licence", "source", "sha256", "validation"}  # what an entry of datasets.yaml may say
+OF_PUBLISHED = {"about", "licence", "source", "shape", "sha256", "validation"}  # what an entry of datasets.yaml may say
 NAME = "use lower-case letters, digits, '_' and '-', at most 64, a letter or digit first"
 
 
@@ -67,7 +67,8 @@ def is_name(name: object) -> bool:
 def known_datasets(workflow: Path) -> list[str] | None:
     """The data sets of a workflow folder: the published ones and the user's own; None where there is no such folder.
 
-    Raises InputError for a name that cannot be part of a path, and for a file whose data set is a published one.
+    Raises InputError for an entry that cannot be right, a name that cannot be part of a path, and a file whose data set
+    is a published one.
     """
     table, own = workflow / "datasets.yaml", sorted((workflow / "rules/datasets").glob("*.smk"))
     if not table.exists():
@@ -76,6 +77,9 @@ def known_datasets(workflow: Path) -> list[str] | None:
     for name, entry in published.items():
         for key in entry.keys() - OF_PUBLISHED:
             raise InputError(f"{table}: {name} has an unknown key {_shown(key)}. {suggest(key, OF_PUBLISHED)}")
+        shape = entry.get("shape", [1, 1])
+        if not (isinstance(shape, list) and len(shape) == 2 and all(isinstance(side, int) for side in shape)):
+            raise InputError(f"{table}: {name} has the shape {_shown(shape)}, expected channels and size, as [3, 32].")
     for path in own:
         if path.stem in published:
             raise InputError(
