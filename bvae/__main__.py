@@ -26,6 +26,7 @@ from bvae.report.figures import FIGURES
 from bvae.report.outdated import ALL_TABLES
 from bvae.system import devices
 from bvae.system.allocator import keep_freed_memory
+from bvae.system.files import describe_path_error
 
 FETCH_SOURCES = """\
 sources, each as it is given:
@@ -44,6 +45,7 @@ and your own images (PNG, JPEG, WebP, BMP) and arrays:
 # Steps that hold a slot of a GPU until they end: they compute on it nearly all the time, and `cost` measures its speed.
 # The others compute on the CPU most of the time, so they take a slot only for each turn on the GPU (`on_card`).
 HOLD_A_SLOT = ("train", "cost")
+RESUME = ("train",)  # steps that save on their way, and go on from there
 QUICK = "config/quick.yaml"
 EXAMPLES = {
     "fetch": "sklearn:digits --name digits --output resources/data/digits.safetensors",
@@ -300,13 +302,16 @@ def main(arguments: list[str] | None = None) -> int:
                 stack.enter_context(devices.lease_gpu(hold=args.step in HOLD_A_SLOT))
             args.run(args)
     except KeyboardInterrupt:
-        logging.error("interrupted. The same command goes on from what is saved.")
+        again = "goes on from what is saved" if args.step in RESUME else "begins again"
+        logging.error("%s: interrupted. The same command %s.", args.step, again)
         return 128 + signal.SIGINT
     except BrokenPipeError:  # whoever read what we print has seen enough, as `head` has
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 128 + signal.SIGPIPE
     except Exception as error:
         message = str(error) if isinstance(error, InputError) else _memory_message(args.step, error)
+        if isinstance(error, OSError):
+            message = describe_path_error(error, [path for path in vars(args).values() if isinstance(path, Path)])
         if message is None:
             logging.exception("%s failed", args.step)  # a fault of ours: the log keeps the traceback
             if args.log is not None and LOGS_ARE_SHOWN in os.environ:

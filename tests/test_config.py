@@ -9,6 +9,7 @@ import jsonschema
 import pytest
 import yaml
 
+from bvae.__main__ import main
 from bvae.arms import ARMS
 from bvae.errors import InputError
 from bvae.networks import ACTIVATIONS
@@ -21,10 +22,12 @@ from bvae.study.config import (
     check_study,
     check_tuning,
     known_datasets,
+    load_study,
 )
 from bvae.study.runs import expand_runs, results_paths, run_folders, run_name, training_settings
 from bvae.system.files import read_json, read_yaml
 from bvae.training import OBJECTIVES
+from helpers.checkouts import ROOT
 from helpers.studies import BLOCK, DATASETS, FOUR, RECIPE, SCHEMA, STUDIES, check, sound
 
 
@@ -608,6 +611,39 @@ def test_what_is_said_of_a_file_that_is_no_yaml_is_short(tmp_path, content):
     assert len(str(refusal.value)) < 600
 
 
+@pytest.mark.parametrize(
+    "name",
+    [
+        "config/claims.yaml",
+        "workflow/datasets.yaml",
+        "environment.yml",
+        "profiles/slurm/profile.yaml",
+        "results/published/mnist-1/manifest.json",
+        "results/published/mnist-1/tables/table1.json",
+    ],
+)
+def test_a_file_that_is_no_study_is_one_fault_with_its_name(monkeypatch, capsys, name):
+    monkeypatch.chdir(ROOT)
+    for step in ("status", "summary"):
+        assert main([step, name]) == 1
+        said = capsys.readouterr().err
+        assert said.count("\n") == 1 and name in said and "config/quick.yaml" in said, said
+    with pytest.raises(InputError) as refusal:
+        check_files([ROOT / "config/paper.yaml", ROOT / name], [ROOT / name])
+    assert "\n" not in str(refusal.value) and "Add a line" not in str(refusal.value)
+
+
+def test_what_another_file_is_is_told():
+    said = {}
+    for name in ("config/claims.yaml", "workflow/datasets.yaml", "environment.yml"):
+        with pytest.raises(ConfigError) as refusal:
+            load_study(ROOT / name, ROOT)
+        said[name] = str(refusal.value)
+    assert "--claims" in said["config/claims.yaml"]
+    assert "data sets" in said["workflow/datasets.yaml"]
+    assert "conda" in said["environment.yml"]
+
+
 def test_several_files_are_one_study_that_one_of_them_names(tmp_path):
     """Snakemake merges all files of --configfile, and adds the paper's study where none has the key 'study'."""
     names = {"one": "study: one\n", "other": "study: other\n", "more": "version: 2\n", "paper": "study: paper\n"}
@@ -647,6 +683,9 @@ def test_a_data_set_is_made_by_one_rule_as_its_entry_says(tmp_path):
     table, own = tmp_path / "datasets.yaml", tmp_path / "rules/datasets/digits.smk"
     table.write_text("digits: {source: 'sklearn:digits', sha265: '0'}\n")
     with pytest.raises(InputError, match="digits has an unknown key 'sha265'. Did you mean 'sha256'?"):
+        known_datasets(tmp_path)
+    table.write_text("digits: {source: 'sklearn:digits', shape: 8}\n")
+    with pytest.raises(InputError, match="digits has the shape 8"):
         known_datasets(tmp_path)
     table.write_text("digits: {source: 'sklearn:digits'}\n")
     own.touch()

@@ -185,7 +185,7 @@ def test_digits_have_the_hash_of_the_table():
 @pytest.mark.parametrize("name", PUBLISHED)
 def test_a_published_data_set_says_what_it_is_and_where_it_comes_from(name):
     entry = PUBLISHED[name]
-    assert entry.keys() - {"sha256", "validation"} == {"about", "licence", "source"}
+    assert entry.keys() - {"sha256", "validation"} == {"about", "licence", "shape", "source"}
     assert re.match(r"\d+x\d+ .*(classes|attributes).*, [\d,]+ \+ [\d,]+", entry["about"])
     assert sources.known(entry["source"])
     assert ("validation" in entry) == name.endswith("_validation")

@@ -4,6 +4,8 @@ import contextlib
 import errno
 import os
 import resource
+import shlex
+import shutil
 import subprocess
 import tempfile
 import time
@@ -24,7 +26,7 @@ from bvae.system import locks
 from bvae.system.batching import in_batches
 from bvae.system.files import remove_dead_parts, whole_file, write_json, write_tensors, write_text
 from bvae.system.locks import clear_stale_locks, held_alone
-from helpers.checkouts import run_in, snakemake
+from helpers.checkouts import ROOT, make_checkout, run_in, snakemake
 from helpers.small import SHORT_SWEEP
 from helpers.training_runs import CPU, make_run, names, train_into
 
@@ -131,6 +133,86 @@ def test_parts_of_another_user_are_left_alone(tmp_path, monkeypatch):
         assert names(tmp_path) == {mine.name, dead.name}
 
 
+# --- paths that are not what a step expects ---------------------------------------------------------------------------
+
+BAD_PATHS = {
+    "a folder": "folder",
+    "a file": "file",
+    "below a file": "file/below",
+    "a name that is too long": "x" * 300,
+    "a missing parent": "none/none",
+    "no name": "",
+}
+
+
+FILES_TO_WRITE = (("fetch", "--output"), ("site", "--output"), ("data describe", "--picture"), ("status", "--log"))
+
+
+def arguments_of_paths() -> list[tuple[str, str]]:
+    """Each step with each of its arguments that is a path; `--log` of one step, because all share it."""
+    steps = command_line.build_parser()._subparsers._group_actions[0].choices
+    parsers = {name: parser for name, parser in steps.items() if name != "data"}
+    parsers["data describe"] = steps["data"]._subparsers._group_actions[0].choices["describe"]
+    return [
+        (name, (action.option_strings or [action.dest])[-1])
+        for name, parser in parsers.items()
+        for action in parser._actions
+        if action.type is Path and (action.dest != "log" or name == "status")
+    ]
+
+
+def with_path(step: str, argument: str, path: str) -> list[str]:
+    """The example of a step, with one of its paths replaced."""
+    words = [*step.split(), *shlex.split(command_line.EXAMPLES[step].replace(" --watch", ""))]
+    if not argument.startswith("-"):
+        words[len(step.split())] = path
+    elif argument in words:
+        words[words.index(argument) + 1] = path
+    else:
+        words += [argument, path]
+    return words
+
+
+@pytest.fixture(scope="module")
+def with_bad_paths(tmp_path_factory) -> Path:
+    """A checkout with a data set, a small publication, a folder and a file."""
+    folder = make_checkout(tmp_path_factory.mktemp("paths"))
+    (folder / "folder").mkdir()
+    (folder / "results").mkdir(exist_ok=True)
+    shutil.copytree(ROOT / "results/published/tuning_scaling-1", folder / "results/published/tuning_scaling-1")
+    shutil.copytree(ROOT / "results/published/mnist_mlp-1", folder / "results/published/mnist_mlp-1")
+    fetch("sklearn:digits", name="digits", output=folder / "resources/data/digits.safetensors", expected_sha256=None)
+    return folder
+
+
+@pytest.mark.parametrize("bad", BAD_PATHS)
+@pytest.mark.parametrize(("step", "argument"), arguments_of_paths())
+def test_a_path_that_is_not_what_a_step_expects_is_a_message(with_bad_paths, monkeypatch, capsys, step, argument, bad):
+    monkeypatch.chdir(with_bad_paths)
+    Path("file").write_text("not what you expect\n")
+    try:
+        status = command_line.main(with_path(step, argument, BAD_PATHS[bad]))
+    except SystemExit as error:
+        status = error.code
+    said = capsys.readouterr().err
+    if status:
+        assert "error: " in said and "Traceback" not in said
+    if bad in ("below a file", "a name that is too long") and argument != "--labels":
+        assert status
+    if (step, argument) in FILES_TO_WRITE and bad in ("a folder", "no name"):
+        assert status
+
+
+def test_runs_are_not_removed_where_no_study_is_read(with_bad_paths, monkeypatch):
+    """Without a study every run would be one that no study uses."""
+    monkeypatch.chdir(with_bad_paths)
+    run = Path("results/runs/r-12345678/digits/vae-z8-seed0")
+    run.mkdir(parents=True)
+    for path in ("folder", "none", "file"):
+        assert command_line.main(["runs", "--config", path, "--remove"]) == 1
+    assert run.is_dir()
+
+
 # --- memory ---------------------------------------------------------------------------------------------------------
 
 
@@ -177,12 +259,14 @@ def failing_step(monkeypatch, tmp_path):
     """A function that runs the command of a step that raises an error, and returns its exit status."""
     monkeypatch.setattr(command_line, "_start_logging", lambda path: None)  # the root logger is other tests', too
 
-    def run(error: BaseException, *arguments: str) -> int:
+    def run(error: BaseException, *arguments: str, step: str = "verify") -> int:
         def fail(args):
             raise error
 
-        monkeypatch.setattr(command_line.steps, "verify", fail)
-        return command_line.main(["verify", str(tmp_path), *arguments])
+        monkeypatch.setattr(command_line.steps, step, fail)
+        name = ["bvae-z8-seed0"] if step in ("train", "evaluate") else []
+        more = ["--output", str(tmp_path / "out")] if step == "rebuild" else []
+        return command_line.main([step, str(tmp_path), *name, *more, *arguments])
 
     return run
 
@@ -208,9 +292,14 @@ def test_another_error_of_ours_keeps_its_traceback(failing_step):
         failing_step(RuntimeError("shapes differ"))
 
 
-def test_an_interrupted_step_says_so_without_a_traceback(failing_step, caplog):
-    assert failing_step(KeyboardInterrupt()) == 130
-    assert "interrupted. The same command goes on" in caplog.text
+@pytest.mark.parametrize(
+    ("step", "goes_on"),
+    [("train", True), ("evaluate", False), ("rebuild", False), ("verify", False), ("status", False)],
+)
+def test_an_interrupted_step_says_whether_it_goes_on_without_a_traceback(failing_step, caplog, step, goes_on):
+    assert failing_step(KeyboardInterrupt(), step=step) == 130
+    [line] = caplog.messages
+    assert "interrupted" in line and ("goes on" in line) == goes_on
 
 
 # --- other users, clocks, homes, locales ----------------------------------------------------------------------------

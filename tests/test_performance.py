@@ -12,7 +12,7 @@ import torch
 from bvae.data import dataset as data
 from bvae.networks import BVAE, VAE, Layout, parameter_breakdown
 from bvae.objective import Bernoulli
-from helpers.checkouts import with_protocol
+from helpers.checkouts import run_in, with_protocol
 from helpers.small import make_dataset
 
 ROOT = Path(__file__).parents[1]
@@ -114,3 +114,23 @@ def test_the_published_benchmark_is_complete():
         counted = row["unit"] == "MiB"
         assert len(row["ours"]) == (1 if counted else found["repetitions"])
         assert len(row["theirs"]) in (0, len(row["ours"]))
+
+
+TOOLS = {
+    "performance": ("--data", "--output"),
+    "gpu_check": ("--output",),
+    "torture": ("--config",),
+}
+
+
+@pytest.mark.parametrize(("tool", "option"), [(tool, option) for tool in TOOLS for option in TOOLS[tool]])
+def test_a_path_that_a_tool_cannot_use_is_told_at_once(tmp_path, tool, option):
+    (tmp_path / "file").write_text("no data set, no study\n")
+    data = tmp_path / "digits.safetensors"
+    data.write_text("")
+    arguments = {"performance": ["--data", str(data)], "gpu_check": ["--toy", "--device", "cpu"], "torture": []}[tool]
+    bad = ["file/below", "file"] if option == "--output" else ["file/below", "none", "."]
+    for path in bad:
+        command = [f"tools/{tool}.py", *arguments, option, str(tmp_path / path)]
+        done = run_in(ROOT, *command, PYTHONPATH=f"{ROOT}:{ROOT / 'tests'}")
+        assert done.returncode in (1, 2) and "error: " in done.stdout and "Traceback" not in done.stdout, done.stdout

@@ -13,6 +13,8 @@ from PIL import Image
 
 from bvae import load_run
 from bvae.__main__ import main
+from bvae.errors import InputError
+from bvae.report.publication import verify
 from bvae.report.published_data import read_data
 from bvae.system.files import read_yaml, sha256_of_file
 from helpers.checkouts import ROOT
@@ -81,6 +83,31 @@ def test_publications_are_not_written_over(published, capsys):
     Path("file").touch()
     assert main(["rebuild", str(FOLDER), "--output", "file"]) == 1
     assert "a file, expected a folder" in capsys.readouterr().err
+
+
+def test_records_are_verified_as_runs_are(tmp_path, monkeypatch, capsys):
+    """A record says the SHA-256 of its model. No run of this study is here."""
+    published, model = ROOT / "results/published/tuning_scaling-1", "model_sha256"
+    shutil.copytree(ROOT / "results/records", tmp_path / "results/records")
+    monkeypatch.chdir(tmp_path)
+    lines, same = verify(published)
+    runs = json.loads((published / "manifest.json").read_text())["runs"]
+    assert same and len(lines) == len(runs) + 1
+    paths = sorted(Path("results/records").glob("mlp1024-*/mnist_validation/*/validation.json"))
+    for path, change in zip(paths, ({"elbo": 0.0}, {model: "0" * 64}), strict=False):
+        facts = json.loads(path.read_text())
+        assert facts.keys() >= change.keys()
+        path.write_text(json.dumps(facts | change, indent=2, sort_keys=True) + "\n")
+    found, same = verify(published)
+    changed = [line for line in found[:-1] if line not in lines]
+    assert not same and len(changed) == 2
+    assert sorted("model.safetensors" in line for line in changed) == [False, True]
+    assert main(["verify", str(published)]) == 1
+    shutil.rmtree(paths[0].parent)
+    assert len(verify(published)[0]) == len(runs)
+    shutil.rmtree("results/records")
+    with pytest.raises(InputError, match=f"none of its {len(runs)} runs"):
+        verify(published)
 
 
 def test_pictures_are_small_and_of_the_same_size(published, quick):

@@ -5,6 +5,7 @@ import json
 import re
 import shutil
 from contextlib import contextmanager
+from html.parser import HTMLParser
 from pathlib import Path
 
 import pandas as pd
@@ -122,6 +123,52 @@ def test_a_study_of_protocol_2_has_its_own_intervals_and_margins(copy):
     margins = {row["metric"]: row["margin"] for row in data["differences"] if row["arm"] == "bvae"}
     assert (margins["elbo"], margins["probe_accuracy"], margins["ssim"]) == (0.25, 0.005, None)
     assert {row["metric"] for row in data["power"]} >= {"elbo", "mse_per_pixel", "probe_accuracy"}
+
+
+class Cells(HTMLParser):
+    """The rows of cells, and the links, within the noscript elements of a page."""
+
+    def __init__(self):
+        super().__init__()
+        self.rows, self.links, self.within, self.cell = [], [], False, False
+
+    def handle_starttag(self, tag, attrs):
+        self.links += [dict(attrs)["href"]] if self.within and tag == "a" else []
+        self.within |= tag == "noscript"
+        self.cell = self.within and tag in ("td", "th")
+        if self.within and tag == "tr":
+            self.rows.append([])
+        if self.cell:
+            self.rows[-1].append("")
+
+    def handle_endtag(self, tag):
+        self.within &= tag != "noscript"
+        self.cell &= tag not in ("td", "th")
+
+    def handle_data(self, text):
+        if self.cell:
+            self.rows[-1][-1] += text
+
+
+def test_without_programs_the_page_has_the_verdicts_and_stays_small(data, page):
+    cells = Cells()
+    cells.feed(page.read_text(encoding="utf-8"))
+    head, *rows = cells.rows
+    titles = {place["title"]: place["id"] for place in data["places"]}
+    assert len(head) > 8 and len(rows) > 10
+    verdicts = {(row["place"], row["text"]): row["verdict"] for row in data["claims"] if row["n"]}
+    shown = {
+        (titles[title], row[0]): cell
+        for row in rows
+        for title, cell in zip(head[1:], row[1:], strict=True)
+        if cell not in ("", "no runs")
+    }
+    assert shown == {key: verdict for key, verdict in verdicts.items() if key[0] in {titles[t] for t in head[1:]}}
+    compared = {row["place"] for row in data["claims"] if row["n"] and " against " in row["arms"]}
+    assert {titles[title] for title in head[1:]} == compared
+    assert len(cells.links) == len(data["publications"])
+    assert all((page.parent / link).is_file() for link in cells.links)
+    assert page.stat().st_size < 2_000_000
 
 
 def test_more_seeds_decide_more(data):
@@ -269,6 +316,20 @@ def test_tables_sort_and_their_files_hold_what_they_show(page, data, tmp_path):
         cells = driver.find_elements(By.CSS_SELECTOR, "#verdicts tbody tr")
         grid = {row.find_element(By.TAG_NAME, "th").text: row.find_element(By.TAG_NAME, "td").text for row in cells}
         assert {claim: text[2:].replace("\n", " ") for claim, text in grid.items()} == dict(wanted["verdict"])
+
+
+@needs_browser
+@pytest.mark.parametrize("width", [1400, 400])
+def test_a_browser_without_programs_shows_the_verdicts(page, width):
+    with browser.opened(page) as driver:
+        driver.execute_cdp_cmd("Emulation.setScriptExecutionDisabled", {"value": True})
+        size = {"width": width, "height": 900, "deviceScaleFactor": 1, "mobile": False}
+        driver.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", size)
+        driver.get(page.as_uri())
+        texts = [cell.text for cell in driver.find_elements(By.CSS_SELECTOR, "noscript td") if cell.is_displayed()]
+        assert "reproduced" in texts and "not reproduced" in texts
+        assert not driver.find_element(By.ID, "filters").is_displayed()
+        assert driver.find_element(By.ID, "how").is_displayed()
 
 
 @needs_browser

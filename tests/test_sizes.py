@@ -8,11 +8,11 @@ from scipy import stats
 
 from bvae.arms import ARMS as LOOKS
 from bvae.report.judgement import describe_study
-from bvae.report.outdated import files_of
+from bvae.report.outdated import files_of, tell_shared_widths
 from bvae.report.size_curves import draw_sizes
 from bvae.report.sizes import measure_sizes, needed_share, share_in_words, slope
 from bvae.report.verdicts import Estimate, welch
-from bvae.study.widths import series_of
+from bvae.study.widths import series_of, shared_widths
 from helpers.studies import check
 
 WIDTHS = (256, 512, 1024)
@@ -271,3 +271,45 @@ def test_a_series_is_what_differs_in_size_and_rate_alone():
     config["recipes"]["mlp-w256"]["training"]["epochs"] = 2
     assert series_of(config) == []
     assert series_of(study(widths=[256])) == []
+
+
+def with_twins(names: list[str], **changes) -> dict:
+    """A study of sizes with a recipe for each name, all of the same settings but for `changes` of the second."""
+    config = {
+        "study": "twins",
+        "protocol": 2,
+        "blocks": [{"datasets": ["digits"], "arms": ARMS, "latent_dims": [8], "seeds": [0]}],
+        "recipes": {
+            name: {"network": {**NETWORK}, "training": {"epochs": 1, "batch_size": 8, "learning_rate": 0.001 * (i + 1)}}
+            for i, name in enumerate(names)
+        },
+    }
+    config["blocks"][0] |= {"recipes": names} | changes
+    return check(config)
+
+
+def test_recipes_that_share_widths_are_series_by_their_names():
+    """Two learning rates at each of two widths."""
+    config = with_twins(["slow", "fast"], widths=[256, 1024])
+    assert [(found.name, found.recipes) for found in series_of(config)] == [
+        (name, {width: f"{name}-w{width}" for width in (256, 1024)}) for name in ("slow", "fast")
+    ]
+    assert shared_widths(config) == []
+
+
+def test_a_recipe_that_shares_its_width_and_is_in_no_series_is_told(caplog):
+    config = with_twins(["a", "b", "c"])
+    config["recipes"]["c"]["network"]["hidden"] = [512, 256]
+    assert series_of(config) == []
+    assert shared_widths(config) == ["a", "b", "c"]
+    tell_shared_widths(config)
+    [message] = caplog.messages
+    assert all(name in message for name in ("twins", "a, b, c"))
+
+
+def test_recipes_of_one_width_are_no_series_and_nothing_is_missed(caplog):
+    """A study of two learning rates is not about sizes."""
+    for config in (with_twins(["a", "b"]), study(), study(widths=[256])):
+        assert shared_widths(config) == []
+        tell_shared_widths(config)
+    assert caplog.messages == []

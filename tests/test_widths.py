@@ -2,6 +2,7 @@
 
 from copy import deepcopy
 
+import pandas as pd
 import pytest
 
 from bvae.arms import ARMS
@@ -16,7 +17,7 @@ from bvae.study.widths import series_of
 from bvae.system.files import read_yaml
 from helpers.checkouts import ROOT, make_checkout, snakemake
 from helpers.small import make_dataset
-from helpers.studies import check, planned_jobs, sound
+from helpers.studies import check, edited_quick, planned_jobs, sound
 
 RESNET = {"architecture": "resnet", "width": 16, "neck": 8, "hidden": [128], "max_width": 40}
 
@@ -174,14 +175,39 @@ def test_it_is_refused_before_the_first_job(tmp_path):
     config = sound()
     config["blocks"][0] |= {"arms": ["vae_s60"], "latent_dims": [200]}
     study = check(config)
-    refuse_layouts(Plan(study, tmp_path))  # its data set is not there: its size is not known
+    refuse_layouts(Plan(study, tmp_path), {})  # its data set is not there: its size is not known
+    with pytest.raises(InputError, match="recipe plain on digits: vae_s60: the nearest VAE has"):
+        refuse_layouts(Plan(study, tmp_path), {"digits": [1, 8]})
     (tmp_path / "resources/data").mkdir(parents=True)
     save(make_dataset(20, 10), tmp_path / data_path("digits"))
     with pytest.raises(InputError, match="recipe plain on digits: vae_s60: the nearest VAE has"):
-        refuse_layouts(Plan(study, tmp_path))
+        refuse_layouts(Plan(study, tmp_path), {"digits": [3, 32]})  # the file that is there counts
     config["blocks"][0] |= {"arms": ["vae_s80"], "latent_dims": [8]}
     config["recipes"]["plain"]["network"]["hidden"] = [128, 64]
-    refuse_layouts(Plan(check(config), tmp_path))
+    refuse_layouts(Plan(check(config), tmp_path), {})
+
+
+def test_snakemake_refuses_it_before_the_data_set_is_there(plan):
+    """As a published data set has its shape in workflow/datasets.yaml."""
+
+    def too_narrow(config: dict) -> None:
+        config["blocks"][0]["arms"].append("vae_s60")
+        config["recipes"]["mlp-quick"]["network"]["hidden"] = [4]
+
+    done = snakemake(plan, "-n", "--configfile", edited_quick(plan, too_narrow))
+    assert done.returncode == 1 and "vae_s60: the nearest VAE has" in done.stdout
+    assert not (plan / "resources").exists()
+
+
+def test_the_shapes_of_published_data_sets_are_those_of_the_runs():
+    shapes = {name: entry["shape"] for name, entry in read_yaml(ROOT / "workflow/datasets.yaml").items()}
+    seen = set()
+    for path in (ROOT / "results/published").glob("*/tables/runs.csv"):
+        columns = pd.read_csv(path)[["dataset", "layout.channels", "layout.size"]].drop_duplicates()
+        for name, *shape in columns.itertuples(index=False):
+            assert shapes[name] == shape
+            seen.add(name)
+    assert seen >= {"mnist", "fashion_mnist", "cifar10_jpeg"}
 
 
 # --- the studies for a GPU -------------------------------------------------------------------------------------------

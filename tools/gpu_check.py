@@ -38,12 +38,13 @@ sys.path[:0] = [str(ROOT), str(ROOT / "tools")]
 import measure  # noqa: E402
 
 from bvae.data import dataset as data  # noqa: E402
+from bvae.errors import InputError  # noqa: E402
 from bvae.networks import VAE  # noqa: E402
 from bvae.report.typeset import to_markdown  # noqa: E402
 from bvae.runs import Run, build_model, device_name, load_run, train_run, versions  # noqa: E402
 from bvae.study.config import check_study  # noqa: E402
 from bvae.system.allocator import keep_freed_memory  # noqa: E402
-from bvae.system.files import read_yaml, write_json, write_text  # noqa: E402
+from bvae.system.files import make_folder, read_yaml, write_json, write_text  # noqa: E402
 from bvae.training import UNCAPTURED, build_optimizer, captured, captures, pick_device, train, training_step  # noqa: E402
 
 SHAPES = {"mlp": (1, 28), "resnet-grey": (1, 28), "resnet-cifar10": (3, 32), "resnet-celeba64": (3, 64)}
@@ -502,9 +503,13 @@ def main() -> int:
         for row in PARTS[args.section](Setting(device, args.toy, args.folder)):
             print(json.dumps(row), flush=True)
         return 0
+    make_folder(args.output)
     with tempfile.TemporaryDirectory() as folder:
         return 0 if check(Setting(device, args.toy, Path(folder)), args.output, args.only) else 1
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    try:
+        sys.exit(main())
+    except InputError as error:
+        sys.exit(f"error: {error}")

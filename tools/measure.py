@@ -25,6 +25,7 @@ ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
 from bvae.data import dataset as data  # noqa: E402
+from bvae.errors import InputError  # noqa: E402
 from bvae.evaluation.cost import measure_costs  # noqa: E402
 from bvae.networks import VAE  # noqa: E402
 from bvae.objective import evaluate_elbo  # noqa: E402
@@ -376,4 +377,7 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    try:
+        main()
+    except InputError as error:
+        sys.exit(f"error: {error}")

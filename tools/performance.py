@@ -383,6 +383,12 @@ def main() -> None:
         "--groups", nargs="+", choices=GROUPS, default=list(GROUPS), help="of rows to measure; the others stay"
     )
     args = parser.parse_args()
+    if not args.data.is_file():
+        parser.error(f"--data {args.data}: no such file, expected a data set file. Make it: snakemake -- {args.data}")
+    try:
+        args.output.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        parser.error(f"--output {args.output}: cannot be made a folder ({error.strerror}). Choose another.")
     matplotlib.use("Agg")
     args.data = args.data.absolute()
     with tempfile.TemporaryDirectory() as scratch:
@@ -408,7 +414,6 @@ def main() -> None:
         for group in GROUPS
         if group in rows
     }
-    args.output.mkdir(parents=True, exist_ok=True)
     (args.output / "performance.json").write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
     (args.output / "performance.md").write_text(as_markdown(report, shown), encoding="utf-8")
     draw(shown, args.output / "performance.png")

@@ -22,6 +22,8 @@ from pathlib import Path
 import psutil
 import yaml
 
+from bvae.errors import InputError
+from bvae.study.config import check_study
 from bvae.system.files import read_yaml, sha256_of_file
 from helpers.checkouts import QUICK, ROOT, environment, make_checkout
 
@@ -166,6 +168,13 @@ def repeat(folder: Path, study: dict, times: int) -> None:
         shutil.rmtree(checkout)
 
 
+def read_study(path: Path) -> dict:
+    """The study of a file, as it is written there. Raises InputError for one with a fault."""
+    study = read_yaml(path)
+    check_study(study, datasets=None)
+    return study
+
+
 def main() -> None:
     """Torture a study."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -176,7 +185,7 @@ def main() -> None:
     parser.add_argument("--repeats", type=int, default=12, help="runs in peace afterwards, each from nothing")
     args = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="bvae-torture-") as folder:
-        folder, study = Path(folder).resolve(), read_yaml(args.config)
+        folder, study = Path(folder).resolve(), read_study(args.config)
         struck = torture(folder, study, args.kills, args.longest, args.seed)
         counts = ", ".join(f"{count} of {victim}" for victim, count in struck.items())
         print(f"{struck.total()} kills ({counts}): the same bytes every time")
@@ -184,4 +193,7 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    try:
+        main()
+    except InputError as error:
+        sys.exit(f"error: {error}")

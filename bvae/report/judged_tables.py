@@ -12,7 +12,7 @@ from bvae.arms import ARMS
 from bvae.evaluation.per_image import read_per_image
 from bvae.report.figures._page import save_figure
 from bvae.report.judgement import NOT_JUDGED, PerImage, describe_study, judge_study
-from bvae.report.outdated import Plan, note_made_from
+from bvae.report.outdated import Plan, note_made_from, tell_shared_widths
 from bvae.report.size_curves import draw_sizes
 from bvae.report.sizes import measure_sizes
 from bvae.report.tables import arms_in_words, collect_runs, count_of_seeds, place_in_words, provenance
@@ -69,6 +69,7 @@ def write_judgement(study: dict, folder: Path, root: Path = Path()) -> None:
     described = describe_study(study, rows, per_image)
     caption = f"{title}: all comparisons, without verdicts."
     write_table(_table("comparisons", caption, described, _comparison, [DESCRIBED]), folder, facts)
+    tell_shared_widths(study)
     if series := series_of(study):
         caption = f"{title}: the comparison with VAEs by the size of the network."
         write_table(_table("sizes", caption, measure_sizes(study, rows), _size, [OF_SIZES]), folder, facts)

@@ -42,7 +42,7 @@ from bvae.study.runs import (
     study_folder,
     training_settings,
 )
-from bvae.study.widths import series_of
+from bvae.study.widths import series_of, shared_widths
 from bvae.system.contents import Contents
 from bvae.system.files import read_shapes, sha256_of_json, write_json
 
@@ -206,21 +206,41 @@ def refuse_records(found: Mapping[str, str]) -> None:
             )
 
 
-def refuse_layouts(plan: Plan) -> None:
-    """Raise InputError when an arm has no layout for a run that is to be trained, as far as its data set is there."""
+def refuse_layouts(plan: Plan, shapes: Mapping[str, Sequence[int]]) -> None:
+    """Raise InputError when an arm has no layout for a run that is to be trained.
+
+    `shapes` are channels and size of published data sets by name. Of a data set that is not among them, and whose file
+    is not there, it is not known.
+    """
     asked = {(run["dataset"], run["recipe"], run["latent_dim"], run["arm"]): run for run in plan.runs}
     for run in (run for run in asked.values() if ARMS[run["arm"]].may_refuse):
         results, data = plan.results[run_name(run)], data_path(run["dataset"])
-        if plan.contents.exists(results) or not plan.contents.exists(data):
+        if plan.contents.exists(results) or not (plan.contents.exists(data) or run["dataset"] in shapes):
             continue
         from bvae.networks import plan as plan_layout  # imports torch
 
         network = plan.study["recipes"][run["recipe"]]["network"]
-        _, channels, size, _ = read_shapes(plan.contents.root / data)["test_images"]
+        if plan.contents.exists(data):
+            _, channels, size, _ = read_shapes(plan.contents.root / data)["test_images"]
+        else:
+            channels, size = shapes[run["dataset"]]
         try:
             ARMS[run["arm"]].layout(plan_layout(network, channels=channels, size=size, latent_dim=run["latent_dim"]))
         except InputError as error:
             raise InputError(f"recipe {run['recipe']} on {run['dataset']}: {error}") from None
+
+
+def tell_shared_widths(study: dict) -> None:
+    """Say of recipes of a checked study that they are in no table of sizes, if they could be."""
+    judged = protocol_of(study) == 2 and not study["tuning"]  # others have no such table
+    if judged and (names := shared_widths(study)):
+        log.warning(
+            "study '%s': the recipes %s are in no table of sizes: several have the same width, and differ in nothing"
+            " but the learning rate and other sizes; expected each width once. Give the recipes of one series the same"
+            " name before the width, as slow-w256 and slow-w512.",
+            study["study"],
+            ", ".join(names),
+        )
 
 
 def warn_of_unread(paths: Collection[str]) -> None:

@@ -9,7 +9,7 @@ from bvae.errors import InputError
 from bvae.report.figures import kinds_of
 from bvae.report.outdated import CLAIMS, Plan, files_made, outdated, results_of, rules_of
 from bvae.report.published_data import DATA_FILE, collect_data, write_data
-from bvae.study.runs import is_record, results_paths, run_name, study_folder
+from bvae.study.runs import found_results, is_record, run_name, study_folder
 from bvae.system.files import read_json, sha256_of_file, whole_file, write_json, write_text
 
 FORMAT = 2  # of a publication; 1 had each view in every format, and no data
@@ -146,33 +146,43 @@ def newest(published: Path) -> dict[str, Path]:
 
 
 def verify(published: Path, root: Path = Path()) -> tuple[list[str], bool]:
-    """Compare the runs below `root` with those that a published study was made from.
+    """Compare the runs below `root` with those that a published study was made from, and records of runs not there.
 
     Returns a line for each run that is here, and one of all; and whether every run here is the published one bit for
-    bit. Where the results differ, the metric that differs most is named, as a share of the published value. Raises
-    InputError when `published` holds no manifest or no run of it is here.
+    bit. A record has no model, but says the model's SHA-256. Where the results differ, the metric that differs most is
+    named, as a share of the published value. Raises InputError when `published` holds no manifest or no run of it is
+    here.
     """
     manifest = read_manifest(published)
     runs = runs_of(manifest)
-    here = results_paths(manifest["provenance"]["config"], root)
-    lines, same = [], 0
+    here = found_results(manifest["provenance"]["config"], root)
+    lines, same, recorded = [], 0, 0
     for run, files in runs.items():
-        paths = _files(root / here[run])
-        if not all(paths[name].exists() for name in files):
+        hashes = _hashes(root, here[run])
+        if not files.keys() <= hashes.keys():
             continue
-        changed = [name for name, wanted in files.items() if sha256_of_file(paths[name]) != wanted]
+        changed = [name for name, wanted in files.items() if hashes[name] != wanted]
         same += not changed
+        recorded += is_record(here[run])
         found = "as published, bit for bit" if not changed else f"{' and '.join(sorted(changed))} differ"
-        if results := [name for name in changed if name.endswith(".json")]:
-            found += _largest_difference(paths[results[0]], published)
+        if any(name.endswith(".json") for name in changed):
+            found += _largest_difference(root / here[run], published)
         lines.append(f"{run}: {found}")
     if not lines:
         raise InputError(
-            f"{published}: none of its {len(runs)} runs is here. Make one, for example: snakemake --configfile"
-            f" config/{manifest['study']}.yaml -- {next(iter(here.values()))}"
+            f"{published}: none of its {len(runs)} runs is here, nor a record of one. Make one, for example: snakemake"
+            f" --configfile config/{manifest['study']}.yaml -- {next(iter(here.values()))}"
         )
     total = f"{same} of {len(lines)} runs here are as published; {len(runs)} were published"
-    return [*lines, total], same == len(lines)
+    return [*lines, total + (f"; {recorded} of those here are only records" if recorded else "")], same == len(lines)
+
+
+def _hashes(root: Path, results: str) -> dict[str, str]:
+    """The SHA-256 of the files of a run that are here, by their names in a manifest; a record says its model's."""
+    hashes = {name: sha256_of_file(path) for name, path in _files(root / results).items() if path.exists()}
+    if is_record(results):
+        hashes["model.safetensors"] = read_json(root / results)["model_sha256"]
+    return hashes
 
 
 def _largest_difference(results: Path, published: Path) -> str:

@@ -14,7 +14,7 @@ from pathlib import Path
 from bvae.errors import InputError
 from bvae.report.outdated import CLAIMS, Plan, inputs_of, rules_of
 from bvae.study.runs import beside, is_record, protocol_of, record_of, study_folder
-from bvae.system.files import read_json, sha256_of_file, whole_file, write_json, write_text
+from bvae.system.files import make_folder, read_json, sha256_of_file, whole_file, write_json, write_text
 
 DATA_FILE = "data.json.gz"
 
@@ -94,8 +94,7 @@ def rebuild(published: Path, output: Path) -> list[Path]:
         raise InputError(
             f"--output {output}: publications are there. Choose another folder, for example results/rebuilt."
         )
-    if output.exists() and not output.is_dir():
-        raise InputError(f"--output {output}: a file, expected a folder. Choose another.")
+    make_folder(output)
     study = data["study"]
     with tempfile.TemporaryDirectory() as folder:
         root = Path(folder)

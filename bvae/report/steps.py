@@ -56,14 +56,13 @@ def _data(name: str) -> Path:
 
 def _study(path: Path) -> dict:
     """The checked study of a file of config/, or of the one that the workflow has checked and written for its jobs."""
-    from bvae.system.files import read_json, read_yaml
+    from bvae.system.files import read_json
 
     if path.parent == study_runs.CHECKED:
         return read_json(path)
-    from bvae.study.config import check_study, known_datasets  # to import it takes a third of a second
+    from bvae.study.config import load_study  # to import it takes a third of a second
 
-    read = read_json if path.suffix == ".json" else read_yaml
-    return check_study(read(path), datasets=known_datasets(Path("workflow")))
+    return load_study(path)
 
 
 def train(args: argparse.Namespace) -> None:

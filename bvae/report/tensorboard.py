@@ -8,7 +8,7 @@ from pathlib import Path
 
 from bvae.errors import InputError
 from bvae.study.status import ENDED, read_status
-from bvae.system.files import read_lines
+from bvae.system.files import make_folder, read_lines
 
 log = logging.getLogger(__name__)
 
@@ -30,7 +30,7 @@ def write_events(config: str | Path, output: Path, every: float | None, root: Pa
 
     The folder is `<output>/<recipe>-<key>/<data set>/<arm>-z<latent dim>-seed<seed>`; events that it holds are
     replaced. With `every`, look again after so many seconds and add what is new, until every run has ended. Raises
-    InputError for a faulty study, and where the package tensorboard is not installed.
+    InputError for a faulty study, for an output that cannot be a folder, and where tensorboard is not installed.
     """
     try:
         from torch.utils.tensorboard import SummaryWriter
@@ -38,6 +38,8 @@ def write_events(config: str | Path, output: Path, every: float | None, root: Pa
         raise InputError("tensorboard is not installed, and its events need it. Run: pip install tensorboard") from None
     from bvae.training import HISTORY_COLUMNS
 
+    read_status(config, root)  # a faulty study is told before a folder is made
+    make_folder(output)
     written: dict[str, int] = {}
     total = -1
     while True:

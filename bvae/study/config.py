@@ -19,7 +19,7 @@ from bvae.evaluation.extractors import EXTRACTORS
 from bvae.study.claims import faults_of_claims, set_defaults
 from bvae.study.runs import expand_runs, run_name
 from bvae.study.widths import expand_widths
-from bvae.system.files import listed, read_yaml
+from bvae.system.files import listed, read_json, read_yaml
 
 # JSON Schema takes 8.0 for an integer, and .nan and .inf for numbers.
 VALIDATOR = jsonschema.validators.extend(
@@ -36,7 +36,7 @@ VALIDATOR = jsonschema.validators.extend(
 
 
 OF_SOME_ARCHITECTURES = sorted({key for found in ARCHITECTURES.values() for key in (*found.needs, *found.takes)})
-OF_PUBLISHED = {"about", "licence", "source", "sha256", "validation"}  # what an entry of datasets.yaml may say
+OF_PUBLISHED = {"about", "licence", "source", "shape", "sha256", "validation"}  # what an entry of datasets.yaml may say
 NAME = "use lower-case letters, digits, '_' and '-', at most 64, a letter or digit first"
 
 
@@ -67,7 +67,8 @@ def is_name(name: object) -> bool:
 def known_datasets(workflow: Path) -> list[str] | None:
     """The data sets of a workflow folder: the published ones and the user's own; None where there is no such folder.
 
-    Raises InputError for a name that cannot be part of a path, and for a file whose data set is a published one.
+    Raises InputError for an entry that cannot be right, a name that cannot be part of a path, and a file whose data set
+    is a published one.
     """
     table, own = workflow / "datasets.yaml", sorted((workflow / "rules/datasets").glob("*.smk"))
     if not table.exists():
@@ -76,6 +77,9 @@ def known_datasets(workflow: Path) -> list[str] | None:
     for name, entry in published.items():
         for key in entry.keys() - OF_PUBLISHED:
             raise InputError(f"{table}: {name} has an unknown key {_shown(key)}. {suggest(key, OF_PUBLISHED)}")
+        shape = entry.get("shape", [1, 1])
+        if not (isinstance(shape, list) and len(shape) == 2 and all(isinstance(side, int) for side in shape)):
+            raise InputError(f"{table}: {name} has the shape {_shown(shape)}, expected channels and size, as [3, 32].")
     for path in own:
         if path.stem in published:
             raise InputError(
@@ -101,6 +105,8 @@ def check_files(files: Sequence[Path], given: Sequence[Path]) -> None:
 
     `files` are all that Snakemake merges, `given` those of --configfile: to one without a study it adds the paper's.
     """
+    for path in given:
+        refuse_other_file(read_yaml(path), path)
     studies = [path for path in given if "study" in (read_yaml(path) or ())]
     names = ", ".join(map(str, given))
     if len(studies) > 1:
@@ -125,6 +131,41 @@ def check_interpreter(path: str) -> None:
             " a space or another special character. Use a Python, or a .venv, in a folder without any; the folder in"
             " which snakemake runs may have them."
         )
+
+
+def refuse_other_file(config: Any, path: Path) -> None:
+    """Raise ConfigError where what was read is another file than a study's, with what it is.
+
+    That is a mapping that says what a result was made from, or has no key of a study but `claims`.
+    """
+    if not isinstance(config, dict) or not config:
+        return
+    if "provenance" in config:
+        kind = "a result, which says what it was made from"
+    elif config.keys() & (load_schema()["properties"].keys() - {"claims"}):
+        return
+    elif "claims" in config:
+        kind = "claims of protocol 1, which the option --claims takes"
+    elif "dependencies" in config:
+        kind = "an environment of conda"
+    elif all(isinstance(entry, dict) and "source" in entry for entry in config.values()):
+        kind = "a table of data sets"
+    else:
+        kind = f"of another kind: found the keys {_some([*config])}"
+    raise ConfigError(
+        f"{path}: no study. It is {kind}. Expected a file with the keys study, blocks and recipes. Give a study, such"
+        " as config/quick.yaml."
+    )
+
+
+def load_study(path: Path, root: Path = Path()) -> dict:
+    """The checked study of a YAML or JSON file, with the data sets of the workflow below `root`.
+
+    Raises ConfigError that names every fault at once.
+    """
+    config = (read_json if path.suffix == ".json" else read_yaml)(path)
+    refuse_other_file(config, path)
+    return check_study(config, datasets=known_datasets(root / "workflow"))
 
 
 def check_study(config: Any, *, datasets: Collection[str] | None) -> dict:

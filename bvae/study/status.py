@@ -6,9 +6,9 @@ from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
 
-from bvae.study.config import check_study, known_datasets
+from bvae.study.config import load_study
 from bvae.study.runs import expand_runs, found_results, is_record, run_name
-from bvae.system.files import read_json, read_lines, read_yaml
+from bvae.system.files import read_json, read_lines
 from bvae.system.locks import is_held
 
 ENDED = ("done", "diverged")
@@ -31,7 +31,7 @@ def read_status(config: str | Path, root: Path = Path()) -> tuple[dict, list[Run
     done: evaluated; diverged: recorded as such; trained: to be evaluated; training: a living process holds its lock;
     stopped: begun and neither finished nor at work; waiting: not begun. Raises InputError for a faulty study.
     """
-    study = check_study(read_yaml(config), datasets=known_datasets(root / "workflow"))
+    study = load_study(Path(config), root)
     return study, status_of_runs(study, root)
 
 

@@ -103,7 +103,35 @@ class Series(NamedTuple):
 
 
 def series_of(study: dict) -> list[Series]:
-    """The series of two sizes or more in a checked study, whatever its recipes are called."""
+    """The series of two sizes or more in a checked study, whatever its recipes are called.
+
+    Only where several recipes of the same settings have the same width, those of a series have the same name, less the
+    width. What is then still not clear is in no series, see `shared_widths`.
+    """
+    series = []
+    for (dataset, latent_dim), by_width in _alike(study):
+        for name, recipes in _split(by_width).items():
+            if len(recipes) > 1 and all(len(names) == 1 for names in recipes.values()):
+                of_width = {width: recipes[width][0] for width in sorted(recipes)}
+                series.append(Series(name, dataset, latent_dim, of_width))
+    return series
+
+
+def shared_widths(study: dict) -> list[str]:
+    """The recipes of a checked study that would be in a series, if no other recipe had the same settings and width."""
+    in_series = {
+        (found.dataset, found.latent_dim, name) for found in series_of(study) for name in found.recipes.values()
+    }
+    left: dict[str, None] = {}
+    for place, by_width in _alike(study):
+        if len(by_width) > 1:
+            names = [name for width in sorted(by_width) for name in by_width[width]]
+            left |= {name: None for name in names if (*place, name) not in in_series}
+    return sorted(left)
+
+
+def _alike(study: dict) -> list[tuple[tuple[str, int], dict[int, list[str]]]]:
+    """For each data set and latent dimension, the recipes that differ only in size and rate, by width."""
     found: dict[str, dict[int, list[str]]] = {}
     for recipe, dataset, latent_dim in dict.fromkeys(
         (run["recipe"], run["dataset"], run["latent_dim"]) for run in expand_runs(study)
@@ -116,12 +144,20 @@ def series_of(study: dict) -> list[Series]:
         del settings["training"]["learning_rate"]
         key = json.dumps([dataset, latent_dim, hidden, settings], sort_keys=True)
         found.setdefault(key, {}).setdefault(width, []).append(recipe)
-    series = []
-    for key, by_width in found.items():
-        if len(by_width) > 1 and all(len(recipes) == 1 for recipes in by_width.values()):
-            dataset, latent_dim, *_ = json.loads(key)
-            recipes = {width: by_width[width][0] for width in sorted(by_width)}
-            width, first = next(iter(recipes.items()))
-            name = re.sub(rf"[-_]?w?{width}\Z", "", first) or first
-            series.append(Series(name, dataset, latent_dim, recipes))
-    return series
+    return [(tuple(json.loads(key)[:2]), by_width) for key, by_width in found.items()]
+
+
+def _split(by_width: dict[int, list[str]]) -> dict[str, dict[int, list[str]]]:
+    """Recipes by the name of their series and by width: one series, or where widths are shared one for each name."""
+    shared = any(len(recipes) > 1 for recipes in by_width.values())
+    first = min(by_width)
+    found: dict[str, dict[int, list[str]]] = {}
+    for width, recipes in by_width.items():
+        for recipe in recipes:
+            name = _less_width(recipe, width) if shared else _less_width(by_width[first][0], first)
+            found.setdefault(name, {}).setdefault(width, []).append(recipe)
+    return found
+
+
+def _less_width(recipe: str, width: int) -> str:
+    return re.sub(rf"[-_]?w?{width}\Z", "", recipe) or recipe

@@ -10,7 +10,7 @@ import platform
 import re
 import struct
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -25,10 +25,12 @@ def whole_file(path: str | Path) -> Iterator[Path]:
     """Yield a temporary path beside `path` that replaces it when the block succeeds.
 
     When the block raises, the temporary file is removed and an existing `path` is left as it was. A process that is
-    killed leaves its own behind; the next that writes into the folder removes it. Raises InputError when the disk is
-    full, read-only or broken, or the folder is not the user's to write.
+    killed leaves its own behind; the next that writes into the folder removes it. Raises InputError when `path` is a
+    folder, the disk is full, read-only or broken, or the folder is not the user's to write.
     """
     path = Path(path)
+    if os.path.isdir(path):  # unlike Path.is_dir, it is False where the folder above may not be read
+        raise InputError(f"{path}: a folder, expected a file to write. Give the name of a file.")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         remove_dead_parts(path.parent)
@@ -55,6 +57,27 @@ def whole_file(path: str | Path) -> Iterator[Path]:
 def _unwritable(path: Path, error: Exception) -> InputError:
     remedy = "Nothing was written. Check the space on the disk and the permissions of the folder, then try again."
     return InputError(f"{path}: cannot be written ({getattr(error, 'strerror', None) or error}). {remedy}")
+
+
+def make_folder(path: Path) -> None:
+    """Make a folder for results, if it is not there. Raises InputError where that cannot be."""
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        found = "a file" if os.path.isfile(path) else f"cannot be made ({error.strerror})"
+        raise InputError(f"{path}: {found}, expected a folder for results. Choose another folder.") from None
+
+
+def describe_path_error(error: OSError, given: Iterable[Path]) -> str | None:
+    """What to tell the user of an error about a path that was given, or one below it; None for every other error."""
+    names = [os.path.abspath(name) for name in (error.filename, error.filename2) if isinstance(name, str)]
+    for name in names:
+        if any(Path(name).is_relative_to(os.path.abspath(path)) for path in given):
+            return (
+                f"{os.path.relpath(name)}: cannot be used ({error.strerror}), expected a path that can be read or"
+                " written. Correct the path, or change its permissions."
+            )
+    return None
 
 
 def remove_dead_parts(folder: str | Path) -> None:
@@ -283,8 +306,13 @@ def _read_header(path: str | Path, form: str | None, remedy: str) -> tuple[dict,
             end = 8 + length + max((tensor["data_offsets"][1] for tensor in header.values()), default=0)
             if (size := os.fstat(file.fileno()).st_size) != end:
                 raise ValueError(f"{size} bytes instead of {end}")
-    except (FileNotFoundError, IsADirectoryError):
+    except FileNotFoundError:
         raise InputError(f"{path}: no such file. {remedy}") from None
+    except (IsADirectoryError, NotADirectoryError, PermissionError) as error:  # no file of ours to delete
+        raise InputError(
+            f"{path}: cannot be read ({error.strerror}), expected a safetensors file. Give the path of one, or change"
+            " its permissions."
+        ) from None
     except (OSError, ValueError, AttributeError, LookupError, TypeError, struct.error) as error:
         raise InputError(f"{path}: damaged, or not a safetensors file ({error}). {remedy}") from None
     found = facts.pop("form", None)

@@ -34,6 +34,9 @@ def sources_of_data():
 
 if workflow.is_main_process:
     NAMES = dict.fromkeys(run["dataset"] for run in RUNS)
+    SHAPES = {
+        name: entry["shape"] for name, entry in PUBLISHED.items() if "shape" in entry
+    }
     OWN_DATA = [data_path(name) for name in NAMES if name not in PUBLISHED]
     try:
         SOURCES = sources_of_data()
@@ -51,12 +54,13 @@ if workflow.is_main_process:
         OUTDATED = comparison.outdated(PLAN, CONTENT)
         comparison.refuse_own_data(OUTDATED, OWN_DATA)
         comparison.refuse_records(OUTDATED)
-        comparison.refuse_layouts(PLAN)
+        comparison.refuse_layouts(PLAN, SHAPES)
     except InputError as error:
         raise WorkflowError(str(error)) from None
     comparison.warn_of_unread(
         [path for path in OWN_DATA if not SOURCES[Path(path).stem]]
     )
+    comparison.tell_shared_widths(STUDY)
     comparison.tell_outdated(OUTDATED)
     comparison.set_times_right(CONTENT, OUTDATED)
     # a publication is made when it is asked for, whatever is there

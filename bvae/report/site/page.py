@@ -62,11 +62,28 @@ def render(data: dict) -> str:
         programs=[_program(name) for name in PROGRAMS],
         data=_json(data | {"charts": charts()}),
         program=_text("page.js"),
+        verdicts=verdict_table(data),
         publications=data["publications"],
         studies=len({row["study"] for row in data["publications"]}),
         runs=len(data["runs"]),
         minimum=MINIMUM_SEEDS,
     )
+
+
+def verdict_table(data: dict) -> dict:
+    """The verdict on each claim in each place with both arms of a claim, for a reader without JavaScript.
+
+    `titles` are of the places, `rows` pairs of a claim's text and its verdicts in their order.
+    """
+    judged = {row["place"] for row in data["claims"] if row["n"] and " against " in row["arms"]}
+    places = [place for place in data["places"] if place["id"] in judged]
+    claims = [row for row in data["claims"] if row["place"] in judged]
+    found = {(row["text"], row["place"]): row["verdict"] if row["n"] else "no runs" for row in claims}
+    rows = [
+        (text, [found.get((text, place["id"]), "") for place in places])
+        for text in dict.fromkeys(row["text"] for row in claims)
+    ]
+    return {"titles": [place["title"] for place in places], "rows": rows}
 
 
 def _text(name: str) -> str:
