@@ -127,12 +127,17 @@ async function draw(name, rows, message) {
 }
 
 // --- Tables -----------------------------------------------------------------------------------------------------
-function verdictTable() {
+function verdictTables() { // one for each protocol, as each has its own claims
   const rows = claims(), judged = new Set(rows.filter((row) => row.n && row.arms.includes(" against ")).map((row) => row.place));
   const columns = chosen().filter((place) => judged.has(place.id));
-  if (!columns.length) return empty("None of these studies has runs of both arms of a claim.");
-  const shown = rows.filter((row) => judged.has(row.place)), texts = [...new Set(shown.map((row) => row.text))];
-  const head = element("tr", {}, element("th", { scope: "col" }, "Claim"), ...columns.map((place) => element("th", { scope: "col" }, place.title)));
+  if (!columns.length) return [empty("None of these studies has runs of both arms of a claim.")];
+  const protocols = [...new Set(columns.map((place) => place.protocol))].sort().reverse();
+  return protocols.map((protocol) => verdictTable(protocol, columns.filter((place) => place.protocol === protocol), rows));
+}
+function verdictTable(protocol, columns, rows) {
+  const here = new Set(columns.map((place) => place.id)), shown = rows.filter((row) => here.has(row.place));
+  const texts = [...new Set(shown.map((row) => row.text))];
+  const head = element("tr", {}, element("th", { scope: "col" }, `Claim, protocol ${protocol}`), ...columns.map((place) => element("th", { scope: "col" }, place.title)));
   const body = texts.map((claim) => element("tr", {}, element("th", { scope: "row" }, claim), ...columns.map((place) => {
     const row = shown.find((found) => found.text === claim && found.place === place.id);
     if (!row) return element("td");
@@ -206,7 +211,7 @@ function render(again = false) {
   $("#nothing").hidden = chosen().length > 0 || publicationRows().length > 0;
   $("#unit-differences").textContent = `Across: difference in ${label.replace(/ [↑↓]$/, "")}${state.unit === "margins" ? ", in margins. All panels have the same scale, logarithmic beyond the margin." : `${unit && `, ${unit}`}. Each panel has its own scale.`}`;
   $("#unit-quality").textContent = `Up: ${label}${factor === 100 ? ", %" : unit ? `, ${unit}` : ""}. Across: parameters. Each panel has its own scale.`;
-  $("#verdicts").replaceChildren(verdictTable());
+  $("#verdicts").replaceChildren(...verdictTables());
   $("#table").replaceChildren(sortableTable());
   $("#pictures").replaceChildren(...pictures());
   const key = ["metric", "dataset", "network", "study", "arms", "unit"].map((name) => state[name]).join(" ");
