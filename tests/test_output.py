@@ -585,6 +585,38 @@ def test_the_summary_fits_in_80_columns_and_writes_nothing(records):
     assert sorted(Path().rglob("*")) == before
 
 
+def unbroken(line: str) -> bool:
+    """Whether a line is one command or one path, which is left whole to be copied."""
+    text = line.strip()
+    return text.startswith(("snakemake ", "python -m ", "make ")) or " " not in text
+
+
+@pytest.mark.parametrize("width", [40, 60, 79])
+def test_the_summary_is_readable_in_a_narrow_terminal(records, width):
+    study = records(ROWS)
+    text, wide = (summarise_study(study, CONFIG, width=columns) for columns in (width, 120))
+    assert [line for line in text.splitlines() if len(line) > width and not unbroken(line)] == []
+    csv = pd.read_csv("results/studies/s/tables/table1.csv")
+    said = " ".join(text.split()).replace(" ± ", "±")
+    for arm in ("bvae", "vae"):
+        assert all(cell.replace(" ± ", "±") in said for cell in expected(csv, arm))
+    words, narrow = ({*of.replace("±", " ± ").split()} for of in (wide, text))
+    assert words - narrow <= {"arm"}  # the heading of what is then a heading
+
+
+@pytest.mark.parametrize("width", [40, 79])
+def test_the_summary_of_a_study_to_come_is_readable_in_a_narrow_terminal(records, width):
+    text = summarise_study(records([*ROWS[:5], lost(ROWS[5])], missing=1), CONFIG, width=width)
+    assert [line for line in text.splitlines() if len(line) > width and not unbroken(line)] == []
+
+
+def test_a_terminal_of_40_columns_is_asked(records, monkeypatch):
+    study = records(ROWS)
+    monkeypatch.setattr(sys.stdout, "isatty", lambda: True)
+    monkeypatch.setenv("COLUMNS", "40")
+    assert summarise_study(study, CONFIG) == summarise_study(study, CONFIG, width=40)
+
+
 def test_verdicts_of_either_protocol_are_counted(records):
     study, path = records(ROWS), Path("results/studies/s/claims.json")
     verdicts = ["undecided", "not judged", "undecided", "depends"]

@@ -37,8 +37,9 @@ COLUMNS = [
 def summarise_study(study: dict, config: Path, root: Path = Path(), *, width: int | None = None) -> str:
     """The runs of a checked study below `root`, its numbers so far, and what to do next, as text.
 
-    `config` is the study's file, for the commands. Tables take up to `width` columns, by default those of the terminal.
-    Runs that are outdated do not count, and tables that are outdated are not cited.
+    `config` is the study's file, for the commands. Text takes up to `width` columns, by default those of the terminal;
+    only commands and paths are left whole. Runs that are outdated do not count, and tables that are outdated are not
+    cited.
     """
     plan = Plan(study, root)
     plan.contents.kept = None  # hashes that are kept are used, but not written
@@ -48,12 +49,44 @@ def summarise_study(study: dict, config: Path, root: Path = Path(), *, width: in
     if width is None:
         width = shutil.get_terminal_size().columns if sys.stdout.isatty() else WIDTH
     rows = [plan.contents.facts(plan.results[run_name(run)]) | {"recipe": run["recipe"]} for run in ended]
-    parts = [runs]
+    parts = [_fold(runs, width, "  ")]
     if not study["tuning"]:
         places = [{key: group[key] for key in GROUP} for group in plan.groups]  # what arms are compared within
         parts += [_table(plan, place, rows, width) for place in places if _of(rows, place)]
-    foot = [*_found(plan, rows, to_make), *_next(plan, config, to_make)]
-    return "\n\n".join([*parts, "\n".join(f"{name:{LABEL}}  {text}" for name, text in foot)])
+    return "\n\n".join([*parts, _foot(_found(plan, rows, to_make), _next(plan, config, to_make), width)])
+
+
+def _fold(text: str, width: int, indent: str, first: str = "") -> str:
+    """Text of up to `width` columns, its later lines indented; no word is broken."""
+    return textwrap.fill(
+        text,
+        width,
+        initial_indent=first,
+        subsequent_indent=indent,
+        break_long_words=False,
+        break_on_hyphens=False,
+    )
+
+
+def _foot(found: Sequence[tuple[str, str]], steps: Sequence[tuple[str, str]], width: int) -> str:
+    """What there is, each text after its label; then the steps, each as a command and its reason.
+
+    Where that is too wide, a label and a command each have a line of their own.
+    """
+    longest = max(len(command) for command, _ in steps)
+    told = [f"{command:{longest}}  {why}" for command, why in steps]
+    labelled = [*found, *(("" if i else "next", text) for i, text in enumerate(told))]
+    lines = [f"{label:{LABEL}}  {text}" for label, text in labelled]
+    if max(map(len, lines)) <= width:
+        return "\n".join(lines)
+    lines = []
+    for label, text in found:
+        lines += [label] if label else []
+        lines.append(_fold(text.strip(), width, "    ", "  "))
+    lines.append("next")
+    for command, why in steps:
+        lines += [f"  {command}", _fold(why, width, "    ", "    ")]
+    return "\n".join(lines)
 
 
 def _runs(plan: Plan, to_make: Mapping[str, str]) -> tuple[list[dict], str]:
@@ -94,13 +127,14 @@ def _table(plan: Plan, place: dict, rows: Sequence[dict], width: int) -> str:
         head += f", n = {counts[0]}"
         for line in lines:
             del line["n"]
-    return f"{head}\n\n{align(lines, width)}"
+    return f"{_fold(head, width, '  ')}\n\n{align(lines, width)}"
 
 
 def align(lines: Sequence[Mapping[str, str]], width: int) -> str:
     """Texts by their headings as columns, the first to the left, the others to the right.
 
-    Where that is wider than `width`, headings take several lines, and there are no spaces around ±.
+    Where that is wider than `width`, headings take several lines, and there are no spaces around ±. Where even that is
+    too wide, each value has a line of its own.
 
     >>> print(align([{"arm": "VAE", "Mean ELBO": "-1.5 ± 0.1"}, {"arm": "BVAE", "Mean ELBO": "–"}], 80))
     arm    Mean ELBO
@@ -111,6 +145,11 @@ def align(lines: Sequence[Mapping[str, str]], width: int) -> str:
     arm       ELBO
     VAE   -1.5±0.1
     BVAE         –
+    >>> print(align([{"arm": "VAE", "Mean ELBO": "-1.5 ± 0.1"}, {"arm": "BVAE", "Mean ELBO": "–"}], 12))
+    VAE
+      Mean ELBO  -1.5 ± 0.1
+    BVAE
+      Mean ELBO  –
     """
     headings = list(lines[0])
     cells = [[line[heading] for heading in headings] for line in lines]
@@ -122,6 +161,12 @@ def align(lines: Sequence[Mapping[str, str]], width: int) -> str:
             words = [*heading.split(), *column]
             wrapped.append(textwrap.wrap(heading, max(map(len, words))))
         text = _columns(wrapped, cells)
+    if max(map(len, text)) > width:
+        name, *others = headings
+        longest = max(map(len, others))
+        text = []
+        for line in lines:
+            text += [line[name], *(f"  {heading:{longest}}  {line[heading]}" for heading in others)]
     return "\n".join(text)
 
 
@@ -218,5 +263,4 @@ def _next(plan: Plan, config: Path, to_make: Mapping[str, str]) -> list[tuple[st
         elif not (plan.contents.root / publication(study)).exists():
             steps.append((f"{run} -- publish", "for others to cite"))
     steps.append((f"python -m bvae summary {file}", "shows this again"))
-    width = max(len(command) for command, _ in steps)
-    return [("next" if i == 0 else "", f"{command:{width}}  {why}") for i, (command, why) in enumerate(steps)]
+    return steps
