@@ -168,7 +168,7 @@ def test_without_programs_the_page_has_the_verdicts_and_stays_small(data, page):
     assert {titles[title] for title in head[1:]} == compared
     assert len(cells.links) == len(data["publications"])
     assert all((page.parent / link).is_file() for link in cells.links)
-    assert page.stat().st_size < 2_000_000
+    assert page.stat().st_size < 4_000_000  # grows with the studies: 26 of them are 2.7 MB
 
 
 def test_more_seeds_decide_more(data):
