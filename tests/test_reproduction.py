@@ -190,6 +190,15 @@ def tuned(dataset: str, recipe: dict, arm: str) -> tuple:
     return dataset, json.dumps(recipe["network"]), recipe["training"].get("gradient_skip"), arm
 
 
+def test_the_projection_of_the_papers_study_is_its_images_by_the_measured_rates():
+    """Four arms: 10 seeds of 50 epochs on 60,000 images twice, 6 of 100 on 50,000, 3 of 25 on CelebA's 162,770."""
+    rates = {row["what"]: row["captured_and_compiled"] for row in HERE.gpu["rates"]}
+    images = [2 * 4 * 10 * 50 * 60_000, 4 * 6 * 100 * 50_000, 4 * 3 * 25 * 162_770]
+    networks = ("resnet-grey", "resnet-cifar10", "resnet-celeba64")
+    hours = sum(count / rates[network] for count, network in zip(images, networks, strict=True)) / 3600
+    assert findings.paper_hours(HERE).all == pytest.approx(hours, rel=1e-12)
+
+
 @pytest.mark.parametrize("name", ["scaling_mnist", "scaling_fashion"])
 def test_the_scaling_studies_have_the_rates_that_the_rule_chooses_from_the_published_tuning(name):
     """At width 512 and for a VAE of another share, the geometric means that the config promises; three digits."""

@@ -17,7 +17,7 @@ from bvae.report.tables import count_of_seeds
 from bvae.report.tuning import printed
 from bvae.report.typeset import to_markdown
 from bvae.study.config import check_study
-from bvae.study.runs import GROUP
+from bvae.study.runs import GROUP, expand_runs
 from bvae.system.files import read_yaml
 from tools.overview import PANELS, differences
 from tools.published import ROOT, Published, place_name
@@ -369,6 +369,24 @@ def gpu_value(published: Published, section: str, what: str, name: str) -> float
     return float(row[name])
 
 
+TRAINING_IMAGES = {"mnist": 60_000, "fashion_mnist": 60_000, "cifar10": 50_000, "celeba64": 162_770}
+
+
+def paper_hours(published: Published) -> SimpleNamespace:
+    """How long the GPU would train the runs of config/paper.yaml, one after the other, at the rates that it had.
+
+    By data set, and `all`, in hours. Starts of jobs, evaluation and references are not in it.
+    """
+    study = check_study(read_yaml(ROOT / "config/paper.yaml"), datasets=None)
+    hours = dict.fromkeys(TRAINING_IMAGES, 0.0)
+    for run in expand_runs(study):
+        training = study["recipes"][run["recipe"]]["training"]
+        way = "captured_and_compiled" if training["compile"] else "captured"
+        rate = gpu_value(published, "rates", run["recipe"], way)
+        hours[run["dataset"]] += training["epochs"] * TRAINING_IMAGES[run["dataset"]] / rate / 3600
+    return SimpleNamespace(**hours, all=sum(hours.values()))
+
+
 def gpu_holds(published: Published) -> bool:
     """Whether every section that tests for correctness has said that it holds."""
     sections = ("same_bytes", "repeated", "killed", "skipped", "compiled")
@@ -379,6 +397,7 @@ CALLS = (
     gpu_rates,
     gpu_value,
     gpu_holds,
+    paper_hours,
     precisions,
     spreads_apart,
     arms,
