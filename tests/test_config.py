@@ -303,7 +303,7 @@ def test_published_models_are_of_runs_of_every_arm():
     config["blocks"] = [block | {"arms": ["bvae"], "seeds": [0, 1]}, block | {"arms": ["vae"], "seeds": [1, 2]}]
     assert check(config | {"published_models": {"recipe": "plain", "seed": 1}})["published_models"]["seed"] == 1
     [fault] = faults(config | {"published_models": {"recipe": "plain", "seed": 2}})
-    assert fault.startswith("published_models.seed: 2, but bvae has the seeds 0, 1.")
+    assert fault.startswith("published_models.seed: 2, but plain/digits/bvae-z8 has the seeds 0, 1. Wanted")
     [fault] = faults(config | {"published_models": {"recipe": "mlp", "seed": 1}})
     assert fault.startswith("published_models.recipe: no run is by 'mlp', expected one of plain")
 

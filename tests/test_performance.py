@@ -94,7 +94,7 @@ def test_rows_of_another_machine_are_not_mixed_with_new_ones(tmp_path):
     old = json.loads((PUBLISHED / "performance.json").read_text()) | {"machine": "another"}
     (tmp_path / "performance.json").write_text(json.dumps(old))
     data = tmp_path / "mnist.safetensors"
-    data.touch()  # the group does not read it
+    data.touch()  # the refusal comes before it is read
     command = [sys.executable, SCRIPT, "--data", data, "--output", tmp_path, "--groups", "plan"]
     done = subprocess.run([str(part) for part in command], cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 1

@@ -321,13 +321,14 @@ def test_tables_sort_and_their_files_hold_what_they_show(page, data, tmp_path):
 @needs_browser
 def test_each_protocol_has_its_table_of_verdicts(page, data):
     with shown(page) as driver:
+        of, seen = {place["title"]: place["protocol"] for place in data["places"]}, []
         for table in driver.find_elements(By.CSS_SELECTOR, "#verdicts table"):
             first, *titles = [
                 cell.get_attribute("textContent") for cell in table.find_elements(By.CSS_SELECTOR, "thead th")
             ]
-            protocol = int(first.rpartition(" ")[2])
-            of = {place["title"]: place["protocol"] for place in data["places"]}
-            assert titles and {of[title] for title in titles} == {protocol}
+            seen.append(int(first.rpartition(" ")[2]))
+            assert titles and {of[title] for title in titles} == {seen[-1]}
+        assert seen == [2, 1]
 
 
 @needs_browser

@@ -213,25 +213,24 @@ def judged(published: Published, study: str, *, matches: str = "", misses: str =
     )
 
 
-def registered(published: Published, study: str, test: str, task: str, arms: str, recipe: str) -> SimpleNamespace:
-    """What became of a claim of protocol 2: its `verdict`, and the difference with its 95 % interval `low` to `high`.
+def registered(published: Published, study: str, test: str, task: str, arms: str) -> dict[int, SimpleNamespace]:
+    """What became of a claim of protocol 2 at each width about which it was made.
 
-    `arms` are as in the table: "bvae against vae". Differences are positive where the first arm is worse.
+    It has the columns of claims.csv; `worse`, the difference, with its 95 % interval `low` to `high`, is positive where
+    the first arm is worse. `arms` are as in the table: "bvae against vae".
     """
     table = published.read(study, "claims.csv").rename(
         columns={"difference": "worse", "interval_95_low": "low", "interval_95_high": "high", "n_1": "n"}
     )
-    wanted = {"test": test, "task": task, "arms": arms, "recipe": recipe}
-    [row] = table[(table[[*wanted]] == [*wanted.values()]).all(axis=1)].to_dict("records")
-    return SimpleNamespace(**row)
+    wanted = {"test": test, "task": task, "arms": arms}
+    rows = table[(table[[*wanted]] == [*wanted.values()]).all(axis=1)].to_dict("records")
+    return {int(row["recipe"].rpartition("-w")[2]): SimpleNamespace(**row) for row in rows}
 
 
-def of_size(published: Published, study: str, arm: str, width: int | None) -> SimpleNamespace:
-    """The line of an arm and width in the table of sizes; with width None how the differences change per doubling."""
-    table = published.read(study, "sizes.csv")
-    at = table["width"].isna() if width is None else table["width"] == width
-    [row] = table[at & (table["arm"] == arm)].to_dict("records")
-    return SimpleNamespace(**row)
+def sizes(published: Published, study: str, arm: str) -> dict[int | str, SimpleNamespace]:
+    """The lines of an arm in the table of sizes by width, and as "doubling" what a doubling of the width changes."""
+    rows = published.read(study, "sizes.csv").query("arm == @arm").to_dict("records")
+    return {"doubling" if np.isnan(row["width"]) else int(row["width"]): SimpleNamespace(**row) for row in rows}
 
 
 def shares(published: Published, studies: Iterable[str]) -> list[float]:
@@ -414,7 +413,7 @@ CALLS = (
     judged,
     judged_all,
     registered,
-    of_size,
+    sizes,
     both_probes,
     best_mean,
     shares,

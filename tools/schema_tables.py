@@ -24,11 +24,13 @@ PLURALS = re.compile("|".join(PLURAL))
 def keys(schema: dict, prefix: str = "") -> Iterator[tuple[str, dict, bool]]:
     """Each key of an object's schema, dotted, in order: its own schema, and whether it is required.
 
-    An object is listed by its keys; a list of objects by itself and their keys.
+    An object is listed by its keys, and by itself where it has a default; a list of objects by itself and their keys.
     """
     for name, found in schema.get("properties", {}).items():
         inner = found.get("items", found)
         if inner is found and found.get("type") == "object" and "properties" in found:
+            if "x-default" in found:
+                yield f"{prefix}{name}", found, False
             yield from keys(found, f"{prefix}{name}.")
             continue
         yield f"{prefix}{name}", found, name in schema.get("required", ())

@@ -37,11 +37,7 @@ def publish(study: dict, output: Path, root: Path = Path(), *, claims: str = CLA
         raise InputError(f"{root / path} {reason}. Run `snakemake` to its end first.")
     made_of_study = _made(plan)
     names = [name for name in made_of_study if name.endswith(VIEWS)]
-    runs = {}
-    for name, results in plan.results.items():
-        runs[name] = {part: sha256_of_file(path) for part, path in _files(root / results).items() if path.exists()}
-        if is_record(results):  # it says what model it is of
-            runs[name]["model.safetensors"] = read_json(root / results)["model_sha256"]
+    runs = {name: _hashes(root, results) for name, results in plan.results.items()}
     published = output / "manifest.json"
     if published.exists() and runs_of(read_json(published)) != runs:
         raise InputError(
@@ -57,9 +53,9 @@ def publish(study: dict, output: Path, root: Path = Path(), *, claims: str = CLA
             shrink_picture(source / name, target)
         else:
             shutil.copyfile(source / name, target)
-    published_models = [
-        f"{folder}/{path.name}" for run, folder in models.items() for path in _publish_model(root, run, output / folder)
-    ]
+    for run, folder in models.items():
+        _publish_model(root / run, output / folder, run.as_posix())
+        names += [f"{folder}/{name}" for name in MODEL_FILES]
     write_data(collect_data(plan), output / DATA_FILE)
     table = next(name for name in made_of_study if name.endswith(".json"))
     manifest = {
@@ -67,7 +63,7 @@ def publish(study: dict, output: Path, root: Path = Path(), *, claims: str = CLA
         "study": study["study"],
         "version": study["version"],
         "provenance": read_json(source / table)["provenance"],
-        "files": {name: sha256_of_file(output / name) for name in (DATA_FILE, *names, *published_models)},
+        "files": {name: sha256_of_file(output / name) for name in (DATA_FILE, *names)},
         "runs": runs,
     }
     write_json(published, manifest)
@@ -92,13 +88,12 @@ def _models(plan: Plan) -> dict[Path, str]:
     return found
 
 
-def _publish_model(root: Path, run: Path, folder: Path) -> list[Path]:
-    """Copy a run's model, and its card with the path that the model now has; returns the two files."""
+def _publish_model(run: Path, folder: Path, called: str) -> None:
+    """Copy a run's model, and its card with the new folder in place of what it called the run's."""
     model, card = MODEL_FILES
     folder.mkdir(parents=True, exist_ok=True)
-    shutil.copyfile(root / run / model, folder / model)
-    write_text(folder / card, (root / run / card).read_text().replace(run.as_posix(), folder.as_posix()))
-    return [folder / model, folder / card]
+    shutil.copyfile(run / model, folder / model)
+    write_text(folder / card, (run / card).read_text().replace(called, folder.as_posix()))
 
 
 def shrink_picture(source: Path, target: Path) -> None:

@@ -350,15 +350,7 @@ def _figures_without_runs(config: dict) -> Iterator[str]:
     if config["tuning"]:
         yield "figure_seed: means nothing in a study of tuning, which has no such figures; remove it"
         return
-    seeds: dict[str, set[int]] = {}
-    for run in expand_runs(config):
-        seeds.setdefault(run_name(run).rpartition("-seed")[0], set()).add(run["seed"])
-    common = set.intersection(*seeds.values())
-    remedy = f"one that all have: {_numbers(common)}" if common else "blocks with a seed in common"
-    for name, found in seeds.items():
-        if wanted not in found:
-            yield f"figure_seed: {wanted}, but {name} has the seeds {_numbers(found)}. Wanted {remedy}"
-            return
+    yield from _not_of_all("figure_seed", wanted, expand_runs(config))
 
 
 def _models_without_runs(config: dict) -> Iterator[str]:
@@ -370,12 +362,19 @@ def _models_without_runs(config: dict) -> Iterator[str]:
         recipes = ", ".join(sorted(config["recipes"]))
         yield f"published_models.recipe: no run is by '{wanted['recipe']}', expected one of {recipes}"
         return
+    yield from _not_of_all("published_models.seed", wanted["seed"], runs)
+
+
+def _not_of_all(key: str, wanted: int, runs: Sequence[dict]) -> Iterator[str]:
+    """A seed that not every arm has in each place where `runs` compare it."""
     seeds: dict[str, set[int]] = {}
     for run in runs:
-        seeds.setdefault(run["arm"], set()).add(run["seed"])
-    for arm, found in seeds.items():
-        if wanted["seed"] not in found:
-            yield f"published_models.seed: {wanted['seed']}, but {arm} has the seeds {_numbers(found)}. Take one"
+        seeds.setdefault(run_name(run).rpartition("-seed")[0], set()).add(run["seed"])
+    common = set.intersection(*seeds.values())
+    remedy = f"one that all have: {_numbers(common)}" if common else "blocks with a seed in common"
+    for name, found in seeds.items():
+        if wanted not in found:
+            yield f"{key}: {wanted}, but {name} has the seeds {_numbers(found)}. Wanted {remedy}"
             return
 
 
