@@ -33,7 +33,7 @@ TEMPLATES = ROOT / "docs/templates"
 ELSEWHERE = {"README": "README.md", "config": "config/README.md"}  # the pages that are not in docs/
 WIDTH = 120
 WORDS = ("no", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten", "eleven", "twelve")
-ITEM = re.compile(r"( *)([*-] |\d\. )")
+ITEM = re.compile(r"( *)([*-] |\d\d?\. )")
 
 
 class Given(Extension):
@@ -73,7 +73,10 @@ def words(number: float) -> str:
 def reflow(page: str) -> str:
     """The page with the lines of its paragraphs and list items filled anew: numbers change their lengths.
 
-    >>> print(reflow("One\\ntwo.\\n\\n* three\\n  four\\n\\n    code\\n    more"))
+    >>> print(reflow("9. One\\n10. two\\n    three"), end="")
+    9. One
+    10. two three
+    >>> print(reflow("One\\ntwo.\\n\\n* three\\n  four\\n\\n    code\\n    more"), end="")
     One two.
     <BLANKLINE>
     * three four
