@@ -305,7 +305,11 @@ def test_published_models_are_of_runs_of_every_arm():
     [fault] = faults(config | {"published_models": {"recipe": "plain", "seed": 2}})
     assert fault.startswith("published_models.seed: 2, but plain/digits/bvae-z8 has the seeds 0, 1. Wanted")
     [fault] = faults(config | {"published_models": {"recipe": "mlp", "seed": 1}})
-    assert fault.startswith("published_models.recipe: no run is by 'mlp', expected one of plain")
+    assert fault.startswith("published_models.recipe: no run is of 'mlp', expected one of plain")
+    config["blocks"][1] = block | {"datasets": ["mnist"], "arms": ["vae"], "seeds": [2]}
+    assert check(config | {"published_models": {"recipe": "plain", "dataset": "digits", "seed": 0}})
+    [fault] = faults(config | {"published_models": {"recipe": "plain", "dataset": "cifar10", "seed": 0}})
+    assert fault.startswith("published_models.dataset: no run is of 'cifar10', expected one of digits, mnist")
 
 
 def test_misfits_of_several_recipes_are_named_at_once():

@@ -6,7 +6,7 @@ from pathlib import Path
 from PIL import Image
 
 from bvae.errors import InputError
-from bvae.report.figures import kinds_of
+from bvae.report.figures import FIGURES, kinds_of
 from bvae.report.outdated import CLAIMS, Plan, files_made, outdated, results_of, rules_of
 from bvae.report.published_data import DATA_FILE, collect_data, write_data
 from bvae.study.runs import found_results, is_record, run_name, study_folder
@@ -23,9 +23,10 @@ def publish(study: dict, output: Path, root: Path = Path(), *, claims: str = CLA
     """Write the finished study's data to `output`, with its tables, claims and pictures, and `manifest.json`.
 
     The data (bvae/report/published_data.py) are all that tables, claims and figures of numbers are made from. Tables
-    are copied as csv, claims also as md, and pictures as PNG of fewer colours. The models that the study's
-    `published_models` names are in models/, a folder for each arm, from which `load_run` loads. The manifest names the
-    SHA-256 of every published file, and of the model and results of every run behind them.
+    are copied as csv, claims also as md, and pictures as PNG of fewer colours: those of models, which the data cannot
+    make again, and those of the whole study. The models that the study's `published_models` names are in models/, a
+    folder for each arm, from which `load_run` loads. The manifest names the SHA-256 of every published file, and of the
+    model and results of every run behind them.
     Raises InputError when a file, a run or one of those models is missing or outdated, and when `output` holds other
     runs than these: what was cited stays. Tables and figures of the same runs are replaced. `claims` is the path of the
     claims.
@@ -36,7 +37,7 @@ def publish(study: dict, output: Path, root: Path = Path(), *, claims: str = CLA
     for path, reason in outdated(plan, made, known_only=True).items():
         raise InputError(f"{root / path} {reason}. Run `snakemake` to its end first.")
     made_of_study = _made(plan)
-    names = [name for name in made_of_study if name.endswith(VIEWS)]
+    names = [name for name in made_of_study if name.endswith(VIEWS) and not _made_from_data(name)]
     runs = {name: _hashes(root, results) for name, results in plan.results.items()}
     published = output / "manifest.json"
     if published.exists() and runs_of(read_json(published)) != runs:
@@ -110,6 +111,12 @@ def _made(plan: Plan) -> list[str]:
         kinds = [rule for rule in kinds_of(study) if rule != "diagrams"]
         files += [path for group in plan.groups for rule in kinds for path in files_made(plan, rule, group)]
     return [Path(path).relative_to(study_folder(study)).as_posix() for path in files]
+
+
+def _made_from_data(name: str) -> bool:
+    """Whether it is a figure of one network's numbers, which `rebuild` makes."""
+    kind = FIGURES.get(Path(name).stem)
+    return kind is not None and not kind.models
 
 
 def _files(results: Path) -> dict[str, Path]:

@@ -56,7 +56,7 @@ def read_data(published: Path) -> dict:
     if not path.is_file():
         raise InputError(
             f"{path}: no such file. Expected the folder of a published study with its data. The oldest publications"
-            " have none: their tables are csv and json files."
+            " have none: their tables are csv files."
         )
     if not manifest.is_file() or read_json(manifest).get("files", {}).get(DATA_FILE) != sha256_of_file(path):
         raise InputError(

@@ -357,11 +357,15 @@ def _models_without_runs(config: dict) -> Iterator[str]:
     """`published_models` that are not of every arm, or of no run."""
     if (wanted := config.get("published_models")) is None:
         return
-    runs = [run for run in expand_runs(config) if run["recipe"] == wanted["recipe"]]
-    if not runs:
-        recipes = ", ".join(sorted(config["recipes"]))
-        yield f"published_models.recipe: no run is by '{wanted['recipe']}', expected one of {recipes}"
-        return
+    runs = expand_runs(config)
+    for key in ("recipe", "dataset"):
+        if key not in wanted:
+            continue
+        there = sorted({run[key] for run in runs})
+        runs = [run for run in runs if run[key] == wanted[key]]
+        if not runs:
+            yield f"published_models.{key}: no run is of '{wanted[key]}', expected one of {', '.join(there)}"
+            return
     yield from _not_of_all("published_models.seed", wanted["seed"], runs)
 
 
