@@ -411,6 +411,11 @@ def test_a_key_that_the_claims_file_has_not_is_named(tmp_path):
         load_claims(path)
 
 
+def test_a_study_given_as_claims_is_one_fault():
+    with pytest.raises(InputError, match="scaling_mnist.yaml: found a study, expected claims"):
+        load_claims(CLAIMS.with_name("scaling_mnist.yaml"))
+
+
 def test_a_pilot_that_stands_in_one_line_twice_is_refused(tmp_path):
     path = tmp_path / "claims.yaml"
     path.write_text(CLAIMS.read_text().replace("sd: 9.18", "sd: 9.18, sd: 91.8", 1))

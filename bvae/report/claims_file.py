@@ -27,6 +27,11 @@ def load_claims(path: str | Path) -> tuple[list[dict], list[dict]]:
     """Read and check the claims and the pilots; InputError names every fault at once, before any run."""
     document = read_yaml(path)
     known = document if isinstance(document, dict) else {"claims": None}
+    if "blocks" in known:
+        raise InputError(
+            f"{path}: found a study, expected claims and their margins, as in config/claims.yaml. A study of protocol 2"
+            " has its claims in its own file, and needs no other."
+        )
     lists: dict[str, Any] = {key: known.get(key, []) for key in ("claims", "pilots")}
     for key, entries in lists.items():
         if not isinstance(entries, list) or not all(isinstance(entry, dict) for entry in entries):

@@ -62,7 +62,7 @@ def render(data: dict) -> str:
         programs=[_program(name) for name in PROGRAMS],
         data=_json(data | {"charts": charts()}),
         program=_text("page.js"),
-        verdicts=verdict_table(data),
+        verdicts=verdict_tables(data),
         publications=data["publications"],
         studies=len({row["study"] for row in data["publications"]}),
         runs=len(data["runs"]),
@@ -70,20 +70,22 @@ def render(data: dict) -> str:
     )
 
 
-def verdict_table(data: dict) -> dict:
+def verdict_tables(data: dict) -> list[dict]:
     """The verdict on each claim in each place with both arms of a claim, for a reader without JavaScript.
 
-    `titles` are of the places, `rows` pairs of a claim's text and its verdicts in their order.
+    A table for each `protocol`, the newest first, as each has its own claims: `titles` are of the places, `rows` pairs
+    of a claim's text and its verdicts in their order.
     """
     judged = {row["place"] for row in data["claims"] if row["n"] and " against " in row["arms"]}
-    places = [place for place in data["places"] if place["id"] in judged]
-    claims = [row for row in data["claims"] if row["place"] in judged]
-    found = {(row["text"], row["place"]): row["verdict"] if row["n"] else "no runs" for row in claims}
-    rows = [
-        (text, [found.get((text, place["id"]), "") for place in places])
-        for text in dict.fromkeys(row["text"] for row in claims)
-    ]
-    return {"titles": [place["title"] for place in places], "rows": rows}
+    found = {(row["text"], row["place"]): row["verdict"] if row["n"] else "no runs" for row in data["claims"]}
+    tables = []
+    for protocol in sorted({place["protocol"] for place in data["places"]}, reverse=True):
+        places = [place for place in data["places"] if place["id"] in judged and place["protocol"] == protocol]
+        ids = [place["id"] for place in places]
+        texts = dict.fromkeys(text for text, place in found if place in ids)
+        rows = [(text, [found.get((text, place), "") for place in ids]) for text in texts]
+        tables += [{"protocol": protocol, "titles": [place["title"] for place in places], "rows": rows}] if ids else []
+    return tables
 
 
 def _text(name: str) -> str:
