@@ -20,7 +20,7 @@ from bvae.errors import InputError
 from bvae.evaluation import trained
 from bvae.evaluation.controls import evaluate_untrained
 from bvae.evaluation.metrics import TASKS
-from bvae.evaluation.probes import linear_probe
+from bvae.evaluation.probes import linear_probes
 from bvae.evaluation.references import make_reference
 from bvae.runs import Run, build_model
 from bvae.system import devices as gpus
@@ -325,9 +325,9 @@ def test_evaluation_uses_networks_in_a_turn_and_solvers_outside(fake, turns, mon
 
     def probe(*args, **named):
         probes.append(in_turn())
-        return linear_probe(*args, **named)
+        return linear_probes(*args, **named)
 
-    monkeypatch.setattr(trained, "linear_probe", probe)
+    monkeypatch.setattr(trained, "linear_probes", probe)
     with Layers():
         reference = make_reference(fake, "classifier", CPU)
         finished = trained.Trained(model.eval(), run, fake, CPU, {"importance": SHORT_SWEEP}, [reference])

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from bvae.evaluation import protocol
-from bvae.evaluation.probes import fit_logistic, linear_probe
+from bvae.evaluation.probes import Features, fit_logistic, linear_probe, linear_probes
 from bvae.evaluation.trained import classify, latents_of_probes, probe_inactive, probe_unstandardised, scale_of
 from bvae.report.tables import OF_PROBES
 from helpers.small import float64s, make_dataset
@@ -85,8 +85,10 @@ def test_controls_see_a_fixed_draw_of_training_images(monkeypatch):
     seen = []
     monkeypatch.setattr(protocol, "PROBE_CONTROL_IMAGES", 100)
     monkeypatch.setattr(
-        "bvae.evaluation.trained.linear_probe",
-        lambda x, labels, test, of, **more: seen.append((x, labels, more["scale"])) or {"accuracy": 1.0},
+        "bvae.evaluation.trained.linear_probes",
+        lambda asked, **_: [
+            seen.append((each.train, each.train_labels, each.scale)) or {"accuracy": 1.0} for each in asked
+        ],
     )
     train, test = posteriors_of(TWO, lambda label, noise: (torch.cat([noise, 1e-3 * label], 1), torch.zeros(1)))
     latents = latents_of_probes("fake", 0, train, test)
@@ -200,3 +202,18 @@ def test_a_probe_of_one_scale_gives_the_same_for_all_latents_larger():
     larger = linear_probe(10 * split[0], split[1], 10 * split[2], split[3], identity="oracle", scale=5.0)
     assert larger == found
     assert found["c"] in protocol.PROBE_STRENGTHS
+
+
+@pytest.mark.parametrize("threads", [1, 3])
+def test_probes_fitted_side_by_side_are_those_fitted_alone(threads):
+    asked = []
+    for classes, size, scale in ((5, 1_000, 0.5), (2, 300, None), (3, 700, 2.0)):
+        x, labels = unlike_scales(classes)
+        asked.append(Features(x[:size], labels[:size], x[size:], labels[size:], scale))
+    alone = [linear_probe(*features[:4], scale=features.scale, identity="oracle") for features in asked]
+    torch.set_num_threads(threads)
+    try:
+        assert linear_probes(asked, identity="oracle") == alone
+    finally:
+        torch.set_num_threads(1)
+    assert len({found["accuracy"] for found in alone}) == 3

@@ -21,6 +21,16 @@ TOLERANCE = 1e-5  # of the gradient in `fit_logistic`, whose loss has a curvatur
 TYPICAL_CURVATURE = 0.09  # p (1 - p) of one class in ten
 
 
+class Features(NamedTuple):
+    """What one probe sees: features (n, d), and class labels (n,) or 0/1 attributes (n, k) of the same images."""
+
+    train: NDArray
+    train_labels: NDArray
+    test: NDArray
+    test_labels: NDArray
+    scale: float | None = None  # that all features are divided by; without one each is standardised
+
+
 def linear_probe(
     train: NDArray,
     train_labels: NDArray,
@@ -45,20 +55,36 @@ def linear_probe(
     Returns the chosen `c` and `accuracy`, in [0, 1]: for attributes the mean of their balanced accuracies, with
     `accuracy_per_attribute`, and `unbalanced_accuracy`, the plain share of right answers over all of them.
     """
-    order = np.random.default_rng(derive_seed(identity, "probe validation")).permutation(len(train))
-    held_out = min(protocol.PROBE_VALIDATION_IMAGES, len(train) // 6)
-    validation, search = order[:held_out], order[held_out : held_out + protocol.PROBE_SEARCH_IMAGES]
+    features = Features(train, train_labels, test, test_labels, scale)
+    return linear_probes([features], identity=identity, strengths=strengths)[0]
 
-    def held_out_accuracy(c: float) -> float:
-        predicted = _fit_and_predict(train[search], train_labels[search], train[validation], c, scale)
-        return _scores(predicted, train_labels[validation])["accuracy"]
 
+def linear_probes(asked: Sequence[Features], *, identity: str, strengths: Sequence[float] = ()) -> list[dict[str, Any]]:
+    """`linear_probe` of each of these; together they take less time, because their fits run side by side."""
     strengths = strengths or protocol.PROBE_STRENGTHS
-    slowest_first = strengths[::-1]  # the weakest penalties
+
+    def held_out_accuracy(fit: tuple[float, int]) -> float:
+        c, (train, labels, _, _, scale) = fit[0], asked[fit[1]]
+        order = np.random.default_rng(derive_seed(identity, "probe validation")).permutation(len(train))
+        held_out = min(protocol.PROBE_VALIDATION_IMAGES, len(train) // 6)
+        validation, search = order[:held_out], order[held_out : held_out + protocol.PROBE_SEARCH_IMAGES]
+        predicted = _fit_and_predict(train[search], labels[search], train[validation], c, scale)
+        return _scores(predicted, labels[validation])["accuracy"]
+
+    def answers(fit: tuple[float, int]) -> NDArray:
+        c, (train, labels, test, _, scale) = fit[0], asked[fit[1]]
+        return _fit_and_predict(train, labels, test, c, scale)
+
+    slowest_first = [(c, i) for c in strengths[::-1] for i in range(len(asked))]  # the weakest penalties
     accuracies = dict(zip(slowest_first, side_by_side(held_out_accuracy, slowest_first), strict=True))
-    best_c = max(strengths, key=accuracies.__getitem__)  # the first, and smallest, of equals
-    (predicted,) = side_by_side(lambda c: _fit_and_predict(train, train_labels, test, c, scale), [best_c])
-    return {"c": best_c} | _scores(predicted, test_labels)
+    best = []
+    for i in range(len(asked)):
+        found = {c: accuracies[c, i] for c in strengths}
+        best.append((max(found, key=found.__getitem__), i))  # the first, and smallest, of equals
+    return [
+        {"c": c} | _scores(predicted, asked[i].test_labels)
+        for (c, i), predicted in zip(best, side_by_side(answers, best), strict=True)
+    ]
 
 
 def majority_baseline(train_labels: NDArray, test_labels: NDArray) -> dict[str, Any]:

@@ -14,7 +14,7 @@ from bvae.data import Dataset, to_batch
 from bvae.evaluation import protocol
 from bvae.evaluation.draws import fixed_draw
 from bvae.evaluation.measures import active_latents, latent_trustworthiness, neighbour_accuracy
-from bvae.evaluation.probes import linear_probe
+from bvae.evaluation.probes import Features, linear_probes
 from bvae.evaluation.references import Reference
 from bvae.networks import VAE
 from bvae.objective import log_importance_weights, sample_posterior
@@ -181,7 +181,8 @@ def classify(dataset: Dataset, train: Tensor, means: Tensor, device: torch.devic
     if reason := why_no_probe(dataset) or broken:
         empty["probe_accuracy"] = reason
     elif labels is not None:
-        row |= {f"probe_{name}": value for name, value in _probe(dataset, train, means).items()}
+        [probed] = linear_probes([_features(dataset, train, means)], identity=dataset.name)
+        row |= {f"probe_{name}": value for name, value in probed.items()}
     if reason := why_unclassified(dataset) or broken:
         empty["knn_accuracy"] = reason
     elif labels is not None and labels[0].ndim == 1:
@@ -217,8 +218,8 @@ def probe_unstandardised(dataset: Dataset, latents: Mapping[str, tuple[Tensor, T
     reason = why_no_probe(dataset) or _why_not_finite(latents)
     if reason:
         return found, dict.fromkeys(found, reason)
-    for name, (train, test) in latents.items():
-        probed = _probe(dataset, train, test, scale=scale_of(train))
+    asked = [_features(dataset, train, test, scale=scale_of(train)) for train, test in latents.values()]
+    for name, probed in zip(latents, linear_probes(asked, identity=dataset.name), strict=True):
         probed.pop("accuracy_per_attribute", None)
         found |= {f"probe_{name}_{what}": value for what, value in probed.items()}
     return found, {}
@@ -241,12 +242,13 @@ def probe_inactive(dataset: Dataset, latents: Mapping[str, tuple[Tensor, Tensor]
         return dict.fromkeys(names.values()), dict.fromkeys(names.values(), reason)
     generator = torch.Generator().manual_seed(derive_seed(dataset.name, "probe control images"))
     drawn = torch.randperm(len(dataset.train_images), generator=generator)[: protocol.PROBE_CONTROL_IMAGES]
-    found = {}
-    for name, called in names.items():
+    asked = []
+    for name in names:
         train, test = latents[name or "unscaled"]
         scale = scale_of(train) if name else None
-        found[called] = _probe(dataset, train[:, inactive], test[:, inactive], scale=scale, drawn=drawn)["accuracy"]
-    return found, {}
+        asked.append(_features(dataset, train[:, inactive], test[:, inactive], scale=scale, drawn=drawn))
+    found = linear_probes(asked, identity=dataset.name)
+    return {called: probed["accuracy"] for called, probed in zip(names.values(), found, strict=True)}, {}
 
 
 def _why_not_finite(latents: Mapping[str, tuple[Tensor, Tensor]]) -> str | None:
@@ -260,14 +262,13 @@ def scale_of(latents: Tensor) -> float:
     return float(latents.double().var(0, correction=0).mean().sqrt()) or 1.0
 
 
-def _probe(
+def _features(
     dataset: Dataset, train: Tensor, test: Tensor, *, scale: float | None = None, drawn: Tensor | None = None
-) -> dict[str, Any]:
-    """`linear_probe` on latents of training and test images, or of the training images `drawn`, (n,) of indices."""
+) -> Features:
+    """What a probe on these latents sees: all training images, or those `drawn`, (n,) of indices."""
     labels = labels_of(dataset)
     assert labels is not None  # the callers have asked `why_no_probe`
     train_labels = labels[0]
     if drawn is not None:
         train, train_labels = train[drawn], train_labels[drawn.numpy()]
-    features = train.double().numpy(), train_labels, test.double().numpy(), labels[1]
-    return linear_probe(*features, identity=dataset.name, scale=scale)
+    return Features(train.double().numpy(), train_labels, test.double().numpy(), labels[1], scale)
