@@ -68,6 +68,16 @@ def test_a_wrong_number_in_the_results_is_noticed(results):
     assert render("docs/results.md", Published(results)) != (ROOT / "docs/results.md").read_text(encoding="utf-8")
 
 
+def test_a_wrong_number_of_a_tuning_run_is_noticed(results):
+    """The page of protocol 1 says that half the rate is 0.26 nats worse, and that this tips a match by a nat."""
+    row = {"learning_rate": 0.002, "arm": "vae"}
+    change(results, "tuning_fashion_mlp", "tuning.csv", row, elbo=-235.65)
+    assert "rate, which is 0.20 nats worse" in " ".join(render("docs/protocol1.md", Published(results)).split())
+    change(results, "tuning_fashion_mlp", "tuning.csv", row, elbo=-235.5)
+    with pytest.raises(InputError, match="The match in ELBO of the MLP on Fashion-MNIST depends on how learning rates"):
+        render("docs/protocol1.md", Published(results))
+
+
 def test_a_wrong_count_of_verdicts_in_the_readme_is_noticed(results):
     change(results, "mnist_mlp_e10", "claims.csv", {"claim": "reconstruction-matches"}, verdict="reproduced")
     assert render("README.md", Published(results)) != (ROOT / "README.md").read_text(encoding="utf-8")
@@ -78,6 +88,7 @@ def test_a_wrong_count_of_verdicts_in_the_readme_is_noticed(results):
     [
         ("docs/results.md", "elbo-matches", "1.56 nats worse in ELBO, both beyond the margins"),
         ("README.md", "reconstruction-outperforms", "In none of them did we reproduce"),
+        ("docs/protocol1.md", "reconstruction-outperforms", "The only lead over the matched VAE"),
     ],
 )
 def test_a_changed_verdict_breaks_the_page_that_interprets_it(results, page, claim, said):

@@ -1,100 +1,79 @@
-"""The numbers of docs/protocol1.md, again from the published tables, and what protocol 2 says of known runs."""
+"""The numbers of docs/protocol1.md that take more than a mean or a count: as the review found them, and by SciPy."""
 
 import math
-from functools import cache
+from functools import cache, partial
+from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
 import pytest
 from scipy import stats
 
-from bvae.report.claims import judge_claims, judge_match, load_claims, paired_difference
-from bvae.report.judgement import Cell, Judged, judge_alone
-from bvae.report.publication import newest
-from bvae.report.verdicts import failures_p, numbers_p, verdict_of
-from helpers.checkouts import ROOT
+from tools import afterwards, protocol1
+from tools.published import Published
 
-FOLDERS = newest(ROOT / "results/published")
-STUDIES = list(dict.fromkeys(pd.read_csv(ROOT / "results/published/overview.csv")["study"]))  # of five seeds or more
-CLAIMS, _ = load_claims(ROOT / "config/claims.yaml")
-MIDPOINTS = "fd_classifier_interpolations"
+HERE = Published()
+STUDIES = list(dict.fromkeys(pd.read_csv(HERE.folder / "overview.csv")["study"]))  # of five seeds or more
+STRAIGHT, ARCS = "fd_classifier_interpolations", "fd_classifier_slerp_interpolations"
+PRIOR, MIXTURE = "fd_classifier_samples", "fd_classifier_mixture_samples"
 METRICS = {  # of protocol 1
-    "reconstruction": ("reconstruction", "lower"),
-    "elbo": ("elbo", "higher"),
-    "classification": ("probe_accuracy", "higher"),
-    "generation": ("fd_classifier_samples", "lower"),
-    "interpolation": (MIDPOINTS, "lower"),
+    "reconstruction": "reconstruction",
+    "elbo": "elbo",
+    "classification": "probe_accuracy",
+    "generation": PRIOR,
+    "interpolation": STRAIGHT,
 }
-OTHERS = ("bvae", "bvae_gain", "vae_narrow")
+HIGHER = ("elbo", "probe_accuracy")
+second = partial(afterwards.second, HERE)
 
 
 @cache
-def read(study: str, name: str = "tables/runs.csv") -> pd.DataFrame:
-    return pd.read_csv(FOLDERS[study] / name)
+def both(study: str, metric: str, arm: str = "bvae") -> list[pd.Series]:
+    """The finished runs of an arm and of the VAE, the better of a metric being lower."""
+    sign = -1 if metric in HIGHER else 1
+    return [sign * HERE.runs(study, name).set_index("seed")[metric] for name in (arm, "vae")]
 
 
-@cache
-def finished(study: str) -> pd.DataFrame:
-    return read(study).query("status == 'finished'")
+def welch(study: str, metric: str, arm: str = "bvae", level: float = 0.95) -> list[float]:
+    """How much worse an arm is than the VAE, and the interval."""
+    values = both(study, metric, arm)
+    interval = stats.ttest_ind(*values, equal_var=False).confidence_interval(level)
+    return [values[0].mean() - values[1].mean(), *interval]
 
 
-def by_seed(study: str, metric: str, *arms: str) -> pd.DataFrame:
-    """The seeds at which all these arms finished."""
-    return finished(study).pivot(index="seed", columns="arm", values=metric)[list(arms)].dropna()
+def paired(study: str, metric: str, arm: str = "bvae", level: float = 0.95) -> list[float]:
+    """The same over the seeds that both finished."""
+    pairs = pd.concat(both(study, metric, arm), axis=1, keys=["arm", "vae"]).dropna()
+    interval = stats.ttest_rel(pairs["arm"], pairs["vae"]).confidence_interval(level)
+    return [(pairs["arm"] - pairs["vae"]).mean(), *interval]
 
 
-def cell(study: str) -> Cell:
-    table = read(study)
-    rows = table.astype(object).where(table.notna(), None).to_dict("records")
-    return Cell([{**row, "layout": {"channels": 1, "size": 28}} for row in rows])
+def scipys_shares(study: str, metric: str, arm: str = "bvae", level: float = 0.95) -> list[float]:
+    """Welch's in per cent of the VAE's mean."""
+    return [round(100 * end / both(study, metric, arm)[1].mean(), 1) for end in welch(study, metric, arm, level)]
 
 
-def second(study: str, test: str, task: str, arm: str = "bvae") -> Judged:
-    return judge_alone(cell(study), test, task, (arm, "vae"))
+def shares(found: SimpleNamespace) -> list[float]:
+    """What the page has."""
+    return [round(end, 1) for end in (found.worse, found.low, found.high)]
 
 
-def shares(found: Judged, variant: int = 0) -> list[float]:
-    """The difference and its 95 % interval in per cent of the VAE's mean."""
-    comparison = found.found[variant].comparison
-    ends = (comparison.difference, *comparison.interval(0.95))
-    return [round(100 * end / comparison.means[1], 1) for end in ends]
-
-
-def scipys_shares(study: str, metric: str, arm: str = "bvae") -> list[float]:
-    """The same by SciPy."""
-    values = [finished(study).query("arm == @name")[metric] for name in (arm, "vae")]
-    interval = stats.ttest_ind(*values, equal_var=False).confidence_interval(0.95)
-    ends = (values[0].mean() - values[1].mean(), *interval)
-    return [round(100 * end / values[1].mean(), 1) for end in ends]
-
-
-def first(claim: str, runs: pd.DataFrame) -> str:
-    """What protocol 1 says of runs without a pilot."""
-    rows = runs.astype(object).where(runs.notna(), None).to_dict("records")
-    compared = [found for found in CLAIMS if found["test"] in ("matches", "outperforms")]
-    judged = judge_claims(compared, rows, {name: {} for name in runs["dataset"]}, bootstrap=False)
-    return next(entry["verdict"] for entry in judged if entry["claim"] == claim)
-
-
-# --- after the fact -------------------------------------------------------------------------------------------------
+# --- by protocol 2 --------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("test", ["matches", "outperforms"])
 def test_the_interpolation_of_the_residual_network_depends_on_the_path(test):
     found = second("mnist_resnet", test, "interpolation")
-    assert found.verdict == "depends" and list(found.differing) == ["path"]
-    straight, arc = (each.comparison for each in found.found)
+    assert found.verdict == "depends" and found.differing == ["path"]
+    straight, arc = found.main.comparison, found.other.comparison
     assert straight.counts == arc.counts == (6, 5)
     assert [round(mean, 1) for mean in (*straight.means, *arc.means)] == [199.4, 291.3, 84.3, 68.2]
-    assert shares(found) == scipys_shares("mnist_resnet", MIDPOINTS) == [-31.6, -45.8, -17.3]
-    assert shares(found, 1) == scipys_shares("mnist_resnet", "fd_classifier_slerp_interpolations") == [23.6, 15.7, 31.5]
-    assert [round(end, 1) for end in (arc.difference, *arc.interval(0.95))] == [16.1, 10.7, 21.5]
-    pairs = by_seed("mnist_resnet", "fd_classifier_slerp_interpolations", "bvae", "vae")
-    interval = stats.ttest_rel(pairs["bvae"], pairs["vae"]).confidence_interval(0.95)
-    assert [round(end, 1) for end in ((pairs["bvae"] - pairs["vae"]).mean(), *interval)] == [16.7, 9.4, 24.0]
+    assert shares(found.main) == scipys_shares("mnist_resnet", STRAIGHT) == [-31.6, -45.8, -17.3]
+    assert shares(found.other) == scipys_shares("mnist_resnet", ARCS) == [23.6, 15.7, 31.5]
+    assert [round(end, 1) for end in welch("mnist_resnet", ARCS)] == [16.1, 10.7, 21.5]
 
 
-def test_squared_errors_by_protocol_2():
+def test_squared_errors():
     """In all five, protocol 1 found a match of the reconstruction term."""
     numbers = {
         "mnist_mlp_relu": ("not reproduced", "not reproduced", [3.9, 2.5, 5.2]),
@@ -104,131 +83,93 @@ def test_squared_errors_by_protocol_2():
         "fashion_mlp": ("not judged", "not judged", [3.1, 1.4, 4.8]),
     }
     for study, (match, lead, difference) in numbers.items():
-        assert read(study, "claims.csv").set_index("claim").loc["reconstruction-matches", "verdict"] == "reproduced"
+        assert HERE.claims(study).loc["reconstruction-matches", "verdict"] == "reproduced"
         found = second(study, "matches", "reconstruction")
         assert (found.verdict, second(study, "outperforms", "reconstruction").verdict) == (match, lead)
-        assert shares(found) == scipys_shares(study, "mse_per_pixel") == difference
-    [lost] = second("fashion_mlp", "matches", "reconstruction").found
-    assert verdict_of(*lost.p) == "undecided"  # were it judged
-    assert [round(100 * end / lost.comparison.means[1], 1) for end in lost.comparison.interval(0.9)] == [1.7, 4.5]
+        assert shares(found.main) == scipys_shares(study, "mse_per_pixel") == difference
+    assert second("fashion_mlp", "matches", "reconstruction").main.verdict == "undecided"  # were it judged
+    assert scipys_shares("fashion_mlp", "mse_per_pixel", level=0.9) == [3.1, 1.7, 4.5]
+    assert scipys_shares("mnist_resnet", "reconstruction")[0] == 1.4  # which the squared error contradicts
 
 
-def test_other_verdicts_that_the_page_names():
-    assert second("mnist_mlp", "outperforms", "classification").verdict == "reproduced"
-    assert second("mnist_mlp_relu", "matches", "elbo").verdict == "undecided"
-    depends = second("mnist_mlp_relu", "matches", "generation")
-    assert (depends.verdict, list(depends.differing)) == ("depends", ["sampler"])
-    assert shares(depends) == [-14.0, -23.0, -5.0] and shares(depends, 1) == [19.2, 8.0, 30.4]
-    gain = [second("mnist_mlp_relu", test, "elbo", "bvae_gain").verdict for test in ("matches", "outperforms")]
-    assert gain == ["reproduced", "reproduced"]
-    assert second("mnist_mlp_gain", "matches", "elbo", "bvae_gain").verdict == "not reproduced"
-    matched = {
-        study: [task for task in METRICS if second(study, "matches", task).verdict == "reproduced"]
-        for study in STUDIES
-        if study != "mnist_mlp_e10"
-    }
-    assert not any("elbo" in tasks for tasks in matched.values())
-    narrow = [
-        study for study in matched if second(study, "matches", "generation", "vae_narrow").verdict == "reproduced"
-    ]
-    assert len(narrow) == 5
+def test_samples_from_the_prior_and_from_the_mixture():
+    relu = second("mnist_mlp_relu", "matches", "generation")
+    assert (relu.verdict, relu.differing) == ("depends", ["sampler"])
+    assert shares(relu.main) == scipys_shares("mnist_mlp_relu", PRIOR) == [-14.0, -23.0, -5.0]
+    assert shares(relu.other) == scipys_shares("mnist_mlp_relu", MIXTURE) == [19.2, 8.0, 30.4]
+    worse = [scipys_shares(study, MIXTURE) for study in STUDIES if study.startswith("mnist")]
+    assert len(worse) == 6 and min(low for _, low, _ in worse) > 0
+    assert (round(min(worse)[0]), round(max(worse)[0])) == (12, 32)
+
+
+def test_what_matches_by_the_margins_of_protocol_2():
+    """0.25 nats of ELBO, and 10 % of a distance; `fashion_mlp` lost two runs of the narrow VAE, so it is not judged."""
+    studies = [study for study in STUDIES if study != "mnist_mlp_e10"]
+    assert not any(welch(study, "elbo", level=0.9)[2] < 0.25 for study in studies)
+    assert [study for study in STUDIES if welch(study, "elbo", "bvae_gain", 0.9)[2] < 0.25] == ["mnist_mlp_relu"]
+    assert welch("mnist_mlp_relu", "elbo", "bvae_gain")[2] < 0
+    narrow = [study for study in studies if scipys_shares(study, PRIOR, "vae_narrow", 0.9)[2] < 10]
+    assert len(narrow) == 5 + 1 and HERE.lost("fashion_mlp", "vae_narrow") == 2
 
 
 # --- the findings ---------------------------------------------------------------------------------------------------
 
 
-def test_finding_1_interpolation_on_arcs_by_protocol_1():
-    """By a margin of 5 % on both paths, because no pilot measured arcs."""
-    changed = []
+def test_finding_1_over_pairs_of_seeds():
+    found = protocol1.paired(HERE, "mnist_resnet", ARCS)
+    by_page = (found.mean, *found.interval_95)
+    assert found.n == 5 and by_page == pytest.approx(paired("mnist_resnet", ARCS))
+    assert [round(end, 1) for end in by_page] == [16.7, 9.4, 24.0]
+
+
+def test_finding_1_verdicts_on_arcs():
+    """By a margin of 5 %: the 90 % interval is below it, beyond it, or neither."""
+    found = {}
     for study in STUDIES:
-        straight = read(study)
-        arcs = straight.assign(**{MIDPOINTS: straight["fd_classifier_slerp_interpolations"]})
-        for claim in ("interpolation-matches", "interpolation-outperforms"):
-            if (verdicts := (first(claim, straight), first(claim, arcs)))[0] != verdicts[1]:
-                changed.append((study, claim.removeprefix("interpolation-"), *verdicts))
-    yes, open_, no = "reproduced", "inconclusive", "not reproduced"
-    assert changed == [
-        ("fashion_resnet", "matches", no, open_),
-        ("mnist_mlp", "matches", no, open_),
-        ("mnist_mlp", "outperforms", no, open_),
-        ("mnist_mlp_z16", "matches", no, open_),
-        ("mnist_resnet", "matches", yes, no),
-        ("mnist_resnet", "outperforms", yes, no),
-    ]
-
-
-def test_finding_2_probes_of_many_and_few_latents():
-    probes = [
-        finished(study).query("arm == 'vae'")["probe_accuracy"].mean() for study in ("mnist_mlp", "mnist_mlp_z16")
-    ]
-    assert [round(100 * probe, 1) for probe in probes] == [95.7, 89.1]
-
-
-def test_finding_3_two_per_cent_of_what_a_model_can_change():
-    """The entropies of the pixels are of the test images: 45.5 and 189.9 nats."""
-    for study, entropy, share in (("mnist_mlp", 45.5, 5), ("fashion_mlp", 189.9, 14)):
-        term = finished(study).query("arm == 'vae'")["reconstruction"].mean()
-        assert round(100 * 0.02 * term / (term - entropy)) == share
-        assert round(term) == {"mnist_mlp": 73, "fashion_mlp": 222}[study]
-
-
-def test_findings_4_and_5_on_fashion_mnist():
-    margins = read("fashion_mlp", "claims.csv").set_index("claim")["margin"]
-    for task, (metric, better) in METRICS.items():
-        margin = margins[f"{task}-matches"]
         verdicts = []
-        for arm in ("bvae", "vae_narrow"):
-            pairs = by_seed("fashion_mlp", metric, arm, "vae")
-            found = paired_difference(pairs[arm], pairs["vae"], better=better, margin=margin, bootstrap=False)
-            verdicts.append(judge_match(found, margin, found.p_margin))
-        assert verdicts == ["inconclusive" if task == "interpolation" else "reproduced"] * 2
-    tuning = read("tuning_fashion_mlp", "tuning.csv").query("arm == 'vae'").set_index("learning_rate")
-    assert tuning.loc[0.004, "diverged"] == 1 and tuning.loc[0.002, "best"]
-    worse = round(tuning.loc[0.004, "elbo"] - tuning.loc[0.002, "elbo"], 2)
-    behind = read("fashion_mlp", "claims.csv").set_index("claim").loc["elbo-matches", "difference"]
-    assert (worse, round(behind, 2)) == (0.26, 0.84) and worse + behind > margins["elbo-matches"]
+        for metric in (STRAIGHT, ARCS):
+            margin = 0.05 * pd.concat(both(study, metric), axis=1).dropna().iloc[:, 1].mean()
+            _, low, high = paired(study, metric, level=0.9)
+            verdicts.append("reproduced" if high < margin else "not reproduced" if low > margin else "inconclusive")
+        if verdicts[0] != verdicts[1]:
+            found[study] = verdicts
+    page = protocol1.on_arcs(HERE).query("claim == 'interpolation-matches'").set_index("study")[["straight", "arc"]]
+    assert found == {study: list(verdicts) for study, *verdicts in page.itertuples()}
+    assert found.pop("mnist_resnet") == ["reproduced", "not reproduced"]
+    assert found.keys() == {"fashion_resnet", "mnist_mlp", "mnist_mlp_z16"}
+    assert all(verdicts == ["not reproduced", "inconclusive"] for verdicts in found.values())
 
 
-def test_findings_6_and_7_margins_and_leads_of_protocol_1():
-    every = pd.concat([read(study, "claims.csv") for study in STUDIES])
-    distances = every[every["claim"] == "generation-matches"]
-    shares_of_vae = (100 * distances["margin"] / distances["mean_2"]).round()
-    assert (shares_of_vae.max(), shares_of_vae.min()) == (29, 5)
-    lead = every["claim"].str.contains("outperforms|budget") & (every["verdict"] == "not reproduced")
-    assert (lead.sum(), (every[lead]["interval_95_low"] <= 0).sum()) == (36, 11)
-
-
-def test_finding_8_samples_from_the_mixture():
-    worse = [shares(second(study, "matches", "generation"), 1) for study in STUDIES if study.startswith("mnist")]
-    assert len(worse) == 6 and min(low for _, low, _ in worse) > 0
-    assert (round(min(worse)[0]), round(max(worse)[0])) == (12, 32)
+def test_finding_4_on_fashion_mnist_the_narrow_vae_matches_as_the_bvae_does():
+    margins = HERE.claims("fashion_mlp")["margin"]
+    for arm in ("bvae", "vae_narrow"):
+        matched = [
+            task
+            for task, metric in METRICS.items()
+            if paired("fashion_mlp", metric, arm, level=0.9)[2] < margins[f"{task}-matches"]
+        ]
+        assert matched == protocol1.matched(HERE, "fashion_mlp", arm)
+        assert matched == ["reconstruction", "elbo", "classification", "generation"]
 
 
 def test_finding_9_pairs_are_not_correlated():
     """Over all studies and arms: correlations pooled, and how wide Welch's intervals are beside the paired ones."""
     found, widths = {}, []
-    for metric, _ in METRICS.values():
+    for metric in METRICS.values():
         products, freedom = 0.0, 0
         for study in STUDIES:
-            for arm in OTHERS:
-                pairs = by_seed(study, metric, arm, "vae")
+            for arm in ("bvae", "bvae_gain", "vae_narrow"):
+                pairs = pd.concat(both(study, metric, arm), axis=1).dropna()
                 if len(pairs) < 5:
                     continue
-                products += (len(pairs) - 1) * np.corrcoef(pairs[arm], pairs["vae"])[0, 1]
+                products += (len(pairs) - 1) * np.corrcoef(pairs.T)[0, 1]
                 freedom += len(pairs) - 1
-                values = [finished(study).query("arm == @name")[metric] for name in (arm, "vae")]
-                welch = stats.ttest_ind(*values, equal_var=False).confidence_interval(0.95)
-                paired = stats.ttest_rel(pairs[arm], pairs["vae"]).confidence_interval(0.95)
-                widths.append((welch.high - welch.low) / (paired.high - paired.low))
-        found[metric] = round(products / freedom, 2)
-    assert found == {
-        "reconstruction": 0.04,
-        "elbo": 0.05,
-        "probe_accuracy": 0.04,
-        "fd_classifier_samples": -0.11,
-        MIDPOINTS: 0.03,
-    }
-    assert round(100 * (1 - float(np.median(widths)))) == 10
+                widths.append(np.diff(welch(study, metric, arm)[1:]) / np.diff(paired(study, metric, arm)[1:]))
+        found[metric] = products / freedom
+    by_page = protocol1.pairing(HERE)
+    assert by_page.correlation == pytest.approx(found) and by_page.width == pytest.approx(np.median(widths))
+    assert [round(found[metric], 2) for metric in METRICS.values()] == [0.04, 0.05, 0.04, -0.11, 0.03]
+    assert round(100 * (1 - by_page.width)) == 10
 
 
 def test_finding_10_no_five_seeds_reach_significance_in_a_sign_test():
@@ -236,45 +177,23 @@ def test_finding_10_no_five_seeds_reach_significance_in_a_sign_test():
 
 
 def test_finding_11_failures_on_fashion_mnist_with_16_latents():
-    runs = cell("fashion_mlp_z16")
-    lost, of = runs.failures(("bvae", "vae"))
-    p = failures_p(lost, of)
-    assert (lost, of, round(p[0], 3), verdict_of(*p)) == ([6, 0], [10, 10], 0.011, "reproduced")
-    assert round(failures_p((2, 0), (10, 10))[0], 2) == 0.47
-
-
-def test_finding_12_the_likelihood_is_over_100_images():
-    assert {count for study in STUDIES for count in finished(study)["nll_images"]} == {100}
-
-
-def test_finding_13_one_difference_of_cifar10_told_twice():
-    of_arm = finished("cifar10_jpeg").groupby("arm").mean(numeric_only=True)
-    strict, vae = of_arm.loc["bvae"], of_arm.loc["vae"]
-    by_error = 1536 * math.log(vae["mse_per_pixel"] / strict["mse_per_pixel"])
-    nats = (by_error, vae["reconstruction"] - strict["reconstruction"], strict["elbo"] - vae["elbo"])
-    assert [round(number) for number in nats] == [432, 422, 362]
-    four = read("tuning_cifar10_jpeg", "tuning.csv").query("arm == 'vae'")["elbo"].max()
-    assert (round(four), round(vae["elbo"]), round(vae["elbo"] - four)) == (2181, 2546, 365)
+    """Fisher's test by counting: all six of the twenty runs that are lost are of one of the two arms."""
+    found = protocol1.failed(HERE, "fashion_mlp_z16")
+    assert (found.lost, found.vae_lost, found.runs) == (6, 0, 10)
+    assert found.p == pytest.approx(2 * math.comb(10, 6) / math.comb(20, 6)) and round(found.p, 3) == 0.011
 
 
 def test_finding_14_the_papers_two_numbers_together():
-    """By protocol 1 each is met in some studies, and no study meets both."""
+    """Not reproduced: a mean is farther than a point from its number, two-sided at 5 %, halved for two numbers."""
     said = {}
     for study in (study for study in STUDIES if study.startswith("mnist") and not study.endswith("z16")):
-        verdicts = read(study, "claims.csv").set_index("claim")["verdict"]
-        values = [finished(study).query("arm == @arm")["probe_accuracy"].tolist() for arm in ("bvae", "vae")]
-        p = numbers_p(values, [0.9732, 0.952], 0.01)
-        said[study] = (verdicts["mnist-probe-bvae"], verdicts["mnist-probe-vae"], verdict_of(*p))
-    yes, no = "reproduced", "not reproduced"
-    assert said == {
-        "mnist_mlp": (no, yes, no),
-        "mnist_mlp_relu": (no, yes, no),
-        "mnist_mlp_gain": (yes, no, "undecided"),
-        "mnist_mlp_e10": (no, yes, no),
-        "mnist_resnet": (yes, no, no),
-    }
-
-
-def test_finding_14_the_anchor_is_above_the_published_likelihoods():
-    [run] = read("anchor").to_dict("records")
-    assert [round(run["nll_k200"] - published, 1) for published in (89.9, 89.78)] == [1.1, 1.2]
+        p_near, p_away = [], []
+        for arm, number in (("bvae", 0.9732), ("vae", 0.952)):
+            values = HERE.runs(study, arm)["probe_accuracy"]
+            sides = [stats.ttest_1samp(values, number + side * 0.01) for side in (-1, 1)]
+            near = [test.statistic * side < 0 for test, side in zip(sides, (-1, 1), strict=True)]
+            p_near.append(max(test.pvalue / 2 if so else 1 for test, so in zip(sides, near, strict=True)))
+            p_away.append(min(test.pvalue if not so else 1 for test, so in zip(sides, near, strict=True)))
+        said[study] = "reproduced" if max(p_near) < 0.05 else "not reproduced" if min(p_away) < 0.025 else "undecided"
+    assert said == protocol1.papers_numbers(HERE)
+    assert said.pop("mnist_mlp_gain") == "undecided" and list(said.values()) == ["not reproduced"] * 4

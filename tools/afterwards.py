@@ -3,7 +3,8 @@
 An analysis after the fact: no claim was registered, so p-values are not adjusted, and nothing is judged again.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from types import SimpleNamespace
 
 import pandas as pd
 
@@ -85,6 +86,28 @@ def failures(published: Published, *studies: str) -> str:
     return to_markdown(pd.DataFrame(lines))
 
 
+def second(published: Published, study: str, test: str, task: str, arm: str = "bvae") -> SimpleNamespace:
+    """What protocol 2 says of an arm against the matched VAE: `verdict`, and on what it is `differing` if it depends.
+
+    `main` is by the judged metric, `other` by the other sampler or path, if there is one: `worse`, its 95 % interval
+    `low` to `high` and the `margin` in the unit of the tables, the `verdict` by it alone, and the `comparison`.
+    """
+    found = judge_alone(cell_of(published, study), test, task, (arm, "vae"))
+    main, *others = (_numbers(task, each) for each in found.found)
+    other = others[0] if others else None
+    return SimpleNamespace(verdict=found.verdict, differing=list(found.differing), main=main, other=other)
+
+
+def seconds(
+    published: Published, studies: Iterable[str], test: str, task: str, arm: str = "bvae"
+) -> list[SimpleNamespace]:
+    """What protocol 2 says of an arm in each of these studies, as of `second`."""
+    return [second(published, study, test, task, arm) for study in studies]
+
+
+CALLS = (afterwards, matches, failures, second, seconds)
+
+
 def _said(found: Judged) -> str:
     if found.verdict == "depends":
         return f"depends on the {' and the '.join(found.differing)}"
@@ -93,10 +116,16 @@ def _said(found: Judged) -> str:
 
 def _shown(task: str, found: Found) -> str:
     """The difference in the unit of its margin, positive where the arm is worse."""
+    numbers = _numbers(task, found)
+    decimals = 1 if numbers.unit == "%" else 2
+    return f"{numbers.worse:.{decimals}f} {numbers.unit} [{numbers.low:.{decimals}f}, {numbers.high:.{decimals}f}]"
+
+
+def _numbers(task: str, found: Found) -> SimpleNamespace:
     comparison = found.comparison
     scale, unit = {"elbo": (1.0, "nats"), "classification": (100.0, "points")}.get(task, (1.0, ""))
     if task in RELATIVE:
         scale, unit = 100 / comparison.means[1], "%"
-    middle, low, high = (scale * value for value in (comparison.difference, *comparison.interval(0.95)))
-    decimals = 1 if unit == "%" else 2
-    return f"{middle:.{decimals}f} {unit} [{low:.{decimals}f}, {high:.{decimals}f}]"
+    ends = (comparison.difference, *comparison.interval(0.95), found.margin)
+    numbers = dict(zip(("worse", "low", "high", "margin"), (scale * end for end in ends), strict=True))
+    return SimpleNamespace(**numbers, unit=unit, verdict=verdict_of(*found.p), comparison=comparison)

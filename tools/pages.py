@@ -1,8 +1,8 @@
 """`make pages`: the pages that hold numbers, from their templates and the published results.
 
 A template is docs/templates/<name>.md.j2. It is the only place where its page is edited. It can call what
-tools/findings.py, tools/afterwards.py and tools/schema_tables.py offer. A sentence that interprets numbers states its
-condition, and the page cannot be made when the condition no longer holds:
+tools/findings.py, tools/afterwards.py, tools/protocol1.py and tools/schema_tables.py offer. A sentence that interprets
+numbers states its condition, and the page cannot be made when the condition no longer holds:
 
     {% given verdict("mnist_mlp", "elbo-matches") == "not reproduced" %}On MNIST it does not match.{% endgiven %}
 """
@@ -25,7 +25,7 @@ from bvae.errors import InputError
 from bvae.report.figures._page import save_figure
 from bvae.report.publication import shrink_picture
 from bvae.system.files import write_text
-from tools import afterwards, findings, schema_tables
+from tools import afterwards, findings, protocol1, schema_tables
 from tools.overview import draw, overview
 from tools.published import ROOT, Published
 
@@ -143,8 +143,8 @@ def environment(published: Published) -> Environment:
         "thousands": lambda number: f"{number:,.0f}",
         "words": words,
     }
-    of_protocol_2 = (afterwards.afterwards, afterwards.matches, afterwards.failures)
-    found.globals |= {call.__name__: partial(call, published) for call in of_protocol_2}
+    of_protocol_1 = (*afterwards.CALLS, *protocol1.CALLS)
+    found.globals |= {call.__name__: partial(call, published) for call in of_protocol_1}
     found.globals |= findings.calls(published) | schema_tables.CALLS
     found.globals |= {"published": published, "abs": abs, "min": min, "max": max, "round": round, "log": math.log}
     return found
