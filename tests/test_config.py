@@ -623,7 +623,7 @@ def test_what_is_said_of_a_file_that_is_no_yaml_is_short(tmp_path, content):
         "environment.yml",
         "profiles/slurm/profile.yaml",
         "results/published/mnist-1/manifest.json",
-        "results/published/mnist-1/tables/table1.json",
+        "results/published/gpu.json",
     ],
 )
 def test_a_file_that_is_no_study_is_one_fault_with_its_name(monkeypatch, capsys, name):

@@ -71,7 +71,7 @@ def load_script(name: str) -> ModuleType:
 def test_config_readme_has_every_key():
     """Each key with its values, default and meaning: the tables that `make pages` writes."""
     page = (ROOT / "config/README.md").read_text(encoding="utf-8")
-    assert page.count("\n| `") == 53 + len(ARMS) + len(EXTRACTORS) + len(FIGURES)
+    assert page.count("\n| `") == 54 + len(ARMS) + len(EXTRACTORS) + len(FIGURES)
     assert "| `training.learning_rate` | number > 0, or one for each arm | required | Peak" in page
     assert "| `importance.samples` | list of integers 1 to 1,000,000 | 1, 10, 100, 1000, 5000 |" in page
 
