@@ -1,5 +1,6 @@
 """`make pages` leaves no difference: every number and every interpretation of a page follows from what is published."""
 
+import json
 import shutil
 from pathlib import Path
 
@@ -9,7 +10,9 @@ from jinja2 import Environment
 
 from bvae.errors import InputError
 from bvae.report.publication import newest
-from tools.overview import draw, overview
+from bvae.report.published_data import read_data, write_data
+from bvae.system.files import sha256_of_file, write_json
+from tools.overview import draw, draw_series, overview
 from tools.pages import Given, pages, reflow, render
 from tools.published import PUBLISHED, ROOT, Published
 
@@ -31,6 +34,26 @@ def test_the_numbers_of_the_picture_are_those_that_make_pages_writes():
     assert frame.to_csv(index=False, lineterminator="\n") == (PUBLISHED / "overview.csv").read_text()
     drawn = [len(axes.lines) for axes in draw(frame).axes]
     assert len(drawn) == 5 and min(drawn) >= 20  # a panel a task, in each the points of every arm
+
+
+def test_the_picture_of_sizes_has_a_column_for_each_study(tmp_path):
+    """The second is a copy of the first on another data set, with all ELBOs 100 nats lower."""
+    for study, dataset, lower in (("scaling_mnist", "mnist", 0), ("again", "other", 100)):
+        folder = Path(shutil.copytree(newest(PUBLISHED)["scaling_mnist"], tmp_path / f"{study}-1"))
+        data, manifest = read_data(folder), json.loads((folder / "manifest.json").read_text())
+        for block in data["study"]["blocks"]:
+            block["datasets"] = [dataset]
+        for row in data["results"].values():
+            row |= {"dataset": dataset, "elbo": row["elbo"] - lower} if "elbo" in row else {}
+        write_data(data, folder / "data.json.gz")
+        manifest["files"]["data.json.gz"] = sha256_of_file(folder / "data.json.gz")
+        write_json(folder / "manifest.json", manifest | {"study": study})
+    first, second, *_ = draw_series(Published(tmp_path), "scaling_mnist", "again").axes
+    runs = HERE.runs("scaling_mnist", "bvae_gain").groupby("parameters")["elbo"].mean()
+    for axes, lower in ((first, 0), (second, 100)):
+        lines = {line.get_label(): line for line in axes.get_lines()}
+        assert lines["BVAE + gain"].get_xdata().tolist() == runs.index.tolist()
+        assert lines["BVAE + gain"].get_ydata() == pytest.approx((runs - lower).tolist())
 
 
 # --- what is planted is found ---------------------------------------------------------------------------------------

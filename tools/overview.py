@@ -1,6 +1,7 @@
-"""The picture of all published studies: how far each arm is from the matched VAE, task by task."""
+"""The pictures of several published studies: how far each arm is from the matched VAE, and quality against size."""
 
 from collections.abc import Iterator
+from pathlib import Path
 
 import pandas as pd
 from matplotlib.figure import Figure
@@ -9,7 +10,10 @@ from bvae.arms import ARMS
 from bvae.evaluation.metrics import run_metrics
 from bvae.report.claims import MINIMUM_SEEDS, paired_difference
 from bvae.report.figures._page import DPI
+from bvae.report.published_data import read_data
+from bvae.report.size_curves import draw_sizes
 from bvae.study.runs import GROUP, protocol_of
+from bvae.study.widths import series_of
 from tools.published import Published, place_name
 
 # A panel of the picture: the claim whose margin is shown, and the unit; a share is of the matched VAE's mean.
@@ -128,3 +132,10 @@ def draw(frame: pd.DataFrame) -> Figure:
         fontsize=8,
     )
     return figure
+
+
+def draw_series(published: Published, *studies: str) -> Figure:
+    """Quality against parameters in studies of sizes, and the shares that tying needs: a column for each series."""
+    found = [read_data(published.path(study)) for study in studies]
+    rows = [row for data in found for path, row in data["results"].items() if Path(path).name.startswith("metrics")]
+    return draw_sizes([series for data in found for series in series_of(data["study"])], rows)

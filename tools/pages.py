@@ -26,11 +26,12 @@ from bvae.report.figures._page import save_figure
 from bvae.report.publication import shrink_picture
 from bvae.system.files import write_text
 from tools import afterwards, findings, protocol1, schema_tables
-from tools.overview import draw, overview
+from tools.overview import draw, draw_series, overview
 from tools.published import ROOT, Published
 
 TEMPLATES = ROOT / "docs/templates"
 ELSEWHERE = {"README": "README.md", "config": "config/README.md"}  # the pages that are not in docs/
+SIZES = ("scaling_mnist", "scaling_fashion")  # the studies of the picture of sizes
 WIDTH = 120
 WORDS = ("no", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten", "eleven", "twelve")
 ITEM = re.compile(r"( *)([*-] |\d\d?\. )")
@@ -164,16 +165,20 @@ def render(page: str, published: Published) -> str:
 
 
 def main(chosen: list[str]) -> None:
-    """Write these pages; without names, every page and the picture of all studies."""
+    """Write these pages; without names, every page and the pictures of several studies."""
     published = Published()
     for page in chosen or pages():
         write_text(ROOT / page, render(page, published))
     if not chosen:
         frame = overview(published)
         write_text(published.folder / "overview.csv", frame.to_csv(index=False, lineterminator="\n"))
+        pictures = {"overview": partial(draw, frame)}
+        if published.folders.keys() >= {*SIZES}:
+            pictures["sizes"] = partial(draw_series, published, *SIZES)
         with tempfile.TemporaryDirectory() as folder:
-            save_figure(partial(draw, frame), Path(folder, "overview"))
-            shrink_picture(Path(folder, "overview.png"), published.folder / "overview.png")
+            for name, drawn in pictures.items():
+                save_figure(drawn, Path(folder, name))
+                shrink_picture(Path(folder, f"{name}.png"), published.folder / f"{name}.png")
 
 
 if __name__ == "__main__":
