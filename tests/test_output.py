@@ -7,6 +7,7 @@ import logging
 import os
 import re
 import shutil
+import signal
 import struct
 import subprocess
 import sys
@@ -431,7 +432,11 @@ def test_ctrl_c_on_a_real_terminal_ends_it_and_leaves_the_terminal_as_it_was(tmp
     reader, writer = os.openpty()
     before = termios.tcgetattr(reader)
     streams = {"stdin": writer, "stdout": writer, "stderr": writer, "start_new_session": True}
-    take_terminal = lambda: fcntl.ioctl(0, termios.TIOCSCTTY, 0)  # noqa: E731
+
+    def take_terminal() -> None:
+        fcntl.ioctl(0, termios.TIOCSCTTY, 0)
+        signal.signal(signal.SIGINT, signal.SIG_DFL)  # a shell's job in the background ignores it
+
     process = start_snakemake(tmp_path, "--", "slow", "good", preexec_fn=take_terminal, **streams)
     os.close(writer)
     found = b""
