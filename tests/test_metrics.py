@@ -410,7 +410,30 @@ def test_a_reference_file_holds_all_of_it(fake, reference, tmp_path):
     assert torch.equal(extract(loaded.network(CPU), images, CPU), extract(reference.network(CPU), images, CPU))
     empty = make_reference(fake, "inception", CPU)
     save_reference(empty, tmp_path / "e.safetensors")
-    assert replace(load_reference(tmp_path / "e.safetensors"), sha256="") == empty
+    assert load_reference(tmp_path / "e.safetensors") == empty
+
+
+def test_a_reference_is_identified_by_its_network_and_images_and_not_by_rounded_features(fake, reference, tmp_path):
+    save_reference(replace(reference, features=None), tmp_path / "network.safetensors")
+    recorded = load_reference(tmp_path / "network.safetensors")
+    again = make_reference(fake, "classifier", CPU, recorded)  # trained for more steps, were it trained
+    assert recorded.identity == again.identity == reference.identity
+    assert all(map(torch.equal, again.features, reference.features)) and again.floor == reference.floor
+    name, weights = next(iter(reference.tensors.items()))
+    others = [
+        replace(reference, tensors={**reference.tensors, name: weights + 1e-6}),
+        replace(reference, dataset_sha256="0" * 64),
+        replace(reference, images=99),
+        replace(reference, extractor="classifier2"),
+    ]
+    assert len({other.identity for other in (reference, *others)}) == 5
+
+
+def test_the_recorded_network_of_other_images_is_not_taken(fake, reference, monkeypatch, caplog):
+    monkeypatch.setattr(protocol, "CLASSIFIER_STEPS", 3)
+    with caplog.at_level("WARNING"):
+        made = make_reference(fake, "classifier", CPU, replace(reference, dataset_sha256="0" * 64))
+    assert "other images than fake" in caplog.text and made.identity != reference.identity
 
 
 def test_a_reference_of_another_version_is_refused(reference, tmp_path, monkeypatch):

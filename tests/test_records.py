@@ -2,13 +2,16 @@
 
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import pandas as pd
 import pytest
+import torch
 
 from bvae.__main__ import main
 from bvae.errors import InputError
+from bvae.evaluation.references import load_reference, save_reference
 from bvae.report.outdated import Plan, outdated, refuse_records, results_of
 from bvae.report.tables import collect_runs
 from bvae.study.runs import is_record
@@ -92,6 +95,7 @@ def test_a_record_needs_no_data_until_the_data_is_there(recorded):
 
 
 def test_runs_that_saw_other_reference_features_are_not_compared(recorded):
+    shutil.rmtree("results/records/references")  # the first records had none
     path = record_of("vae", 2)
     row = json.loads(path.read_text())
     [task] = [by for by in row["tasks"].values() if "references" in by][:1]
@@ -99,6 +103,37 @@ def test_runs_that_saw_other_reference_features_are_not_compared(recorded):
     path.write_text(json.dumps(row))
     with pytest.raises(InputError, match=rf"{path}: saw other reference features"):
         collect_runs(check(read_yaml(QUICK)), "claims")
+
+
+def test_a_record_of_other_reference_features_than_the_recorded_ones_is_refused_before_any_job(recorded):
+    path = record_of("vae", 2)
+    row = json.loads(path.read_text())
+    row["tasks"]["distances"]["references"][0][1] = "0" * 64
+    path.write_text(json.dumps(row))
+    plan = Plan(check(read_yaml(QUICK)))
+    with pytest.raises(InputError, match=rf"{path} was made from task distances"):
+        refuse_records(outdated(plan, results_of(plan)))
+
+
+def test_recorded_networks_make_the_references_again_and_others_are_not_recorded(quick_copy, monkeypatch, capsys):
+    """As on another machine, which would train another network: here, one trained for fewer steps."""
+    monkeypatch.chdir(quick_copy)
+    assert main(["record", QUICK]) == 0
+    name = "references/digits-classifier.safetensors"
+    made, record = Path("results", name), Path("results/records", name)
+    before = load_reference(made)
+    assert load_reference(record).features is None and load_reference(record).identity == before.identity
+    assert record.stat().st_size < made.stat().st_size
+    monkeypatch.setattr("bvae.evaluation.protocol.CLASSIFIER_STEPS", 3)
+    made.unlink()
+    assert main(["reference", "digits-classifier"]) == 0
+    again = load_reference(made)
+    assert again.identity == before.identity and all(map(torch.equal, again.features, before.features))
+    assert main(["record", QUICK]) == 0
+    save_reference(replace(before, features=None, images=99), record)
+    capsys.readouterr()
+    assert main(["record", QUICK]) == 1
+    assert f"{made}: another network than that of {record}" in capsys.readouterr().err
 
 
 def test_a_run_goes_before_its_record(quick_copy, monkeypatch):
@@ -136,7 +171,7 @@ def test_a_history_that_is_not_the_runs_is_told_and_one_that_is_gone_is_copied_a
 
 def test_a_record_is_found_under_another_name_of_its_settings(recorded):
     """Where merged branches have two folders of one key, each run is found in that which has it."""
-    [folder] = Path("results/records").iterdir()
+    [folder] = Path("results/records").glob("mlp-quick-*")
     other = folder.with_name(f"another-{folder.name.rpartition('-')[2]}")
     moved = record_of("vae", 2).parent
     (other / "digits").mkdir(parents=True)

@@ -85,7 +85,7 @@ def measure_distortions(dataset: Dataset, reference: Reference, device: torch.de
             f"reference of {reference.extractor}: made from other data than {dataset.name}; delete it, run again"
         )
     row = {"dataset": dataset.name, "extractor": reference.extractor, "version": VERSION}
-    row |= {"dataset_sha256": dataset.sha256, "reference_sha256": reference.sha256, "images": reference.images}
+    row |= {"dataset_sha256": dataset.sha256, "reference_sha256": reference.identity, "images": reference.images}
     if reference.features is None:
         return row | {"distances": {}, "empty": {change.name: reference.why_empty for change in CHANGES}}
     known = reference.features.to(device)

@@ -44,7 +44,7 @@ def evaluate_run(
     them. A metric that means nothing here is None, and `empty` says why: so is every metric of a model whose weights or
     posteriors are not finite. A run that diverged has its identity and size, and no other metric.
     """
-    settings = {"importance": importance, "references": [[found.extractor, found.sha256] for found in references]}
+    settings = {"importance": importance, "references": [[found.extractor, found.identity] for found in references]}
     trained, row = _open_run(folder, dataset, device, settings, references)
     row["importance"] = importance
     tasks = [TASKS[name] for name in tasks_of(row["status"], protocol=protocol)]

@@ -1,8 +1,10 @@
 """References: the real side of the distances over an extractor's features, computed once for each data set."""
 
+import hashlib
+import logging
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import partial
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -22,10 +24,12 @@ from bvae.evaluation.measures import (
     side_by_side,
 )
 from bvae.system.batching import in_batches
-from bvae.system.files import read_tensors, sha256_of_file, write_tensors
+from bvae.system.files import read_tensors, sha256_of_json, write_tensors
 from bvae.system.seeds import derive_seed
 
-FORMAT = "bvae-reference-4"
+log = logging.getLogger(__name__)
+
+FORMAT = "bvae-reference-5"
 REMEDY = "Delete it if it is there, and run `snakemake` or `python -m bvae reference`."
 ALL_KINDS = Extractor.kinds
 NETWORK = "network."  # before the names of an extractor's tensors in the file
@@ -71,7 +75,21 @@ class Reference:
     dataset_sha256: str
     tensors: Mapping[str, Tensor] = field(default_factory=dict)  # what is kept of the extractor's network
     facts: Mapping[str, Any] = field(default_factory=dict)  # likewise
-    sha256: str = ""  # of the file that it was read from
+
+    @cached_property
+    def identity(self) -> str:
+        """SHA-256, as 64 hex digits, of all that the distances to it are of: data, images and the extractor's network.
+
+        The features are not in it. They follow from these, but each kind of processor rounds them in its own way, as it
+        rounds those of generated images.
+        """
+        tensors = {}
+        for name, tensor in self.tensors.items():
+            array = tensor.detach().cpu().contiguous().numpy()
+            tensors[name] = [str(array.dtype), [*array.shape], hashlib.sha256(array.tobytes()).hexdigest()]
+        facts = {key: getattr(self, key) for key in ("extractor", "images", "why_empty", "dataset_sha256")}
+        version = EXTRACTORS[self.extractor].version
+        return sha256_of_json(facts | {"facts": dict(self.facts), "version": version, "tensors": tensors})
 
     def network(self, device: torch.device) -> Network:
         """The extractor that these features are of."""
@@ -104,12 +122,21 @@ def reference_index(dataset: Dataset) -> Tensor:
     return torch.randperm(count, generator=generator)[: protocol.FRECHET_IMAGES]
 
 
-def make_reference(dataset: Dataset, extractor: str, device: torch.device) -> Reference:
-    """Compute the real side of a distance: the extractor's network, statistics, floor."""
+def make_reference(
+    dataset: Dataset, extractor: str, device: torch.device, recorded: Reference | None = None
+) -> Reference:
+    """Compute the real side of a distance: the extractor's network, statistics, floor.
+
+    The network is that of a `recorded` reference, if one is given and is of this data set. Each kind of processor
+    trains another network, and distances over two networks cannot be compared.
+    """
     real, chosen = reference_test_images(dataset), EXTRACTORS[extractor]
     if reason := chosen.why_empty(dataset, len(real)):
         return Reference(extractor, None, len(real), {}, reason, dataset.sha256)
-    network = chosen.make(dataset, len(real), device)
+    if recorded and recorded.dataset_sha256 != dataset.sha256:
+        log.warning("the recorded network of %s is of other images than %s: not taken", extractor, dataset.name)
+        recorded = None
+    network = recorded.network(device) if recorded else chosen.make(dataset, len(real), device)
     features = real_features(extract(network, real, device).to(device), chosen.kinds)
     floor = {}
     if len(dataset.train_images) >= len(real):
@@ -146,7 +173,7 @@ def compare_each(
 
 
 def save_reference(reference: Reference, path: Path) -> None:
-    """Write a reference, with what is kept of the extractor's network."""
+    """Write a reference, with what is kept of the extractor's network; without `features` this is all there is."""
     tensors = {"empty": torch.zeros(1)} if reference.features is None else reference.features._asdict()
     tensors |= {NETWORK + name: tensor for name, tensor in reference.tensors.items()}
     facts = {key: getattr(reference, key) for key in ("extractor", "images", "floor", "why_empty", "dataset_sha256")}
@@ -154,18 +181,20 @@ def save_reference(reference: Reference, path: Path) -> None:
         path,
         tensors,
         form=FORMAT,
-        facts=facts | {"facts": dict(reference.facts), "version": EXTRACTORS[reference.extractor].version},
+        facts=facts
+        | {"facts": dict(reference.facts), "version": EXTRACTORS[reference.extractor].version}
+        | {"identity": reference.identity},
     )
 
 
 def load_reference(path: Path) -> Reference:
     """Read a reference file; a missing or damaged one raises InputError that names it."""
     tensors, facts = read_tensors(path, form=FORMAT, remedy=REMEDY)
-    version, wanted = facts.pop("version"), EXTRACTORS[facts["extractor"]].version
+    version, wanted, _ = facts.pop("version"), EXTRACTORS[facts["extractor"]].version, facts.pop("identity")
     if version != wanted:
         raise InputError(f"{path}: found version {version} of {facts['extractor']}, wanted {wanted}. {REMEDY}")
     network = {name.removeprefix(NETWORK): value for name, value in tensors.items() if name.startswith(NETWORK)}
     features = None
     if "values" in tensors:
         features = RealFeatures(**{name: tensors[name] for name in RealFeatures._fields})
-    return Reference(features=features, tensors=network, sha256=sha256_of_file(path), **facts)
+    return Reference(features=features, tensors=network, **facts)

@@ -37,6 +37,7 @@ from bvae.study.runs import (
     pca_path,
     per_image_path,
     protocol_of,
+    recorded_reference,
     reference_path,
     run_name,
     study_folder,
@@ -107,6 +108,13 @@ class Plan:
         """The hash of a data set's arrays; None when there is no sound file of it."""
         try:
             return self.contents.facts(data_path(dataset))["sha256"]
+        except (InputError, KeyError):
+            return None
+
+    def reference_identity(self, path: str) -> str | None:
+        """What says which reference is in a file; None when there is no sound one."""
+        try:
+            return self.contents.facts(path)["identity"]
         except (InputError, KeyError):
             return None
 
@@ -286,8 +294,9 @@ def _of_real_images(plan: Plan) -> Iterator[Result]:
     for dataset in plan.data_sets:
         yield Result(controls_path(dataset), partial(_control, plan, dataset), [data_path(dataset)])
         for name in plan.study["features"]:
-            reference = partial(_of_dataset, plan, dataset, extractor=name, version=EXTRACTORS[name].version)
-            yield Result(reference_path(dataset, name), reference, [data_path(dataset)])
+            facts = {"extractor": name, "version": EXTRACTORS[name].version, "identity": True}
+            reference = partial(_of_dataset, plan, dataset, **facts)
+            yield Result(reference_path(dataset, name), reference, [data_path(dataset)], _said_by_reference)
             if protocol_of(plan.study) == 2:
                 inputs = [data_path(dataset), reference_path(dataset, name)]
                 yield Result(distances_path(dataset, name), partial(_distorted, plan, dataset, name), inputs)
@@ -300,8 +309,12 @@ def _of_dataset(plan: Plan, name: str, **facts: object) -> dict:
     return facts | {"dataset_sha256": plan.data_hash(name)}
 
 
+def _said_by_reference(facts: dict) -> dict:
+    return facts | {"identity": "identity" in facts}  # the first files had none
+
+
 def _distorted(plan: Plan, name: str, extractor: str) -> dict:
-    reference = plan.contents.sha256(reference_path(name, extractor))
+    reference = plan.reference_identity(reference_path(name, extractor))
     return _of_dataset(plan, name, version=DISTORTIONS, reference_sha256=reference)
 
 
@@ -332,7 +345,8 @@ def _of_runs(plan: Plan) -> Iterator[Result]:
         data, results = data_path(run["dataset"]), plan.results[run_name(run)]
         if is_record(results):
             history = beside(results, "history.csv")
-            said = partial(_said_by_results, left_out=(*NOT_COMPARED, "references"))
+            unknown = () if _references(plan, run, recorded=True) else ("references",)
+            said = partial(_said_by_results, left_out=(*NOT_COMPARED, *unknown))
             yield Result(results, partial(_of_record, plan, run, results), [], said, [history])
             continue
         model, history = beside(results, "model.safetensors"), beside(results, "history.csv")
@@ -341,6 +355,14 @@ def _of_runs(plan: Plan) -> Iterator[Result]:
         inputs = [data, model, *references]
         also = [per_image_path(results)] if protocol_of(plan.study) == 2 else []
         yield Result(results, partial(_evaluated, plan, run, results), inputs, _said_by_results, also)
+
+
+def _references(plan: Plan, run: dict, *, recorded: bool) -> list | None:
+    """Each extractor of a run with the identity of its reference, or of the recorded one; None if one is not here."""
+    path = recorded_reference if recorded else reference_path
+    extractors = [] if plan.study["tuning"] else plan.study["features"]
+    found = [[name, plan.reference_identity(path(run["dataset"], name))] for name in extractors]
+    return found if all(identity for _, identity in found) else None
 
 
 def _trained(plan: Plan, run: dict) -> dict:
@@ -359,7 +381,8 @@ def _said_by_model(facts: dict) -> dict:
 def _evaluated(plan: Plan, run: dict, results: str) -> dict:
     """What the results of a run are made from: its model, and for each task what that depends on.
 
-    Of a record the model, the references and the values of images are not here, so they are not compared.
+    Of a record the model and the values of images are not here, so they are not compared, nor are its references where
+    their networks are not recorded.
     """
     study, contents, recorded = plan.study, plan.contents, is_record(results)
     wanted = _trained(plan, run)
@@ -370,12 +393,11 @@ def _evaluated(plan: Plan, run: dict, results: str) -> dict:
         wanted["model_sha256"] = contents.sha256(beside(results, "model.safetensors"))
         if protocol_of(study) == 2:
             wanted["per_image_sha256"] = contents.sha256(per_image_path(results))
-        if not study["tuning"]:
-            hashes = [[name, contents.sha256(reference_path(run["dataset"], name))] for name in study["features"]]
-            uses["references"] = hashes if all(sha256 for _, sha256 in hashes) else None
+    if not study["tuning"]:
+        uses["references"] = _references(plan, run, recorded=recorded)
     status = contents.facts(results)["status"]
     for name in tasks_of(status, tuning=study["tuning"], protocol=protocol_of(study)):
-        used = {key: uses[key] for key in TASKS[name].uses if not (recorded and key == "references")}
+        used = {key: uses[key] for key in TASKS[name].uses if not (recorded and uses[key] is None)}
         wanted[f"task {name}"] = None if None in used.values() else {"version": TASKS[name].version} | used
     return wanted
 

@@ -1,19 +1,25 @@
-"""Records: what git keeps of a run without its model, which counts as the run where the model is not."""
+"""Records: what git keeps of a run without its model, which counts as the run where the model is not.
+
+Beside them are the networks of the references that the runs saw, so that the runs still to come, perhaps on another
+machine, are compared over the same features.
+"""
 
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 from bvae.errors import InputError
 from bvae.report.outdated import Plan, outdated, results_of
-from bvae.study.runs import beside, record_of, results_paths
+from bvae.study.runs import beside, record_of, recorded_reference, reference_path, results_paths
 from bvae.system.files import sha256_of_file, whole_file
 
 
 def write_records(study: dict, root: Path = Path()) -> tuple[int, int]:
     """Copy results and history of every evaluated run of a checked study to results/records/, to be committed.
 
-    Returns how many records are new, and of how many runs there is one now. Raises InputError for a run that is
-    outdated, and where another record of it is there: what was committed stays.
+    With them go the networks of the references that they saw. Returns how many records are new, and of how many runs
+    there is one now. Raises InputError for a run that is outdated, and where another record of it or of a reference is
+    there: what was committed stays.
     """
     paths = [path for path in results_paths(study, root).values() if (root / path).exists()]
     plan = Plan(study, root)
@@ -21,6 +27,8 @@ def write_records(study: dict, root: Path = Path()) -> tuple[int, int]:
     of_runs = [result for result in results_of(plan) if result.path in wanted]
     for path, reason in outdated(plan, of_runs, known_only=True).items():
         raise InputError(f"{root / path} {reason}. Run `snakemake`, which makes it again.")
+    if paths and not study["tuning"]:
+        _record_references(plan)
     new = 0
     for path in paths:
         record = root / record_of(path, root)
@@ -37,3 +45,24 @@ def write_records(study: dict, root: Path = Path()) -> tuple[int, int]:
                 with whole_file(copy) as part:
                     shutil.copyfile(source, part)
     return new, len(paths)
+
+
+def _record_references(plan: Plan) -> None:
+    from bvae.evaluation.references import load_reference, save_reference
+
+    root = plan.contents.root
+    for dataset in plan.data_sets:
+        for name in plan.study["features"]:
+            here, record = root / reference_path(dataset, name), root / recorded_reference(dataset, name)
+            if not here.exists():
+                continue
+            reference = load_reference(here)
+            if not record.exists():
+                record.parent.mkdir(parents=True, exist_ok=True)
+                save_reference(replace(reference, features=None), record)
+            elif load_reference(record).identity != reference.identity:
+                raise InputError(
+                    f"{here}: another network than that of {record}, which the recorded runs saw, so their distances"
+                    f" cannot be compared. Delete {here} and run `snakemake`: it takes the recorded network, and"
+                    " evaluates the runs again."
+                )

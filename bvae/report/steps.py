@@ -117,13 +117,15 @@ def evaluate(args: argparse.Namespace) -> None:
 
 
 def reference(args: argparse.Namespace) -> None:
-    """The real side of a distance."""
+    """The real side of a distance; over the network that recorded runs of the data set saw, if there are any."""
     from bvae.data import load
-    from bvae.evaluation.references import make_reference, save_reference
+    from bvae.evaluation.references import load_reference, make_reference, save_reference
     from bvae.training import pick_device
 
     dataset, extractor = _of_features(args.name)
-    reference = make_reference(load(_data(dataset)), extractor, pick_device(args.device))
+    record = Path(study_runs.recorded_reference(dataset, extractor))
+    recorded = load_reference(record) if record.exists() else None
+    reference = make_reference(load(_data(dataset)), extractor, pick_device(args.device), recorded)
     save_reference(reference, Path(study_runs.reference_path(dataset, extractor)))
 
 

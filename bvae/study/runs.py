@@ -200,6 +200,11 @@ def reference_path(dataset: str, extractor: str) -> str:
     return f"results/references/{dataset}-{extractor}.safetensors"
 
 
+def recorded_reference(dataset: str, extractor: str) -> str:
+    """Where the record of the network is that the distances of recorded runs are over."""
+    return f"{RECORDS.as_posix()}/references/{dataset}-{extractor}.safetensors"
+
+
 def controls_path(dataset: str) -> str:
     """Where it is what a data set gives without an autoencoder."""
     return f"results/controls/{dataset}/controls.json"
