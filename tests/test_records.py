@@ -115,6 +115,13 @@ def test_a_record_of_other_reference_features_than_the_recorded_ones_is_refused_
         refuse_records(outdated(plan, results_of(plan)))
 
 
+def test_a_reference_over_another_network_than_the_recorded_runs_saw_is_made_again(recorded):
+    path = Path("results/references/digits-classifier.safetensors")
+    save_reference(replace(load_reference(path), images=99), path)
+    plan = Plan(check(read_yaml(QUICK)))
+    assert outdated(plan, results_of(plan))[path.as_posix()].startswith("was made from identity")
+
+
 def test_recorded_networks_make_the_references_again_and_others_are_not_recorded(quick_copy, monkeypatch, capsys):
     """As on another machine, which would train another network: here, one trained for fewer steps."""
     monkeypatch.chdir(quick_copy)

@@ -1,7 +1,7 @@
 """A data set is one file, `resources/data/<name>.safetensors`. This module is the only gate to it."""
 
 import hashlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -89,10 +89,10 @@ def make(
     return Dataset(name, *arrays, tuple(classes), tuple(attribute_names), source, licence, arrays_sha256(named))
 
 
-def arrays_sha256(tensors: Mapping[str, torch.Tensor]) -> str:
-    """SHA-256, as 64 hex digits, over the names, dtypes, shapes and bytes of `tensors`, in the order of TENSORS."""
+def arrays_sha256(tensors: Mapping[str, torch.Tensor], order: Iterable[str] = TENSORS) -> str:
+    """SHA-256, as 64 hex digits, over the names, dtypes, shapes and bytes of `tensors`, in this order of names."""
     digest = hashlib.sha256()
-    for name in TENSORS:
+    for name in order:
         if name in tensors:
             array = tensors[name].contiguous().numpy()
             digest.update(f"{name} {array.dtype} {array.shape}\n".encode())

@@ -1,6 +1,5 @@
 """References: the real side of the distances over an extractor's features, computed once for each data set."""
 
-import hashlib
 import logging
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -11,7 +10,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from bvae.data import Dataset
+from bvae.data import Dataset, arrays_sha256
 from bvae.errors import InputError
 from bvae.evaluation import protocol
 from bvae.evaluation.extractors import EXTRACTORS, Extractor, Network
@@ -83,13 +82,10 @@ class Reference:
         The features are not in it. They follow from these, but each kind of processor rounds them in its own way, as it
         rounds those of generated images.
         """
-        tensors = {}
-        for name, tensor in self.tensors.items():
-            array = tensor.detach().cpu().contiguous().numpy()
-            tensors[name] = [str(array.dtype), [*array.shape], hashlib.sha256(array.tobytes()).hexdigest()]
+        tensors = {name: tensor.cpu() for name, tensor in self.tensors.items()}
         facts = {key: getattr(self, key) for key in ("extractor", "images", "why_empty", "dataset_sha256")}
-        version = EXTRACTORS[self.extractor].version
-        return sha256_of_json(facts | {"facts": dict(self.facts), "version": version, "tensors": tensors})
+        facts |= {"facts": dict(self.facts), "version": EXTRACTORS[self.extractor].version}
+        return sha256_of_json(facts | {"tensors_sha256": arrays_sha256(tensors, sorted(tensors))})
 
     def network(self, device: torch.device) -> Network:
         """The extractor that these features are of."""
@@ -177,20 +173,20 @@ def save_reference(reference: Reference, path: Path) -> None:
     tensors = {"empty": torch.zeros(1)} if reference.features is None else reference.features._asdict()
     tensors |= {NETWORK + name: tensor for name, tensor in reference.tensors.items()}
     facts = {key: getattr(reference, key) for key in ("extractor", "images", "floor", "why_empty", "dataset_sha256")}
+    version = EXTRACTORS[reference.extractor].version
     write_tensors(
         path,
         tensors,
         form=FORMAT,
-        facts=facts
-        | {"facts": dict(reference.facts), "version": EXTRACTORS[reference.extractor].version}
-        | {"identity": reference.identity},
+        facts=facts | {"facts": dict(reference.facts), "version": version, "identity": reference.identity},
     )
 
 
 def load_reference(path: Path) -> Reference:
     """Read a reference file; a missing or damaged one raises InputError that names it."""
     tensors, facts = read_tensors(path, form=FORMAT, remedy=REMEDY)
-    version, wanted, _ = facts.pop("version"), EXTRACTORS[facts["extractor"]].version, facts.pop("identity")
+    del facts["identity"]  # for those who read no tensors: it follows from the rest
+    version, wanted = facts.pop("version"), EXTRACTORS[facts["extractor"]].version
     if version != wanted:
         raise InputError(f"{path}: found version {version} of {facts['extractor']}, wanted {wanted}. {REMEDY}")
     network = {name.removeprefix(NETWORK): value for name, value in tensors.items() if name.startswith(NETWORK)}

@@ -294,9 +294,7 @@ def _of_real_images(plan: Plan) -> Iterator[Result]:
     for dataset in plan.data_sets:
         yield Result(controls_path(dataset), partial(_control, plan, dataset), [data_path(dataset)])
         for name in plan.study["features"]:
-            facts = {"extractor": name, "version": EXTRACTORS[name].version, "identity": True}
-            reference = partial(_of_dataset, plan, dataset, **facts)
-            yield Result(reference_path(dataset, name), reference, [data_path(dataset)], _said_by_reference)
+            yield Result(reference_path(dataset, name), partial(_reference, plan, dataset, name), [data_path(dataset)])
             if protocol_of(plan.study) == 2:
                 inputs = [data_path(dataset), reference_path(dataset, name)]
                 yield Result(distances_path(dataset, name), partial(_distorted, plan, dataset, name), inputs)
@@ -309,8 +307,11 @@ def _of_dataset(plan: Plan, name: str, **facts: object) -> dict:
     return facts | {"dataset_sha256": plan.data_hash(name)}
 
 
-def _said_by_reference(facts: dict) -> dict:
-    return facts | {"identity": "identity" in facts}  # the first files had none
+def _reference(plan: Plan, name: str, extractor: str) -> dict:
+    """Where runs are recorded it is over the network that they saw."""
+    recorded = plan.reference_identity(recorded_reference(name, extractor)) if plan.recorded else None
+    identity = recorded or plan.reference_identity(reference_path(name, extractor))
+    return _of_dataset(plan, name, extractor=extractor, version=EXTRACTORS[extractor].version, identity=identity)
 
 
 def _distorted(plan: Plan, name: str, extractor: str) -> dict:
