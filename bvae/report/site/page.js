@@ -193,14 +193,14 @@ function save(form) {
 function pictures() {
   const names = new Set(publicationRows().map((row) => row.study));
   const all = data.pictures.filter((picture) => names.has(picture.study)), wanted = all.filter((picture) => picture.kind === state.picture);
-  const found = wanted.length || !state.study ? wanted : all; // a study that tunes has one of its own
-  if (!found.length) return [empty("None of these studies has this picture.")];
+  if (!all.length || (!wanted.length && !state.study)) return [empty("None of these studies has this picture.")];
+  const found = wanted.length ? wanted : all, missing = wanted.length ? [] : [element("p", {}, "This study does not have this picture. These are all that it has.")];
   const title = (study) => data.publications.find((row) => row.study === study).title;
-  return found.map((picture) => {
+  return [...missing, ...found.map((picture) => {
     const alt = `${title(picture.study)}${picture.of && `, ${picture.of}`}`;
     return element("figure", {}, element("a", { href: picture.link }, element("img", { src: picture.link, loading: "lazy", alt: `${alt}: ${picture.caption}` })),
       element("figcaption", {}, element("b", {}, alt), ` ${picture.caption}`));
-  });
+  })];
 }
 
 // --- The page ---------------------------------------------------------------------------------------------------
