@@ -16,6 +16,13 @@ from bvae.system.files import write_text
 
 HERE = Path(__file__).parent
 PROGRAMS = ("vega", "vega-lite", "vega-embed")  # in the order in which they are loaded
+OF_STUDIES = {  # pictures of a whole study, which are not among FIGURES
+    "sizes": (
+        "ELBO on test images against parameters with 95 % bands over seeds, and the 95 % interval of the share of a"
+        " VAE's parameters that a tied arm needs for the same ELBO."
+    ),
+    "tuning": "ELBO of held-out training images by learning rate and arm.",
+}
 CLAIM = ("text", "arms", "metric", "verdict", "difference", "interval_95_low", "interval_95_high", "margin", "p_holm")
 
 
@@ -156,7 +163,8 @@ def _kind(path: Path, publication: Publication) -> dict:
     """What a picture shows, and of which place where the study has several."""
     name = "-".join((*path.relative_to(publication.folder).parts[:-1], path.stem))
     kind = next((kind for kind in FIGURES if kind in (path.stem, path.stem.partition("-")[0])), path.stem)
-    caption = FIGURES[kind].caption if kind in FIGURES else kind.replace("_", " ").capitalize() + "."
+    other = OF_STUDIES.get(kind, kind.replace("_", " ").capitalize() + ".")
+    caption = FIGURES[kind].caption if kind in FIGURES else other
     keys = dict.fromkeys(tuple(row[key] for key in GROUP) for row in publication.runs)
     of = [key for key in keys if all(str(part) in name for part in (key[1], key[0], f"z{key[2]}"))]
     said = ", ".join(map(str, max(of, key=str))) if len(keys) > 1 and of else ""
