@@ -4,16 +4,19 @@ import gzip
 import hashlib
 import json
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 
 import pandas as pd
 import pytest
 import torch
 from PIL import Image
+from scipy import stats
 
 from bvae import load_run
 from bvae.__main__ import main
 from bvae.errors import InputError
+from bvae.evaluation.extractors import EXTRACTORS, Extractor
 from bvae.report.publication import verify
 from bvae.report.published_data import read_data
 from bvae.system.files import read_yaml, sha256_of_file, write_json
@@ -22,7 +25,16 @@ from helpers.figures_and_tables import OF_IMAGES, OF_MODELS
 from helpers.studies import FOUR, quick_metrics
 
 QUICK, FOLDER = "config/quick.yaml", Path("results/published/quick-1")
+LOWER_IS_BETTER = {
+    "reconstruction", "mse_per_pixel", "fd_classifier_samples", "fd_classifier_interpolations",
+    "fd_classifier_path_interpolations",
+}  # fmt: skip
 PUBLISHED = sorted(path.parent for path in (ROOT / "results/published").glob("*/manifest.json"))
+
+
+def claims_of(folder: Path) -> pd.DataFrame:
+    path = folder / "claims.csv"
+    return pd.read_csv(path) if path.exists() else pd.DataFrame()
 
 
 @pytest.fixture
@@ -167,19 +179,85 @@ def test_the_models_that_a_study_names_are_published_with_it(quick_copy, quick, 
 
 @pytest.mark.parametrize("folder", PUBLISHED, ids=lambda folder: folder.name)
 def test_published_means_are_those_of_the_published_runs(folder):
-    """Mean and standard deviation over finished runs, by pandas alone."""
+    """Mean and standard deviation over finished runs, by pandas alone, of tables 1 and 2."""
     if not (folder / "tables/table1.csv").exists():
         return  # it tunes
-    runs, table = (pd.read_csv(folder / f"tables/{name}.csv") for name in ("runs", "table1"))
+    runs, table, by_features = (pd.read_csv(folder / f"tables/{name}.csv") for name in ("runs", "table1", "table2"))
     by = ["recipe", "dataset", "latent_dim", "arm"]
     finished = runs[runs["status"] == "finished"].groupby(by)
-    names = [name for name in table if name in runs and f"{name}_sd" in table]
-    assert {"elbo", "reconstruction", "probe_accuracy"} <= {*names}
-    table = table.set_index(by)
-    for name in names:
-        for wanted, column in ((finished[name].mean(), name), (finished[name].std(), f"{name}_sd")):
-            got = table.loc[[place for place in table.index if place in wanted.index], column]
-            assert got.to_numpy() == pytest.approx(wanted.loc[got.index].to_numpy(), rel=1e-9, nan_ok=True), column
+    compared = []
+
+    def compare(table: pd.DataFrame, name_in_runs: Callable[[str], str]) -> None:
+        table = table.set_index(by)
+        for name in [name for name in table if f"{name}_sd" in table and name_in_runs(name) in runs]:
+            values = finished[name_in_runs(name)]
+            for wanted, column in ((values.mean(), name), (values.std(), f"{name}_sd")):
+                got = table.loc[[place for place in table.index if place in wanted.index], column]
+                assert got.to_numpy() == pytest.approx(wanted.loc[got.index].to_numpy(), rel=1e-9, nan_ok=True), column
+            compared.append(name)
+
+    compare(table, lambda name: name)
+    for features, part in by_features.groupby("features"):
+        assert features in EXTRACTORS
+        compare(part, lambda name, of=EXTRACTORS[features]: in_runs(name, of))
+    assert {"elbo", "reconstruction", "probe_accuracy", "fd_samples", "kid_reconstructions"} <= {*compared}
+
+
+def in_runs(name: str, extractor: Extractor) -> str:
+    """The name in runs.csv of a column of table 2.
+
+    >>> in_runs("fd_samples", EXTRACTORS["classifier"])
+    'fd_classifier_samples'
+    """
+    kind, _, what = name.partition("_")
+    return f"{extractor.metric(kind)}_{what}" if kind in ("fd", "kid", "precision", "recall") else name
+
+
+JUDGED = [folder for folder in PUBLISHED if "difference" in claims_of(folder)]
+
+
+@pytest.mark.parametrize("folder", JUDGED, ids=lambda folder: folder.name)
+def test_published_claims_follow_from_the_published_runs(folder):
+    """By SciPy: a t-test of the seeds' differences (protocol 1), or Welch's (protocol 2)."""
+    runs, claims = pd.read_csv(folder / "tables/runs.csv"), claims_of(folder)
+    runs = runs[runs["status"] == "finished"].set_index(["dataset", "recipe", "latent_dim"])
+    compared = claims[claims["difference"].notna()]
+    assert len(compared) >= 11
+    for claim in compared.to_dict("records"):
+        here = runs.loc[(claim["dataset"], claim["recipe"], claim["latent_dim"])]
+        seeds = here.pivot(index="seed", columns="arm", values=claim["metric"])
+        sign = 1 if claim["metric"] in LOWER_IS_BETTER else -1
+        first, second = (sign * seeds[arm].dropna() for arm in claim["arms"].split(" against "))
+        if "role" in claim:
+            found, mean = stats.ttest_ind(first, second, equal_var=False), first.mean() - second.mean()
+        else:
+            differences = (first - second).dropna()
+            found, mean = stats.ttest_1samp(differences, 0), differences.mean()
+            assert claim["n"] == len(differences)
+        wanted = [mean, *found.confidence_interval(0.9), *found.confidence_interval(0.95)]
+        ends = [f"interval_{level}_{end}" for level in (90, 95) for end in ("low", "high")]
+        assert [claim["difference"], *(claim[end] for end in ends)] == pytest.approx(wanted, rel=1e-9, abs=1e-12)
+
+
+@pytest.mark.parametrize(
+    "folder", [path for path in JUDGED if "role" not in claims_of(path)], ids=lambda path: path.name
+)
+def test_published_verdicts_follow_from_the_published_intervals(folder):
+    """By the rules of protocol 1: Holm's p over the confirmatory claims, 90 % within the margin, 5 seeds."""
+    claims = claims_of(folder).query("difference == difference")
+    family = claims[claims["confirmatory"]].sort_values("p")
+    steps = family["p"] * [*range(len(family), 0, -1)]
+    adjusted = steps.cummax().clip(upper=1).reindex(claims.index).fillna(claims["p"])
+    assert claims["p_holm"].to_numpy() == pytest.approx(adjusted.to_numpy(), rel=1e-9)
+    for claim in claims.to_dict("records"):
+        low, high, margin = claim["interval_90_low"], claim["interval_90_high"], claim["margin"]
+        if claim["claim"].endswith("-matches"):
+            holds, fails = claim["p_holm"] <= 0.05, low > margin
+        else:
+            holds = claim["p_holm"] <= 0.05 and claim["difference"] < 0
+            fails = claim["interval_95_low"] > 0 or -margin < low < high < margin
+        wanted = "inconclusive" if claim["n"] < 5 else "reproduced" if holds else "not reproduced" if fails else None
+        assert claim["verdict"] == (wanted or "inconclusive"), claim["claim"]
 
 
 def test_what_git_has_of_results_stays_small():
