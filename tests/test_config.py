@@ -606,6 +606,15 @@ def test_a_file_is_read_as_it_seems(tmp_path):
             read(path)
 
 
+@pytest.mark.parametrize("number", ["NaN", "Infinity", "-Infinity"])
+def test_json_without_a_number_is_refused(tmp_path, number):
+    """JSON has none, but Python's json reads them, and a mean over seeds would leave the seed out."""
+    path = tmp_path / "metrics.json"
+    path.write_text(f'{{"elbo": {number}}}')
+    with pytest.raises(InputError, match=f"not a JSON file .{number} is no number"):
+        read_json(path)
+
+
 @pytest.mark.parametrize("content", ["x: *" + "y" * 10_000, "x: !" + "y" * 10_000 + " 1", "[" * 5_000])
 def test_what_is_said_of_a_file_that_is_no_yaml_is_short(tmp_path, content):
     path = tmp_path / "mine.yaml"

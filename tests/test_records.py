@@ -2,6 +2,7 @@
 
 import json
 import shutil
+import subprocess
 from dataclasses import replace
 from pathlib import Path
 
@@ -14,7 +15,7 @@ from bvae.errors import InputError
 from bvae.evaluation.references import load_reference, save_reference
 from bvae.report.outdated import Plan, outdated, refuse_records, results_of
 from bvae.report.tables import collect_runs
-from bvae.study.runs import is_record
+from bvae.study.runs import SUMS, found_results, is_record, write_sums
 from bvae.study.status import read_status
 from bvae.system.files import read_yaml, sha256_of_file
 from helpers.checkouts import snakemake
@@ -84,8 +85,95 @@ def test_an_outdated_record_is_refused(recorded, change, reason):
     plan = Plan(check(read_yaml(QUICK)))
     found = outdated(plan, results_of(plan))
     assert [name for name in found if is_record(name)] == [path.as_posix()]
-    with pytest.raises(InputError, match=rf"{path} was {reason}.*Delete this file"):
+    with pytest.raises(InputError, match=rf"{path} was {reason}.*delete its folder"):
         refuse_records(found)
+
+
+def test_sums_are_what_sha256sum_checks(recorded):
+    folder = record_of("vae", 0).parent
+    done = subprocess.run(["sha256sum", "--check", "--strict", SUMS], cwd=folder, capture_output=True, text=True)
+    assert done.returncode == 0 and done.stdout.count(": OK") == 2
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (lambda path: path.write_text(path.read_text().replace('"elbo": -', '"elbo": -1')), "was changed after it"),
+        (lambda path: path.write_text(path.read_text().replace("finished", "Finished")), "was changed after it"),
+        (lambda path: path.write_text("[]"), "is damaged"),
+        (
+            lambda path: shutil.copy(record_of("vae", 2).with_name("history.csv"), path.parent),
+            "was written with another .*history",
+        ),
+        (lambda path: cut(path.with_name("history.csv"), 50), "was written with another .*history"),
+        (lambda path: path.with_name("history.csv").unlink(), "is not whole: there is no .*history"),
+        (lambda path: path.with_name(SUMS).unlink(), f"is not whole: there is no .*{SUMS}"),
+        (lambda path: path.with_name(SUMS).write_text("abc"), "is damaged"),
+    ],
+)
+def test_a_record_that_was_changed_is_refused(recorded, change, said):
+    path = record_of("bvae", 0)
+    change(path)
+    plan = Plan(check(read_yaml(QUICK)))
+    with pytest.raises(InputError, match=rf"{path} {said}.*Get it again from git"):
+        refuse_records(outdated(plan, results_of(plan)))
+    assert main(["table", QUICK]) == 1
+
+
+def cut(path: Path, count: int) -> None:
+    path.write_bytes(path.read_bytes()[:-count])
+
+
+def test_two_records_of_one_run_that_differ_are_refused(recorded):
+    """Those of two machines, from merged branches; equal ones are one."""
+    [folder] = Path("results/records").glob("mlp-quick-*")
+    other = Path(shutil.copytree(folder, folder.with_name(f"another-{folder.name.rpartition('-')[2]}")))
+    found_results(check(read_yaml(QUICK)))
+    path = other / record_of("bvae", 0).relative_to(folder)
+    path.write_text(path.read_text().replace('"elbo": -', '"elbo": -1'))
+    with pytest.raises(InputError, match="two records of one run"):
+        found_results(check(read_yaml(QUICK)))
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda path: cut(path, 1000),
+        lambda path: path.write_bytes(b""),
+        lambda path: shutil.copy(path.with_name("digits-classifier2.safetensors"), path),
+    ],
+)
+def test_a_wrong_recorded_reference_is_refused_before_any_job_and_by_its_own(recorded, change, capsys):
+    change(Path("results/records/references/digits-classifier.safetensors"))
+    plan = Plan(check(read_yaml(QUICK)))
+    with pytest.raises(InputError, match=r"references/digits-classifier\.safetensors|task distances"):
+        refuse_records(outdated(plan, results_of(plan)))
+    shutil.rmtree("results/references")
+    assert main(["reference", "digits-classifier"]) == 1
+    assert not Path("results/references/digits-classifier.safetensors").exists()
+
+
+def test_a_reference_whose_network_was_changed_is_refused(recorded):
+    path = Path("results/records/references/digits-classifier.safetensors")
+    content = path.read_bytes()
+    path.write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
+    with pytest.raises(InputError, match="changed after it was written"):
+        load_reference(path)
+
+
+def test_runs_are_not_recorded_without_their_references(quick_copy, monkeypatch, capsys):
+    monkeypatch.chdir(quick_copy)
+    shutil.rmtree("results/references")
+    assert main(["record", QUICK]) == 1
+    assert "digits-classifier.safetensors: no such file" in capsys.readouterr().err
+    assert not Path("results/records").exists()
+
+
+def test_records_are_not_written_where_a_file_is(quick_copy, monkeypatch, capsys):
+    monkeypatch.chdir(quick_copy)
+    Path("results/records").write_text("")
+    assert main(["record", QUICK]) == 1
+    assert "cannot be written" in capsys.readouterr().err
 
 
 def test_a_record_needs_no_data_until_the_data_is_there(recorded):
@@ -101,6 +189,7 @@ def test_runs_that_saw_other_reference_features_are_not_compared(recorded):
     [task] = [by for by in row["tasks"].values() if "references" in by][:1]
     task["references"][0][1] = "0" * 64
     path.write_text(json.dumps(row))
+    write_sums(path.parent, {path.name: sha256_of_file(path)})
     with pytest.raises(InputError, match=rf"{path}: saw other reference features"):
         collect_runs(check(read_yaml(QUICK)), "claims")
 

@@ -129,6 +129,11 @@ def make_reference(
     real, chosen = reference_test_images(dataset), EXTRACTORS[extractor]
     if reason := chosen.why_empty(dataset, len(real)):
         return Reference(extractor, None, len(real), {}, reason, dataset.sha256)
+    if recorded and (recorded.extractor, recorded.images) != (extractor, len(real)):
+        raise InputError(
+            f"the recorded reference of {dataset.name} and {extractor} is one of {recorded.extractor} over"
+            f" {recorded.images:,} images, expected {len(real):,}. Get it again from git."
+        )
     if recorded and recorded.dataset_sha256 != dataset.sha256:
         log.warning("the recorded network of %s is of other images than %s: not taken", extractor, dataset.name)
         recorded = None
@@ -185,7 +190,7 @@ def save_reference(reference: Reference, path: Path) -> None:
 def load_reference(path: Path) -> Reference:
     """Read a reference file; a missing or damaged one raises InputError that names it."""
     tensors, facts = read_tensors(path, form=FORMAT, remedy=REMEDY)
-    del facts["identity"]  # for those who read no tensors: it follows from the rest
+    identity = facts.pop("identity")  # for those who read no tensors: it follows from the rest
     version, wanted = facts.pop("version"), EXTRACTORS[facts["extractor"]].version
     if version != wanted:
         raise InputError(f"{path}: found version {version} of {facts['extractor']}, wanted {wanted}. {REMEDY}")
@@ -193,4 +198,7 @@ def load_reference(path: Path) -> Reference:
     features = None
     if "values" in tensors:
         features = RealFeatures(**{name: tensors[name] for name in RealFeatures._fields})
-    return Reference(features=features, tensors=network, **facts)
+    reference = Reference(features=features, tensors=network, **facts)
+    if reference.identity != identity:
+        raise InputError(f"{path}: changed after it was written. {REMEDY}")
+    return reference

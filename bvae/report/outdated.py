@@ -23,6 +23,7 @@ from bvae.evaluation.metrics import OF_CONTROLS, OF_UNTRAINED, TASKS, tasks_of, 
 from bvae.evaluation.metrics._distortions import VERSION as DISTORTIONS
 from bvae.report.figures import FIGURES, kinds_of
 from bvae.study.runs import (
+    SUMS,
     beside,
     controls_path,
     data_path,
@@ -37,6 +38,7 @@ from bvae.study.runs import (
     pca_path,
     per_image_path,
     protocol_of,
+    read_sums,
     recorded_reference,
     reference_path,
     run_name,
@@ -51,6 +53,11 @@ log = logging.getLogger(__name__)
 
 MISSING = "is missing"
 NOT_COMPARED = ("gives", "empty", "per_image")  # of what results say of a task
+CHANGED = "was changed after it was recorded"
+OF_RECORD = (
+    "It is the record of a run whose model is not kept. Get it again from git; or delete its folder and give the same"
+    " command again, and the run is trained again."
+)
 MADE = "made"  # where tables, claims and figures say which files were made, by their hashes
 SHOWN = 5  # results that are named
 KEPT_HASHES = ".snakemake/hashes.json"
@@ -118,6 +125,18 @@ class Plan:
         except (InputError, KeyError):
             return None
 
+    def recorded_identity(self, dataset: str, extractor: str) -> str | None:
+        """As `reference_identity`, of the reference that recorded runs saw; None when none is recorded.
+
+        Raises InputError for a damaged one: without it another network would be trained.
+        """
+        path = recorded_reference(dataset, extractor)
+        if not self.contents.exists(path):
+            return None
+        if (identity := self.reference_identity(path)) is None:
+            raise InputError(f"{path}: not a file of a reference. Get it again from git.")
+        return identity
+
     def code(self, patterns: Sequence[str]) -> str:
         """`code_hash` of some patterns."""
         if patterns not in self.codes:
@@ -153,7 +172,7 @@ def _reason(result: Result, contents: Contents, known_only: bool) -> str | None:
             return f"was made from {name} {_short(said.get(name))}, which is now {_short(value)}"
     for path, sha256 in said.get(MADE, {}).items():
         if contents.sha256(path) != sha256:
-            return f"was written with another {path} than the one that is there"
+            return CHANGED if path == result.path else f"was written with another {path} than the one that is there"
     return None
 
 
@@ -208,10 +227,7 @@ def refuse_records(found: Mapping[str, str]) -> None:
     """Raise InputError when a record is outdated: without its model it cannot be evaluated again."""
     for path, reason in found.items():
         if is_record(path):
-            raise InputError(
-                f"{path} {reason}. It is the record of a run whose model is not kept. Delete this file and give the"
-                " same command again: the run is then trained again."
-            )
+            raise InputError(f"{path} {reason}. {OF_RECORD}")
 
 
 def refuse_layouts(plan: Plan, shapes: Mapping[str, Sequence[int]]) -> None:
@@ -264,7 +280,9 @@ def refuse_outdated(plan: Plan, rule: str) -> None:
     """Raise InputError when a result that a rule takes for tables, claims or tuning is missing or outdated."""
     inputs = set(inputs_of(plan, rule))
     taken = [result for result in results_of(plan) if result.path in inputs]
-    for path, reason in outdated(plan, taken, known_only=True).items():
+    found = outdated(plan, taken, known_only=True)
+    refuse_records(found)
+    for path, reason in found.items():
         raise InputError(f"{plan.contents.root / path} {reason}. Run `snakemake`, which makes it again.")
 
 
@@ -308,9 +326,10 @@ def _of_dataset(plan: Plan, name: str, **facts: object) -> dict:
 
 
 def _reference(plan: Plan, name: str, extractor: str) -> dict:
-    """Where runs are recorded it is over the network that they saw."""
-    recorded = plan.reference_identity(recorded_reference(name, extractor)) if plan.recorded else None
-    identity = recorded or plan.reference_identity(reference_path(name, extractor))
+    """Where runs on the data set are recorded it is over the network that they saw."""
+    recorded = any(run["dataset"] == name and is_record(plan.results[run_name(run)]) for run in plan.runs)
+    identity = plan.recorded_identity(name, extractor) if recorded else None
+    identity = identity or plan.reference_identity(reference_path(name, extractor))
     return _of_dataset(plan, name, extractor=extractor, version=EXTRACTORS[extractor].version, identity=identity)
 
 
@@ -345,10 +364,10 @@ def _of_runs(plan: Plan) -> Iterator[Result]:
     for run in plan.runs:
         data, results = data_path(run["dataset"]), plan.results[run_name(run)]
         if is_record(results):
-            history = beside(results, "history.csv")
-            unknown = () if _references(plan, run, recorded=True) else ("references",)
-            said = partial(_said_by_results, left_out=(*NOT_COMPARED, *unknown))
-            yield Result(results, partial(_of_record, plan, run, results), [], said, [history])
+            known = dict(_references(plan, run, recorded=True))
+            said = partial(_said_by_record, plan, results, known)
+            also = [beside(results, name) for name in ("history.csv", SUMS)]
+            yield Result(results, partial(_of_record, plan, run, results), [], said, also)
             continue
         model, history = beside(results, "model.safetensors"), beside(results, "history.csv")
         yield Result(model, partial(_trained, plan, run), [data], _said_by_model, [history])
@@ -358,12 +377,13 @@ def _of_runs(plan: Plan) -> Iterator[Result]:
         yield Result(results, partial(_evaluated, plan, run, results), inputs, _said_by_results, also)
 
 
-def _references(plan: Plan, run: dict, *, recorded: bool) -> list | None:
-    """Each extractor of a run with the identity of its reference, or of the recorded one; None if one is not here."""
-    path = recorded_reference if recorded else reference_path
-    extractors = [] if plan.study["tuning"] else plan.study["features"]
-    found = [[name, plan.reference_identity(path(run["dataset"], name))] for name in extractors]
-    return found if all(identity for _, identity in found) else None
+def _references(plan: Plan, run: dict, *, recorded: bool) -> list:
+    """Each extractor of a run with the identity of its reference, None if it is not here; or those recorded."""
+    names = [] if plan.study["tuning"] else plan.study["features"]
+    if recorded:
+        found = [[name, plan.recorded_identity(run["dataset"], name)] for name in names]
+        return [[name, identity] for name, identity in found if identity]
+    return [[name, plan.reference_identity(reference_path(run["dataset"], name))] for name in names]
 
 
 def _trained(plan: Plan, run: dict) -> dict:
@@ -382,8 +402,8 @@ def _said_by_model(facts: dict) -> dict:
 def _evaluated(plan: Plan, run: dict, results: str) -> dict:
     """What the results of a run are made from: its model, and for each task what that depends on.
 
-    Of a record the model and the values of images are not here, so they are not compared, nor are its references where
-    their networks are not recorded.
+    Of a record the model and the values of images are not here, so they are not compared, nor are references whose
+    networks are not recorded.
     """
     study, contents, recorded = plan.study, plan.contents, is_record(results)
     wanted = _trained(plan, run)
@@ -397,9 +417,11 @@ def _evaluated(plan: Plan, run: dict, results: str) -> dict:
     if not study["tuning"]:
         uses["references"] = _references(plan, run, recorded=recorded)
     status = contents.facts(results)["status"]
+    missing = any(identity is None for _, identity in uses.get("references", []))
     for name in tasks_of(status, tuning=study["tuning"], protocol=protocol_of(study)):
-        used = {key: uses[key] for key in TASKS[name].uses if not (recorded and uses[key] is None)}
-        wanted[f"task {name}"] = None if None in used.values() else {"version": TASKS[name].version} | used
+        used = {key: uses[key] for key in TASKS[name].uses}
+        unknown = missing and "references" in used
+        wanted[f"task {name}"] = None if unknown else {"version": TASKS[name].version} | used
     return wanted
 
 
@@ -408,11 +430,21 @@ def _of_record(plan: Plan, run: dict, results: str) -> dict:
     return {name: value for name, value in _evaluated(plan, run, results).items() if value is not None}
 
 
-def _said_by_results(row: dict, *, left_out: Sequence[str] = NOT_COMPARED) -> dict:
+def _said_by_results(row: dict) -> dict:
     tasks = {}
     for name, by in row["tasks"].items():
-        tasks[f"task {name}"] = {key: value for key, value in by.items() if key not in left_out}
+        tasks[f"task {name}"] = {key: value for key, value in by.items() if key not in NOT_COMPARED}
     return row | tasks
+
+
+def _said_by_record(plan: Plan, results: str, known: Collection[str], row: dict) -> dict:
+    """As `_said_by_results`, but of the references only those of `known` extractors; and the hashes of its files."""
+    said = _said_by_results(row)
+    for task in said.values():
+        if isinstance(task, dict) and "references" in task:
+            task["references"] = [pair for pair in task["references"] if pair[0] in known]
+    sums, names = read_sums(plan.contents.root / beside(results, SUMS)), ("history.csv", Path(results).name)
+    return said | {MADE: {beside(results, name): sums[name] for name in names}}
 
 
 def _of_study(plan: Plan) -> Iterator[Result]:

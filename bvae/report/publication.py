@@ -168,7 +168,7 @@ def verify(published: Path, root: Path = Path()) -> tuple[list[str], bool]:
         recorded += is_record(here[run])
         found = "as published, bit for bit" if not changed else f"{' and '.join(sorted(changed))} differ"
         if any(name.endswith(".json") for name in changed):
-            found += _largest_difference(root / here[run], published)
+            found += _largest_difference(root / here[run], published, run.partition("/")[0])
         lines.append(f"{run}: {found}")
     if not lines:
         raise InputError(
@@ -183,15 +183,15 @@ def _hashes(root: Path, results: str) -> dict[str, str]:
     """The SHA-256 of the files of a run that are here, by their names in a manifest; a record says its model's."""
     hashes = {name: sha256_of_file(path) for name, path in _files(root / results).items() if path.exists()}
     if is_record(results):
-        hashes["model.safetensors"] = read_json(root / results)["model_sha256"]
+        hashes["model.safetensors"] = read_json(root / results).get("model_sha256", "")
     return hashes
 
 
-def _largest_difference(results: Path, published: Path) -> str:
+def _largest_difference(results: Path, published: Path, recipe: str) -> str:
     """The number of a run's results that is farthest from the published one, relative to it."""
     import pandas as pd
 
-    path, row = published / "tables/runs.csv", read_json(results)
+    path, row = published / "tables/runs.csv", read_json(results) | {"recipe": recipe}
     if not path.exists():  # a study that tunes
         return ""
     frame = pd.read_csv(path)

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from bvae.errors import InputError
 from bvae.report.outdated import CLAIMS, Plan, inputs_of, rules_of
-from bvae.study.runs import beside, is_record, protocol_of, record_of, study_folder
+from bvae.study.runs import beside, is_record, protocol_of, record_of, study_folder, write_sums
 from bvae.system.files import make_folder, read_json, sha256_of_file, whole_file, write_json, write_text
 
 DATA_FILE = "data.json.gz"
@@ -101,7 +101,9 @@ def rebuild(published: Path, output: Path) -> list[Path]:
         for path, facts in data["results"].items():
             write_json(root / path, facts)
         for path, text in data["histories"].items():
-            write_text(root / beside(path, "history.csv"), text)
+            history = root / beside(path, "history.csv")
+            write_text(history, text)
+            write_sums(history.parent, {file.name: sha256_of_file(file) for file in (root / path, history)})
         if "claims" in data:
             write_text(root / CLAIMS, data["claims"])
         try:

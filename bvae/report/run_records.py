@@ -10,16 +10,17 @@ from pathlib import Path
 
 from bvae.errors import InputError
 from bvae.report.outdated import Plan, outdated, results_of
-from bvae.study.runs import beside, record_of, recorded_reference, reference_path, results_paths
+from bvae.study.runs import beside, record_of, recorded_reference, reference_path, results_paths, write_sums
 from bvae.system.files import sha256_of_file, whole_file
 
 
 def write_records(study: dict, root: Path = Path()) -> tuple[int, int]:
     """Copy results and history of every evaluated run of a checked study to results/records/, to be committed.
 
-    With them go the networks of the references that they saw. Returns how many records are new, and of how many runs
-    there is one now. Raises InputError for a run that is outdated, and where another record of it or of a reference is
-    there: what was committed stays.
+    Beside them are their hashes, so that a record that was changed later is noticed, and the networks of the references
+    that the runs saw. Returns how many records are new, and of how many runs
+    there is one now. Raises InputError for a run that is outdated, where a reference is missing, and where another
+    record of a run or of a reference is there: what was committed stays.
     """
     paths = [path for path in results_paths(study, root).values() if (root / path).exists()]
     plan = Plan(study, root)
@@ -40,6 +41,7 @@ def write_records(study: dict, root: Path = Path()) -> tuple[int, int]:
                     " the folder of the record; otherwise delete the folder of the run."
                 )
         new += not record.exists()
+        write_sums(record.parent, {copy.name: sha256_of_file(source) for source, copy in files.items()})
         for source, copy in files.items():  # the results last: with them the record is whole
             if not copy.exists():
                 with whole_file(copy) as part:
@@ -55,10 +57,12 @@ def _record_references(plan: Plan) -> None:
         for name in plan.study["features"]:
             here, record = root / reference_path(dataset, name), root / recorded_reference(dataset, name)
             if not here.exists():
-                continue
+                raise InputError(
+                    f"{here}: no such file, and the runs' distances are over its network, which has to be recorded with"
+                    " them. Run `snakemake`, which makes it again, on the machine that made the runs."
+                )
             reference = load_reference(here)
             if not record.exists():
-                record.parent.mkdir(parents=True, exist_ok=True)
                 save_reference(replace(reference, features=None), record)
             elif load_reference(record).identity != reference.identity:
                 raise InputError(

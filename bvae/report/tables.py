@@ -268,11 +268,12 @@ def provenance(study: dict, rows: list[dict], root: Path = Path()) -> dict:
     constants = {name.lower(): value for name, value in vars(protocol).items() if name.isupper()}
     results = sorted(json.dumps(row, sort_keys=True) for row in rows)
     changes = _git("status", "--porcelain", "--", ":/", ":(exclude,top)results")
+    of_records = _git("diff", "HEAD", "--name-only", "--diff-filter=MD", "--", ":/results/records")
     return {
         "study": study["study"],
         "id": f"{study['study']}-{sha256_of_json(results)[:12]}",
         "commit": _git("rev-parse", "HEAD"),
-        "uncommitted_changes": None if changes is None else bool(changes),
+        "uncommitted_changes": None if changes is None else bool(changes or of_records),
         "config": study,
         "config_sha256": sha256_of_json(study),
         "data_sha256": {row["dataset"]: row["dataset_sha256"] for row in rows},

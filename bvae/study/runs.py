@@ -7,13 +7,14 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import bvae
 from bvae.errors import InputError
-from bvae.system.files import sha256_of_json
+from bvae.system.files import sha256_of_json, write_text
 
 if TYPE_CHECKING:
     from bvae.runs import Run
 
 FOLDER = Path("results/runs")
 RECORDS = Path("results/records")  # in git: what remains of a run without its model
+SUMS = "SHA256SUMS"  # of the other files of a record, in its folder
 GROUP = ["dataset", "recipe", "latent_dim"]  # of a run: what arms and seeds are compared within
 CHECKED = Path(".snakemake/studies")  # where the workflow writes the checked study for its jobs
 
@@ -137,12 +138,18 @@ def found_results(study: dict, root: Path = Path()) -> dict[str, str]:
     """As `results_paths`; of a run that is not there but has a record, the results in the record.
 
     A record is a folder of results/records/ that is named as the run's folder is, up to the recipe before the key.
+    Raises InputError where two records are of one run and differ.
     """
     paths, folders = results_paths(study, root), _names_by_key(root / RECORDS)
     for name, path in paths.items():
-        record = next((record for record in _records(path, folders) if (root / record).exists()), None)
-        if record and not any((root / file).exists() for file in (path, beside(path, "model.safetensors"))):
-            paths[name] = record
+        records = [record for record in _records(path, folders) if (root / record).exists()]
+        if records and not any((root / file).exists() for file in (path, beside(path, "model.safetensors"))):
+            paths[name] = records[0]
+            if len({(root / record).read_bytes() for record in records}) > 1:
+                raise InputError(
+                    f"{root / records[0]} and {root / records[1]}: two records of one run, and their results differ."
+                    " Delete the folder of the run that is not to count."
+                )
     return paths
 
 
@@ -160,6 +167,22 @@ def _records(results: str, folders: Mapping[str, Sequence[str]]) -> list[str]:
     _, _, named, rest = results.split("/", 3)
     names = folders.get(named.rpartition("-")[2], [named])
     return [f"{RECORDS.as_posix()}/{name}/{rest}" for name in names]
+
+
+def read_sums(path: Path) -> dict[str, str]:
+    """The SHA-256 of files by their names, as `sha256sum` writes and checks them. Raises InputError if damaged."""
+    try:
+        lines = path.read_text(encoding="ascii").splitlines() if path.exists() else []
+        return {name: sha256 for sha256, name in (line.split("  ", 1) for line in lines)}
+    except (OSError, ValueError) as error:
+        raise InputError(f"{path}: damaged ({error}). Get it again from git.") from None
+
+
+def write_sums(folder: Path, sums: Mapping[str, str]) -> None:
+    """Write the hashes of a record's files; those of its other files stay, as it may hold several results of a run."""
+    kept = read_sums(folder / SUMS)
+    if kept != (wanted := kept | sums):
+        write_text(folder / SUMS, "".join(f"{sha256}  {name}\n" for name, sha256 in sorted(wanted.items())))
 
 
 def beside(results: str, name: str) -> str:

@@ -12,7 +12,7 @@ import struct
 import tempfile
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 from bvae.errors import InputError
 
@@ -128,10 +128,15 @@ def read_lines(path: Path) -> list[dict[str, float]]:
     return rows
 
 
+def _no_number(name: str) -> NoReturn:
+    raise ValueError(f"{name} is no number")
+
+
 def read_json(path: str | Path) -> Any:
-    """Read a JSON file; a missing or damaged one raises InputError that names it."""
+    """Read a JSON file; a missing or damaged one, or one with NaN, raises InputError that names it."""
     try:
-        return json.loads(Path(path).read_text(encoding="utf-8"), object_pairs_hook=_each_once)
+        text = Path(path).read_text(encoding="utf-8")
+        return json.loads(text, object_pairs_hook=_each_once, parse_constant=_no_number)
     except FileNotFoundError:
         raise InputError(f"{path}: no such file. Run the step that makes it, or plain `snakemake`.") from None
     except OSError as error:
