@@ -178,7 +178,7 @@ def read_sums(path: Path) -> dict[str, str]:
         raise InputError(f"{path}: damaged ({error}). Get it again from git.") from None
 
 
-def write_sums(folder: Path, sums: Mapping[str, str]) -> None:
+def write_sums(folder: Path, sums: dict[str, str]) -> None:
     """Write the hashes of a record's files; those of its other files stay, as it may hold several results of a run."""
     kept = read_sums(folder / SUMS)
     if kept != (wanted := kept | sums):
