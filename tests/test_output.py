@@ -34,7 +34,8 @@ from bvae.report.outdated import Plan, note_made_from
 from bvae.report.summary import summarise_study
 from bvae.report.tables import write_tables
 from bvae.report.tuning import write_tuning
-from bvae.system.files import write_json, write_tensors, write_text
+from bvae.study.runs import write_sums
+from bvae.system.files import sha256_of_file, write_json, write_tensors, write_text
 from helpers.checkouts import ROOT, environment
 from helpers.run_results import lost, run_row, write_study
 from helpers.tuning_results import result, write_results
@@ -510,7 +511,9 @@ def records(tmp_path, monkeypatch):
         shutil.move(tmp_path / "results/runs", tmp_path / "results/records")
         found = sorted((tmp_path / "results/records").rglob("metrics-*.json"))
         for path in found:
-            write_text(path.with_name("history.csv"), "epoch\n")
+            history = path.with_name("history.csv")
+            write_text(history, "epoch\n")
+            write_sums(path.parent, {file.name: sha256_of_file(file) for file in (path, history)})
         for path in found[:missing]:
             shutil.rmtree(path.parent)
         if not missing:

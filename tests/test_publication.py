@@ -222,7 +222,7 @@ def test_published_claims_follow_from_the_published_runs(folder):
     runs, claims = pd.read_csv(folder / "tables/runs.csv"), claims_of(folder)
     runs = runs[runs["status"] == "finished"].set_index(["dataset", "recipe", "latent_dim"])
     compared = claims[claims["difference"].notna()]
-    assert len(compared) >= 11
+    assert len(compared) >= 9
     for claim in compared.to_dict("records"):
         here = runs.loc[(claim["dataset"], claim["recipe"], claim["latent_dim"])]
         seeds = here.pivot(index="seed", columns="arm", values=claim["metric"])

@@ -419,7 +419,7 @@ def _evaluated(plan: Plan, run: dict, results: str) -> dict:
     status = contents.facts(results)["status"]
     missing = any(identity is None for _, identity in uses.get("references", []))
     for name in tasks_of(status, tuning=study["tuning"], protocol=protocol_of(study)):
-        used = {key: uses[key] for key in TASKS[name].uses}
+        used = {key: uses[key] for key in TASKS[name].uses if not (recorded and uses[key] == [])}
         unknown = missing and "references" in used
         wanted[f"task {name}"] = None if unknown else {"version": TASKS[name].version} | used
     return wanted
@@ -443,6 +443,8 @@ def _said_by_record(plan: Plan, results: str, known: Collection[str], row: dict)
     for task in said.values():
         if isinstance(task, dict) and "references" in task:
             task["references"] = [pair for pair in task["references"] if pair[0] in known]
+            if not task["references"]:
+                del task["references"]
     sums, names = read_sums(plan.contents.root / beside(results, SUMS)), ("history.csv", Path(results).name)
     return said | {MADE: {beside(results, name): sums[name] for name in names}}
 
