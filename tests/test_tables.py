@@ -251,6 +251,22 @@ def test_the_commit_of_a_repository_around_the_package_is_not_its_own(tmp_path, 
     assert (facts["commit"], facts["uncommitted_changes"]) == (None, None)
 
 
+def test_a_changed_record_is_an_uncommitted_change_and_a_new_one_is_not(tmp_path, monkeypatch):
+    """As results are input only where they are records."""
+    file = unpacked(tmp_path)
+    record = tmp_path / "results/records/r-12345678/metrics.json"
+    write_json(record, {"elbo": -90.0})
+    git(tmp_path, "init", "-q")
+    git(tmp_path, "add", ".")
+    git(tmp_path, "commit", "-q", "-m", "recorded")
+    monkeypatch.setattr(bvae, "__file__", str(file))
+    write_json(record.with_name("new.json"), {})
+    write_json(tmp_path / "results/studies/s.json", {})
+    assert provenance(study_of(ROWS), ROWS)["uncommitted_changes"] is False
+    write_json(record, {"elbo": -80.0})
+    assert provenance(study_of(ROWS), ROWS)["uncommitted_changes"] is True
+
+
 def test_the_commit_of_the_checkout_is_its_own_whatever_the_environment_names(tmp_path, monkeypatch):
     file, other = unpacked(tmp_path / "here"), tmp_path / "other"
     for folder in (file.parents[1], other):

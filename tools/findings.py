@@ -273,9 +273,11 @@ def best_of_tuning(published: Published, study: str, family: str) -> pd.Series:
     return table[table["family"] == family].groupby("arm")["elbo"].max()
 
 
-def by_seed(published: Published, study: str, metric: str = "elbo") -> pd.DataFrame:
-    """A row a seed, a column an arm."""
-    return published.read(study, "tables/runs.csv").pivot(index="seed", columns="arm", values=metric)
+def by_seed(published: Published, study: str, metric: str = "elbo", recipe: str = "") -> pd.DataFrame:
+    """A row a seed, a column an arm; of one recipe, where the study has several."""
+    runs = published.read(study, "tables/runs.csv")
+    runs = runs[runs["recipe"] == recipe] if recipe else runs
+    return runs.pivot(index="seed", columns="arm", values=metric)
 
 
 def of_length(published: Published, short: str, long: str, seeds: int) -> SimpleNamespace:

@@ -364,7 +364,7 @@ def _of_runs(plan: Plan) -> Iterator[Result]:
     for run in plan.runs:
         data, results = data_path(run["dataset"]), plan.results[run_name(run)]
         if is_record(results):
-            known = dict(_references(plan, run, recorded=True))
+            known = [name for name, _ in _references(plan, run, recorded=True)]
             said = partial(_said_by_record, plan, results, known)
             also = [beside(results, name) for name in ("history.csv", SUMS)]
             yield Result(results, partial(_of_record, plan, run, results), [], said, also)
