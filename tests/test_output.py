@@ -574,6 +574,12 @@ def test_a_study_whose_runs_diverged_or_are_missing_has_a_summary(records):
     assert "cite" not in text
 
 
+def test_results_that_cannot_be_read_are_counted_in_the_summary(records):
+    study = records(ROWS)
+    write_json(next(Path("results/records").rglob("metrics-*.json")), {})
+    assert re.match(r"s: 5 of 6 .*\b1 damaged", summarise_study(study, CONFIG))
+
+
 def test_tables_of_other_runs_are_not_cited(records):
     study = records(ROWS)
     assert "\ncite" in summarise_study(study, CONFIG)

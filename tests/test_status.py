@@ -61,6 +61,14 @@ def test_each_state_is_what_the_files_say(folder):
     ]
 
 
+@pytest.mark.parametrize("results", ["{", "[]", "{}", '{"state": "finished"}'])
+def test_results_that_cannot_be_read_are_one_line(folder, results):
+    write_text(folder / RESULTS[0], results)
+    study, runs = status.read_status("watched.yaml")
+    assert [run.state for run in runs][:3] == ["damaged", "diverged", "trained"]
+    assert sum(line.startswith(f"{RUNS[0]} ") for line in status.describe(study, runs).splitlines()) == 1
+
+
 def test_a_training_says_its_epoch_its_speed_and_what_is_left(folder, fake, monkeypatch):
     """The lines are those that training appends; 30 epochs of 1,437 images at 500 a second take 86 seconds."""
     kept = []

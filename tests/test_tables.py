@@ -322,6 +322,19 @@ def test_stale_runs_are_refused_by_name(written, tmp_path, changes, message):
         collect_runs(study, "table", tmp_path)
 
 
+@pytest.mark.parametrize("seed", [0, 2])
+def test_a_run_without_a_number_that_the_others_have_is_refused(written, tmp_path, seed):
+    """Its arm's mean would be over two runs, beside an n of three."""
+    rows = [{key: row[key] for key in row if (row["seed"], key) != (seed, "elbo")} for row in ROWS[:3]]
+    with pytest.raises(InputError, match=f"bvae-z4-seed{seed}/metrics-[0-9a-f]+.json: has no elbo,"):
+        collect_runs(written([*rows, *ROWS[3:]]), "table", tmp_path)
+
+
+def test_a_diverged_run_needs_no_numbers(written, tmp_path):
+    rows = [*ROWS[:-1], lost(ROWS[-1])]
+    assert len(collect_runs(written(rows), "table", tmp_path)) == len(rows)
+
+
 def test_a_data_set_is_named_wherever_it_is_not_that_of_the_line_above():
     text = pd.DataFrame({"Data set": ["a", "a", "b", "a"], "Arm": list("wxyz")})
     facts = {"id": "x", "commit": None, "config_sha256": "0" * 64}

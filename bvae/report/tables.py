@@ -51,13 +51,14 @@ def collect_runs(study: dict, rule: str, root: Path = Path()) -> list[dict]:
     """Read the results of every run of a checked study for a rule, in the study's order: metrics, or of tuning ELBOs.
 
     Raises InputError for a run that is missing, or is not made from the study's settings, its model and the code of
-    today, or saw other data or references than the runs before it; and for such controls and costs, if the rule takes
-    any.
+    today, or saw other data or references than the runs before it, or lacks a number that another run of its arm has;
+    and for such controls and costs, if the rule takes any.
     """
     plan = Plan(study, root)
     refuse_outdated(plan, rule)
     rows: list[dict] = []
     seen: dict[tuple[str, str], str] = {}
+    numbers: dict[tuple, tuple[set[str], Path]] = {}  # of a cell's first run, and its file
     for run in expand_runs(study):
         path = root / plan.results[run_name(run)]
         row = read_json(path) | {"recipe": run["recipe"]}  # equal settings may have been trained under another name
@@ -67,6 +68,13 @@ def collect_runs(study: dict, rule: str, root: Path = Path()) -> list[dict]:
                 raise InputError(
                     f"{path}: saw other {other} than the runs before it. Delete its folder and run `snakemake`."
                 )
+        whole, first = numbers.setdefault(tuple(row[key] for key in (*GROUP, "arm", "status")), (set(row), path))
+        if row["status"] == "finished" and (lacking := sorted(whole ^ set(row))):
+            partly, other_path = (path, first) if lacking[0] in whole else (first, path)
+            raise InputError(
+                f"{partly}: has no {', '.join(lacking)}, but {other_path} has, so a mean would be over fewer runs than"
+                " its n says. Delete it and run `snakemake`."
+            )
         rows.append(row)
     return rows
 

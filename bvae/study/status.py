@@ -6,13 +6,14 @@ from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
 
+from bvae.errors import InputError
 from bvae.study.config import load_study
 from bvae.study.runs import expand_runs, found_results, is_record, run_name
 from bvae.system.files import read_json, read_lines
 from bvae.system.locks import is_held
 
 ENDED = ("done", "diverged")
-STATES = (*ENDED, "trained", "training", "stopped", "waiting")
+STATES = (*ENDED, "damaged", "trained", "training", "stopped", "waiting")
 CLEAR = "\x1b[H\x1b[J"  # of a terminal: to its top, and empty
 
 
@@ -28,8 +29,9 @@ class RunStatus:
 def read_status(config: str | Path, root: Path = Path()) -> tuple[dict, list[RunStatus]]:
     """The checked study of a file and the state of each of its runs below `root`.
 
-    done: evaluated; diverged: recorded as such; trained: to be evaluated; training: a living process holds its lock;
-    stopped: begun and neither finished nor at work; waiting: not begun. Raises InputError for a faulty study.
+    done: evaluated; diverged: recorded as such; damaged: its results cannot be read; trained: to be evaluated;
+    training: a living process holds its lock; stopped: begun and neither finished nor at work; waiting: not begun.
+    Raises InputError for a faulty study.
     """
     study = load_study(Path(config), root)
     return study, status_of_runs(study, root)
@@ -50,7 +52,11 @@ def _status(run: dict, results_path: str, root: Path) -> RunStatus:
     if is_record(results_path) or (folder / "model.safetensors").exists():
         if not results.exists():
             return RunStatus(name, "trained")
-        return RunStatus(name, "done" if read_json(results)["status"] == "finished" else "diverged")
+        try:
+            status = read_json(results)["status"]
+        except (InputError, KeyError, TypeError):
+            return RunStatus(name, "damaged", f"{results.name}: not a run's results. Run `snakemake`.")
+        return RunStatus(name, "done" if status == "finished" else "diverged")
     log = root / f"logs/train{name.removeprefix('results/runs')}.log"
     said = log.read_text(encoding="utf-8", errors="replace").splitlines() if log.exists() else []
     if said or epochs or (folder / "resume.pt").exists():
@@ -76,7 +82,7 @@ def describe(study: dict, runs: list[RunStatus]) -> str:
     """The counts of a study's states, and a line for each run that is at work or needs a look."""
     counts = Counter(run.state for run in runs)
     said = ", ".join(f"{counts[state]} {state}" for state in STATES if counts[state])
-    shown = [run for run in runs if run.state in ("diverged", "training", "stopped")]
+    shown = [run for run in runs if run.state in ("diverged", "damaged", "training", "stopped")]
     width = max((len(run.run) for run in shown), default=0)
     lines = [f"{run.run:{width}}  {run.state:8}  {run.detail}".rstrip() for run in shown]
     return "\n".join([f"{study['study']}: {len(runs)} runs: {said}", *lines])
