@@ -1,5 +1,6 @@
 """The published studies: the only place where the generator of pages reads results, from csv and json files."""
 
+import io
 import re
 from collections.abc import Mapping
 from functools import cache, cached_property
@@ -9,6 +10,7 @@ import pandas as pd
 
 from bvae.errors import InputError
 from bvae.report.publication import newest
+from bvae.report.published_data import read_data
 from bvae.system.files import read_json
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -30,6 +32,7 @@ class Published:
         """Nothing is read before it is asked for, and every file is read once."""
         self.folder = folder
         self.read = cache(self._read)
+        self.data: dict[str, dict] = {}  # of studies, by their names
         self.found: dict[tuple[str, str], pd.DataFrame] = {}  # what was computed of a study, by its name
 
     @cached_property
@@ -64,6 +67,18 @@ class Published:
     def claims(self, study: str) -> pd.DataFrame:
         """The judged claims of a study by their ids."""
         return self.read(study, "claims.csv").set_index("claim")
+
+    def history(self, study: str, run: str) -> pd.DataFrame:
+        """The training of a run, a row an epoch, of a study with published data. `run` is as in its path of results.
+
+        Raises InputError where there is not one such run.
+        """
+        if study not in self.data:
+            self.data[study] = read_data(self.path(study))
+        found = [text for path, text in self.data[study]["histories"].items() if run in path]
+        if len(found) != 1:
+            raise InputError(f"{study}: {len(found)} runs are '{run}', expected one. Name its recipe, arm and seed.")
+        return pd.read_csv(io.StringIO(found[0]))
 
     def manifest(self, study: str) -> dict:
         """What a publication says of itself."""
