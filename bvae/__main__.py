@@ -271,9 +271,10 @@ def read_rule(command: str, output: Path, place: str) -> dict[str, str]:
 
 
 def _seconds(text: str) -> float:
-    if not 0 < (seconds := float(text)) < math.inf:
-        raise ValueError
-    return seconds
+    with contextlib.suppress(ValueError):
+        if 0 < (seconds := float(text)) < math.inf:
+            return seconds
+    raise argparse.ArgumentTypeError(f"invalid: expected seconds above 0, got '{text}'")
 
 
 def _start_logging(path: Path | None) -> None:

@@ -69,9 +69,9 @@ def train_run(
 ) -> str:
     """Train a run and write `model.safetensors` and `history.csv` into `folder`; returns its status.
 
-    `resume.pt` stands beside them while training lasts, so that a killed run goes on where it was, and `epochs.jsonl`,
-    which says how far it is. While another
-    process trains the same run, this one waits, and takes its results if they are of the same settings.
+    `resume.pt` is beside them while training lasts, so that a killed run goes on where it was, and so is
+    `epochs.jsonl`, which says how far it is. While another process trains the same run, this one waits, and takes its
+    results if they are of the same settings.
     """
     torch.set_num_threads(run.settings["threads"])
     target = pick_device(device)

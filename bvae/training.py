@@ -4,7 +4,7 @@ import logging
 import math
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import torch
@@ -34,6 +34,7 @@ def pick_device(name: str = "auto") -> torch.device:
 
     On a GPU, float32 then means float32 in convolutions too: torch's default rounds their factors to 10 bits (TF32).
     And the same settings give the same bytes there, because convolutions do not add up their parts in any order.
+    Raises InputError for a name that is none and for a GPU that is not there.
     """
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "cpu"
@@ -41,9 +42,12 @@ def pick_device(name: str = "auto") -> torch.device:
         torch.backends.cudnn.allow_tf32 = False
         torch.backends.cudnn.deterministic = True
     try:
-        return torch.device(name)
+        device = torch.device(name)
     except RuntimeError:
         raise InputError(f"device: found '{name}', wanted auto, cpu, or cuda with the number of a card.") from None
+    if device.type == "cuda" and (device.index or 0) >= (count := torch.cuda.device_count()):
+        raise InputError(f"device: found '{name}', but torch sees {count} GPUs. Choose auto, cpu or another card.")
+    return device
 
 
 def pick_precision(name: str, device: torch.device) -> str:
@@ -71,7 +75,7 @@ def check_batch(model: VAE, objective: str, count: int) -> None:
         raise InputError(f"a batch has {count} image, and beta_tc compares it with the others. {LARGER_BATCH}")
 
 
-def _check_arguments(model: VAE, images: Tensor, **numbers: float) -> None:
+def _check_arguments(model: VAE, images: Tensor, counts: Mapping[str, int], rates: Mapping[str, float]) -> None:
     layout = model.layout
     shape = (layout.channels, layout.size, layout.size)
     if images.dtype != torch.uint8 or tuple(images.shape[1:]) != shape or len(images) == 0:
@@ -79,9 +83,12 @@ def _check_arguments(model: VAE, images: Tensor, **numbers: float) -> None:
             f"images: found {images.dtype} of shape {tuple(images.shape)}, wanted torch.uint8 of shape"
             f" {('n', *shape)}, from 0 to 255. Floats in [0, 1]: (255 * images).round().byte()."
         )
-    for name, number in numbers.items():
-        if number < 1:
-            raise InputError(f"{name}: found {number}, wanted at least 1.")
+    for name, count in counts.items():
+        if count < 1:
+            raise InputError(f"{name}: found {count}, wanted at least 1.")
+    for name, rate in rates.items():
+        if not rate > 0:
+            raise InputError(f"{name}: found {rate}, wanted more than 0.")
 
 
 def _undecorated(method: Callable) -> Callable:
@@ -248,7 +255,11 @@ def train(
     gradient of a step that was not skipped was not finite, or all steps of an epoch were skipped, where and with what
     training stopped, at the end of that epoch. Raises InputError for images or settings that it cannot train by.
     """
-    _check_arguments(model, images, epochs=epochs, batch_size=batch_size, samples=samples)
+    counts = {"epochs": epochs, "batch_size": batch_size, "samples": samples}
+    rates = {"learning_rate": learning_rate, "gradient_clip": gradient_clip, "gradient_skip": gradient_skip}
+    _check_arguments(model, images, counts, rates)
+    if not weight_decay >= 0:
+        raise InputError(f"weight_decay: found {weight_decay}, wanted 0 or more.")
     if not 0 <= warmup <= 1:
         raise InputError(f"warmup: found {warmup}, wanted a share of the steps, from 0 to 1.")
     if objective == "iwae" and beta != 1:

@@ -284,7 +284,13 @@ def test_a_study_without_an_arm_says_so():
         ({"margin": {"absolute": -1}}, "margin is"),
         ({"margn": 3}, "unknown key 'margn'"),
         ({"arms": ["bvae"]}, "wanted 2 arm"),
-        ({"gaussian": "mse_per_pixel"}, "beside an absolute margin, which is in the unit of elbo"),
+        ({"gaussian": "mse_per_pixel"}, "with an absolute margin, which is in the unit of elbo"),
+        ({"only": {"data": "mnist"}}, "only: unknown key 'data'"),
+        ({"arms": 5}, "arms: expected list, got 5"),
+        ({"arms": [["bvae"], "vae"]}, "is not known"),
+        ({"metric": ["elbo"]}, "metric: expected str"),
+        ({"test": "number", "arms": ["bvae"], "value": 1, "margin": {"relative": 0.1}}, "wanted absolute:"),
+        ({"test": "number", "arms": ["bvae"], "value": "high"}, "value: expected int or float"),
     ],
 )
 def test_a_fault_of_the_claims_file_is_named(tmp_path, change, message):
@@ -419,7 +425,7 @@ def test_a_study_given_as_claims_is_one_fault():
 def test_a_pilot_that_stands_in_one_line_twice_is_refused(tmp_path):
     path = tmp_path / "claims.yaml"
     path.write_text(CLAIMS.read_text().replace("sd: 9.18", "sd: 9.18, sd: 91.8", 1))
-    with pytest.raises(InputError, match="the key 'sd' stands in line"):
+    with pytest.raises(InputError, match="the key 'sd' is also in line"):
         load_claims(path)
 
 

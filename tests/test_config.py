@@ -116,7 +116,7 @@ FAULTS = {
     "nothing for a list": ("blocks.0.seeds", None, "blocks[0].seeds: expected array, got None"),
     "empty list": ("blocks.0.seeds", [], "blocks[0].seeds: is empty; it needs at least 1"),
     "no blocks": ("blocks", [], "blocks: is empty; it needs at least 1"),
-    "duplicates": ("blocks.0.seeds", [1, 2, 1], "blocks[0].seeds: an entry stands twice in [1, 2, 1]"),
+    "duplicates": ("blocks.0.seeds", [1, 2, 1], "blocks[0].seeds: an entry is given twice in [1, 2, 1]"),
     "missing key": ("blocks.0.seeds", "-", "blocks[0]: 'seeds' is missing"),
     "missing study": ("study", "-", "top level: 'study' is missing"),
     "name with a slash": ("study", "a/b", "study: 'a/b' is not a name"),
@@ -222,7 +222,7 @@ def test_every_fault_is_named_at_once():
         "top level: unknown key 'figure_sed'. Did you mean 'figure_seed'?",
         "features: is empty",
         "blocks[0].datasets[0]: no 'mnits' in workflow/datasets.yaml or rules/datasets/. Did you mean 'mnist'?",
-        "blocks[0].arms: an entry stands twice",
+        "blocks[0].arms: an entry is given twice",
         "blocks[0].recipes[1]: no 'missing' in 'recipes'",
         "blocks[0].latent_dims[1]: 0",
         "blocks[0]: unknown key 'seed'. Did you mean 'seeds'?",
@@ -561,12 +561,12 @@ def test_a_study_file_that_cannot_be_read_is_refused(tmp_path, content, message)
 @pytest.mark.parametrize(
     ("content", "shown"),
     [
-        ("study: s\ntitle: a\nversion: 1\ntitle: b\n", ["line 4: the key 'title' stands in line 2 too"]),
+        ("study: s\ntitle: a\nversion: 1\ntitle: b\n", ["line 4: the key 'title' is also in line 2"]),
         (
             "recipes:\n  m: {training: {epochs: 1, warmup: 0.1, epochs: 2}}\n",
-            ["line 2: the key 'epochs' stands in line 2"],
+            ["line 2: the key 'epochs' is also in line 2"],
         ),
-        ("blocks:\n  - seeds: [0]\n    'seeds': [1]\n", ["line 3: the key 'seeds' stands in line 2 too"]),
+        ("blocks:\n  - seeds: [0]\n    'seeds': [1]\n", ["line 3: the key 'seeds' is also in line 2"]),
         (
             "epochs: 0o17\nhidden: [017, -0b11]\n",
             ["line 2: YAML takes '017' for 15", "line 2: YAML takes '-0b11' for -3"],

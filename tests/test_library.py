@@ -1,5 +1,6 @@
 """The package as a library: what the README shows, without Snakemake."""
 
+import math
 import re
 import shlex
 import subprocess
@@ -201,6 +202,21 @@ def test_an_unknown_likelihood_or_device_is_refused(tmp_path):
         build_likelihood({"name": "laplace"}, channels=1)
     with pytest.raises(InputError, match="device: found 'gpu'"):
         pick_device("gpu")
+    card = f"cuda:{torch.cuda.device_count()}"
+    with pytest.raises(InputError, match=f"device: found '{card}', but torch sees"):
+        pick_device(card)
+
+
+@pytest.mark.parametrize(
+    "setting", [{"learning_rate": -1}, {"weight_decay": -1}, {"gradient_clip": 0}, {"gradient_skip": math.nan}]
+)
+def test_settings_that_train_nothing_are_refused(setting):
+    from bvae import BVAE, Bernoulli, plan, train
+
+    model = BVAE(plan({"architecture": "mlp", "hidden": [4]}, channels=1, size=8, latent_dim=2), Bernoulli())
+    settings = {"epochs": 1, "batch_size": 4, "learning_rate": 0.001} | setting
+    with pytest.raises(InputError, match=f"{next(iter(setting))}: found"):
+        train(model, torch.zeros(8, 1, 8, 8, dtype=torch.uint8), identity=("digits", 0), **settings)
 
 
 def test_convolutions_on_a_gpu_are_in_float32_and_repeatable(monkeypatch):
@@ -210,6 +226,7 @@ def test_convolutions_on_a_gpu_are_in_float32_and_repeatable(monkeypatch):
     monkeypatch.setattr(torch.backends.cudnn, "deterministic", False)
     pick_device("cpu")
     assert torch.backends.cudnn.allow_tf32 and not torch.backends.cudnn.deterministic
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
     pick_device("cuda:1")
     assert torch.backends.cudnn.deterministic and not torch.backends.cudnn.allow_tf32
 

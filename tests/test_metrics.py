@@ -413,6 +413,12 @@ def test_a_reference_file_holds_all_of_it(fake, reference, tmp_path):
     assert load_reference(tmp_path / "e.safetensors") == empty
 
 
+def test_a_recorded_network_of_other_data_is_not_taken_whatever_its_number_of_images(fake, reference):
+    made = make_reference(fake, "classifier", CPU, replace(reference, dataset_sha256="0" * 64, images=99))
+    assert (made.dataset_sha256, made.images) == (fake.sha256, reference.images)
+    assert made.identity != reference.identity  # trained for more steps
+
+
 def test_a_reference_is_identified_by_its_network_and_images_and_not_by_rounded_features(fake, reference, tmp_path):
     save_reference(replace(reference, features=None), tmp_path / "network.safetensors")
     recorded = load_reference(tmp_path / "network.safetensors")

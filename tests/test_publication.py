@@ -17,12 +17,12 @@ from bvae import load_run
 from bvae.__main__ import main
 from bvae.errors import InputError
 from bvae.evaluation.extractors import EXTRACTORS, Extractor
-from bvae.report.publication import verify
+from bvae.report.publication import publish, verify
 from bvae.report.published_data import read_data
 from bvae.system.files import read_yaml, sha256_of_file, write_json
 from helpers.checkouts import ROOT
 from helpers.figures_and_tables import OF_IMAGES, OF_MODELS
-from helpers.studies import FOUR, quick_metrics
+from helpers.studies import FOUR, check, quick_metrics
 
 QUICK, FOLDER = "config/quick.yaml", Path("results/published/quick-1")
 LOWER_IS_BETTER = {
@@ -121,6 +121,23 @@ def test_records_are_verified_as_runs_are(tmp_path, monkeypatch, capsys):
     shutil.rmtree("results/records")
     with pytest.raises(InputError, match=f"none of its {len(runs)} runs"):
         verify(published)
+
+
+def test_a_publication_that_is_made_again_loses_what_it_no_longer_has_and_only_at_its_end(quick_copy, monkeypatch):
+    monkeypatch.chdir(quick_copy)
+    assert main(["publish", QUICK]) == 0
+    before = {path: path.read_bytes() for path in FOLDER.rglob("*") if path.is_file()}
+    old = FOLDER / "tables/old/table9.csv"
+    old.parent.mkdir()
+    old.write_text("of an older version")
+    with monkeypatch.context() as patch:
+        patch.setattr("bvae.report.publication.write_data", lambda *_: 1 / 0)
+        with pytest.raises(ZeroDivisionError):
+            publish(check(read_yaml(QUICK)), FOLDER)
+    assert old.exists() and {path: path.read_bytes() for path in before} == before
+    assert main(["publish", QUICK]) == 0
+    assert {path: path.read_bytes() for path in FOLDER.rglob("*") if path.is_file()} == before
+    assert not old.parent.exists()
 
 
 def test_pictures_are_those_of_models_small_and_of_the_same_size(published, quick):

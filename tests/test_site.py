@@ -197,6 +197,16 @@ def test_every_publication_and_picture_is_linked(data, page):
     assert {row["study"] for row in data["pictures"]} >= {*STUDIES, "tuning_mlp-1"}
 
 
+def test_a_picture_is_of_the_place_that_its_file_names(data):
+    """One data set's name is in another's, fashion_mnist, and one number of latents may be in another, 16 in 160."""
+    pilots = [row for row in data["pictures"] if row["study"] in ("pilot_mlp-1", "pilot-1")]
+    found = {row["link"].rpartition("/")[2]: row["of"] for row in pilots}
+    assert found["samples-mlp-mnist-z16.png"] == "mnist, mlp, 16"
+    assert found["samples-mlp-fashion_mnist-z16.png"] == "fashion_mnist, mlp, 16"
+    assert found["samples-mlp-fashion_mnist-z128.png"] == "fashion_mnist, mlp, 128"
+    assert found["samples-mlp-mnist-z128.png"] == ""  # of a study of one place
+
+
 def test_every_arm_has_a_sign_of_its_own_and_the_programs_are_those_that_altair_writes_for():
     import altair
 

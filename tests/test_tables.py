@@ -322,6 +322,15 @@ def test_stale_runs_are_refused_by_name(written, tmp_path, changes, message):
         collect_runs(study, "table", tmp_path)
 
 
+def test_controls_and_costs_that_another_recipe_of_equal_settings_named_are_found(written, tmp_path):
+    study = written(ROWS)
+    for part in ("untrained", "costs"):
+        [folder] = (tmp_path / "results" / part).iterdir()
+        folder.rename(folder.with_name(f"other-{folder.name.rpartition('-')[2]}"))
+    write_tables(study, tmp_path / "tables", tmp_path)
+    assert {"table1.csv", "table3.csv"} <= {path.name for path in (tmp_path / "tables").iterdir()}
+
+
 @pytest.mark.parametrize("seed", [0, 2])
 def test_a_run_without_a_number_that_the_others_have_is_refused(written, tmp_path, seed):
     """Its arm's mean would be over two runs, beside an n of three."""

@@ -10,6 +10,7 @@ from bvae.system.files import read_yaml
 from helpers.checkouts import QUICK, ROOT, snakemake
 from helpers.studies import quick_metrics
 from tools import torture
+from tools.mutation import MUTATIONS
 
 STUDY = (*QUICK, "--configfile", "config/torture.yaml")
 
@@ -33,6 +34,13 @@ def test_a_kill_changes_no_byte(tmp_path, study):
     """`make torture` in short, to the model of one run; it exits with what differs."""
     struck = torture.torture(tmp_path, study, kills=1, longest=10, seed=1, targets=[model_of(study)])
     assert struck.total() == 1
+
+
+@pytest.mark.parametrize("name", MUTATIONS)
+def test_each_line_that_make_mutation_breaks_is_there_once(name):
+    file, line, broken, tests = MUTATIONS[name]
+    assert (ROOT / file).read_text(encoding="utf-8").count(line) == 1 and line != broken
+    assert (ROOT / tests).exists()
 
 
 @pytest.mark.slow

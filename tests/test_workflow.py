@@ -477,7 +477,7 @@ def test_a_study_that_tunes_plans_training_and_its_elbo_alone(plan):
     [
         (
             "study: mine\nversion: 2\nversion: 3\n",
-            "mine.yaml has 1 fault:\n  - line 3: the key 'version' stands in line 2",
+            "mine.yaml has 1 fault:\n  - line 3: the key 'version' is also in line 2",
         ),
         pytest.param(
             "study: mine\nversion: 012\n",

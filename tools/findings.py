@@ -382,7 +382,7 @@ def paper_hours(published: Published) -> SimpleNamespace:
     hours = dict.fromkeys(TRAINING_IMAGES, 0.0)
     for run in expand_runs(study):
         training = study["recipes"][run["recipe"]]["training"]
-        way = "captured_and_compiled" if training["compile"] else "captured"
+        way = "captured_and_compiled" if training.get("compile") else "captured"
         rate = gpu_value(published, "rates", run["recipe"], way)
         hours[run["dataset"]] += training["epochs"] * TRAINING_IMAGES[run["dataset"]] / rate / 3600
     return SimpleNamespace(**hours, all=sum(hours.values()))

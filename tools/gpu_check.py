@@ -433,7 +433,7 @@ def check(at: Setting, output: Path, only: Sequence[str] = ()) -> bool:
 def kept_sections(at: Setting, output: Path) -> dict[str, dict]:
     """What an earlier check on the same kind of device, by the same versions, has written of its sections."""
     path = output / "gpu.json"
-    before = json.loads(path.read_text()) if path.exists() else {}
+    before = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
     return before["sections"] if before.items() >= about(at).items() else {}
 
 

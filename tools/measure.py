@@ -40,7 +40,7 @@ STEPS = 16  # of one timing of `arms`
 
 def recipe(*, threads: int, network: dict | None = None) -> dict:
     """The recipe of config/mnist.yaml in the precision of the device, with another number of threads, or network."""
-    config = yaml.safe_load((ROOT / "config/mnist.yaml").read_text())
+    config = yaml.safe_load((ROOT / "config/mnist.yaml").read_text(encoding="utf-8"))
     checked = check_study(config, datasets=["mnist"])
     changed = {"threads": threads, "precision": "auto"} | ({"network": network} if network else {})
     return checked["recipes"]["resnet-small"] | changed
@@ -306,7 +306,7 @@ def memory(args: argparse.Namespace) -> dict:
 
 def anonymous_mib() -> float:
     """Memory of this process that no file stands behind, in MiB."""
-    for line in Path("/proc/self/status").read_text().splitlines():
+    for line in Path("/proc/self/status").read_text(encoding="utf-8").splitlines():
         if line.startswith("RssAnon:"):
             return int(line.split()[1]) / 1024
     return math.nan

@@ -241,7 +241,7 @@ def quick_rows(bench: Bench) -> list[Row]:
 
 def plan_rows(bench: Bench) -> list[Row]:
     """`snakemake -n` of a study of 1,000 runs."""
-    config = yaml.safe_load((ROOT / "config/quick.yaml").read_text())
+    config = yaml.safe_load((ROOT / "config/quick.yaml").read_text(encoding="utf-8"))
     config["blocks"][0]["seeds"] = list(range(250))
     checkout = copy_of_repository(bench.scratch)
     (checkout / "many.yaml").write_text(yaml.safe_dump(config))
@@ -443,7 +443,7 @@ def rows_that_stay(path: Path, measured: list[str], conditions: dict) -> dict[st
 def cpu_name() -> str:
     """The processor, as Linux names it."""
     try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
     except OSError:
         return platform.machine()
     return next((line.split(":")[1].strip() for line in lines if line.startswith("model name")), platform.machine())

@@ -97,7 +97,7 @@ def results(checkout: Path) -> dict[str, str]:
 def check(code: int, log: Path) -> None:
     """Exit with Snakemake's log when its exit status is a failure's."""
     if code != 0:
-        sys.exit(f"snakemake failed:\n{log.read_text()[-4000:]}")
+        sys.exit(f"snakemake failed:\n{log.read_text(encoding='utf-8')[-4000:]}")
 
 
 def compare(found: dict[str, str], wanted: dict[str, str], checkout: Path) -> None:

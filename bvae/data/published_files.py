@@ -73,8 +73,9 @@ def _in_web_mirror(mirror: str, file: PublishedFile) -> Path | None:
             if not copy.exists():
                 download(f"{mirror.rstrip('/')}/{place}", copy, md5=None, retries=0)
             return copy
-        except OSError:  # not at this place: the next one, then elsewhere
-            continue
+        except OSError as error:  # not at this place: the next one, then elsewhere
+            absent = getattr(getattr(error, "response", None), "status_code", None) == 404
+            log.log(logging.INFO if absent else logging.WARNING, "%s: no %s there (%s)", MIRROR_VARIABLE, place, error)
     return None
 
 

@@ -105,6 +105,7 @@ def _training(
         objective=run.settings["objective"]["name"],
         beta=run.settings["objective"]["beta"],
         gradient_clip=settings["gradient_clip"],
+        gradient_skip=settings.get("gradient_skip", math.inf),
         precision=precision,
         dataset_size=len(dataset.train_images),
         compile=settings.get("compile", False),

@@ -129,14 +129,14 @@ def make_reference(
     real, chosen = reference_test_images(dataset), EXTRACTORS[extractor]
     if reason := chosen.why_empty(dataset, len(real)):
         return Reference(extractor, None, len(real), {}, reason, dataset.sha256)
+    if recorded and recorded.dataset_sha256 != dataset.sha256:
+        log.warning("the recorded network of %s is of other images than %s: not taken", extractor, dataset.name)
+        recorded = None
     if recorded and (recorded.extractor, recorded.images) != (extractor, len(real)):
         raise InputError(
             f"the recorded reference of {dataset.name} and {extractor} is one of {recorded.extractor} over"
             f" {recorded.images:,} images, expected {len(real):,}. Get it again from git."
         )
-    if recorded and recorded.dataset_sha256 != dataset.sha256:
-        log.warning("the recorded network of %s is of other images than %s: not taken", extractor, dataset.name)
-        recorded = None
     network = recorded.network(device) if recorded else chosen.make(dataset, len(real), device)
     features = real_features(extract(network, real, device).to(device), chosen.kinds)
     floor = {}

@@ -253,7 +253,7 @@ def write_claims(study: dict, claims_path: Path, folder: Path, root: Path = Path
     claims, pilots = load_claims(claims_path)
     check_pilots(pilots, study)
     rows = collect_runs(study, "claims", root)
-    controls = {group["dataset"]: read_json(root / group["controls"]) for group in group_paths(study)}
+    controls = {group["dataset"]: read_json(root / group["controls"]) for group in group_paths(study, root)}
     frame = pd.DataFrame(judge_claims(claims, rows, controls, pilots_of(pilots, study)))
     text = pd.DataFrame([_shown(row) for row in frame.to_dict("records")])
     title, facts = study["title"] or study["study"], provenance(study, rows, root)

@@ -10,6 +10,7 @@ from bvae.evaluation.metrics import run_metrics
 from bvae.report.pilots import faults_of_pilot
 from bvae.study.claims import COMPARED
 from bvae.study.config import suggest
+from bvae.study.runs import GROUP
 from bvae.system.files import listed, read_yaml
 
 TESTS = {  # what a claim of each test must say, besides id, text, test and arms, and what it may
@@ -20,7 +21,12 @@ TESTS = {  # what a claim of each test must say, besides id, text, test and arms
     "backward_noise": ({"metric"}, {"only"}),
 }
 
-LOG_LIKELIHOODS = ("reconstruction", "elbo", "nll")  # of a density their zero hangs on the unit of a pixel
+KINDS: dict[str, tuple[type, ...]] = {  # of what a claim says
+    **dict.fromkeys(("gaussian", "id", "metric", "otherwise", "test", "text"), (str,)),
+    **dict.fromkeys(("partly_from", "reproduced_from", "value"), (int, float)),
+    "arms": (list,), "confirmatory": (bool,), "only": (dict,),
+}  # fmt: skip
+LOG_LIKELIHOODS = ("reconstruction", "elbo", "nll")  # of a density, whose zero depends on the unit of a pixel
 
 
 def load_claims(path: str | Path) -> tuple[list[dict], list[dict]]:
@@ -42,7 +48,7 @@ def load_claims(path: str | Path) -> tuple[list[dict], list[dict]]:
     ]
     ids = [claim.get("id") for claim in claims]
     faults += [f"unknown key '{key}'. {suggest(key, lists)}" for key in known.keys() - lists.keys()]
-    faults += [f"{name}: stands twice" for name in sorted({str(name) for name in ids if ids.count(name) > 1})]
+    faults += [f"{name}: is given twice" for name in sorted({str(name) for name in ids if ids.count(name) > 1})]
     faults += [f"pilots[{i}]: {fault}" for i, pilot in enumerate(pilots) for fault in faults_of_pilot(pilot)]
     if faults:
         raise InputError(listed(f"{path} has", faults))
@@ -51,6 +57,11 @@ def load_claims(path: str | Path) -> tuple[list[dict], list[dict]]:
 
 def _faults(claim: dict) -> Iterator[str]:
     test = claim.get("test")
+    wrong = [key for key, kind in KINDS.items() if key in claim and not isinstance(claim[key], kind)]
+    for key in wrong:
+        yield f"{key}: expected {' or '.join(kind.__name__ for kind in KINDS[key])}, got {claim[key]!r}"
+    if wrong:
+        return
     if test not in TESTS:
         yield f"test '{test}' is not known. {suggest(test, TESTS)}"
         return
@@ -60,7 +71,9 @@ def _faults(claim: dict) -> Iterator[str]:
         yield f"'{key}' is missing"
     for key in sorted(claim.keys() - required - optional):
         yield f"unknown key '{key}'. {suggest(key, required | optional)}"
-    for arm in claim.get("arms", []):
+    for key in claim.get("only", {}).keys() - set(GROUP):
+        yield f"only: unknown key '{key}'. {suggest(key, GROUP)}"
+    for arm in map(str, claim.get("arms", [])):
         if arm not in ARMS:
             yield f"arm '{arm}' is not known. {suggest(arm, ARMS)}"
     wanted = 1 if test == "number" else 2
@@ -83,6 +96,8 @@ def _faults(claim: dict) -> Iterator[str]:
             f"margin is {margin}, wanted either absolute: or relative: with a positive number. Add pilot_sds: if it"
             " must be at least this many standard deviations of a pilot"
         )
+    elif margin and test == "number" and "absolute" not in margin:
+        yield f"margin is {margin}, wanted absolute:, in the unit of {claim.get('metric')}, about the number"
     elif margin and "relative" in margin and claim.get("metric") in LOG_LIKELIHOODS and "gaussian" not in claim:
         yield (
             f"'gaussian' is missing: a log-density has no natural zero, so a share of {claim['metric']} is no margin."
@@ -90,6 +105,6 @@ def _faults(claim: dict) -> Iterator[str]:
         )
     elif margin and "absolute" in margin and "gaussian" in claim:
         yield (
-            f"'gaussian' stands beside an absolute margin, which is in the unit of {claim.get('metric')} and not of"
+            f"'gaussian' is given with an absolute margin, which is in the unit of {claim.get('metric')} and not of"
             f" {claim['gaussian']}. Write a relative margin, or remove 'gaussian'"
         )

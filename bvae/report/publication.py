@@ -1,6 +1,6 @@
 """Publishing a study: its data, the views that people read, and a manifest of hashes; checking runs against it."""
 
-import shutil
+import contextlib
 from pathlib import Path
 
 from PIL import Image
@@ -10,7 +10,7 @@ from bvae.report.figures import FIGURES, kinds_of
 from bvae.report.outdated import CLAIMS, Plan, files_made, outdated, results_of, rules_of
 from bvae.report.published_data import DATA_FILE, collect_data, write_data
 from bvae.study.runs import found_results, is_record, run_name, study_folder
-from bvae.system.files import read_json, sha256_of_file, whole_file, write_json, write_text
+from bvae.system.files import copy_whole, read_json, sha256_of_file, whole_file, write_json, write_text
 
 FORMAT = 2  # of a publication; 1 had each view in every format, and no data
 VIEWS = (".csv", ".md", ".png")  # what people and pages read; the other formats are made from the data again
@@ -45,29 +45,30 @@ def publish(study: dict, output: Path, root: Path = Path(), *, claims: str = CLA
             f"{output}: other runs are published as version {study['version']} of this study. Raise `version` in its"
             " config to publish these beside them, or delete that folder if nobody has cited it."
         )
-    for part in ("tables", "figures", MODELS):
-        shutil.rmtree(output / part, ignore_errors=True)
     for name in names:
-        target = output / name
-        target.parent.mkdir(parents=True, exist_ok=True)
-        if target.suffix == ".png":
-            shrink_picture(source / name, target)
-        else:
-            shutil.copyfile(source / name, target)
+        (shrink_picture if name.endswith(".png") else copy_whole)(source / name, output / name)
     for run, folder in models.items():
         _publish_model(root / run, output / folder, run.as_posix())
         names += [f"{folder}/{name}" for name in MODEL_FILES]
     write_data(collect_data(plan), output / DATA_FILE)
     table = next(name for name in made_of_study if name.endswith(".json"))
+    files = {name: sha256_of_file(output / name) for name in (DATA_FILE, *names)}
     manifest = {
         "format": FORMAT,
         "study": study["study"],
         "version": study["version"],
         "provenance": read_json(source / table)["provenance"],
-        "files": {name: sha256_of_file(output / name) for name in (DATA_FILE, *names)},
+        "files": files,
         "runs": runs,
     }
     write_json(published, manifest)
+    for part in ("tables", "figures", MODELS):
+        for old in sorted((output / part).rglob("*"), reverse=True):  # what a folder holds comes before it
+            if old.is_dir():
+                with contextlib.suppress(OSError):  # not empty
+                    old.rmdir()
+            elif old.relative_to(output).as_posix() not in files:
+                old.unlink()
 
 
 def _models(plan: Plan) -> dict[Path, str]:
@@ -92,9 +93,8 @@ def _models(plan: Plan) -> dict[Path, str]:
 def _publish_model(run: Path, folder: Path, called: str) -> None:
     """Copy a run's model, and its card with the new folder in place of what it called the run's."""
     model, card = MODEL_FILES
-    folder.mkdir(parents=True, exist_ok=True)
-    shutil.copyfile(run / model, folder / model)
-    write_text(folder / card, (run / card).read_text().replace(called, folder.as_posix()))
+    copy_whole(run / model, folder / model)
+    write_text(folder / card, (run / card).read_text(encoding="utf-8").replace(called, folder.as_posix()))
 
 
 def shrink_picture(source: Path, target: Path) -> None:

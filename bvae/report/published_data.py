@@ -32,10 +32,12 @@ def collect_data(plan: Plan) -> dict:
     data: dict[str, object] = {
         "study": plan.study,
         "results": {to: read_json(root / path) for path, to in (runs | {path: path for path in others}).items()},
-        "histories": {to: (root / beside(path, "history.csv")).read_text() for path, to in runs.items()},
+        "histories": {
+            to: (root / beside(path, "history.csv")).read_text(encoding="utf-8") for path, to in runs.items()
+        },
     }
     if not plan.study["tuning"] and protocol_of(plan.study) == 1:
-        data["claims"] = (root / plan.claims).read_text()
+        data["claims"] = (root / plan.claims).read_text(encoding="utf-8")
     return data
 
 

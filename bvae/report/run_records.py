@@ -4,23 +4,22 @@ Beside them are the networks of the references that the runs saw, so that the ru
 machine, are compared over the same features.
 """
 
-import shutil
 from dataclasses import replace
 from pathlib import Path
 
 from bvae.errors import InputError
 from bvae.report.outdated import Plan, outdated, results_of
 from bvae.study.runs import beside, record_of, recorded_reference, reference_path, results_paths, write_sums
-from bvae.system.files import sha256_of_file, whole_file
+from bvae.system.files import copy_whole, sha256_of_file
 
 
 def write_records(study: dict, root: Path = Path()) -> tuple[int, int]:
     """Copy results and history of every evaluated run of a checked study to results/records/, to be committed.
 
     Beside them are their hashes, so that a record that was changed later is noticed, and the networks of the references
-    that the runs saw. Returns how many records are new, and of how many runs
-    there is one now. Raises InputError for a run that is outdated, where a reference is missing, and where another
-    record of a run or of a reference is there: what was committed stays.
+    that the runs saw. Returns how many records are new, and of how many runs there is one now. Raises InputError for a
+    run that is outdated, where a reference is missing, and where another record of a run or of a reference is there:
+    what was committed stays.
     """
     paths = [path for path in results_paths(study, root).values() if (root / path).exists()]
     plan = Plan(study, root)
@@ -44,8 +43,7 @@ def write_records(study: dict, root: Path = Path()) -> tuple[int, int]:
         write_sums(record.parent, {copy.name: sha256_of_file(source) for source, copy in files.items()})
         for source, copy in files.items():  # the results last: with them the record is whole
             if not copy.exists():
-                with whole_file(copy) as part:
-                    shutil.copyfile(source, part)
+                copy_whole(source, copy)
     return new, len(paths)
 
 

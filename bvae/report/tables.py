@@ -180,7 +180,7 @@ def _below(arms: pd.DataFrame, controls: pd.DataFrame, by: Sequence[str]) -> pd.
 def _controls(study: dict, rows: list[dict], root: Path) -> pd.DataFrame:
     """What every arm must beat, and how far real images are from real images."""
     lines = []
-    for paths in group_paths(study):
+    for paths in group_paths(study, root):
         group = {key: paths[key] for key in GROUP}
         mine = [row for row in rows if all(row[key] == group[key] for key in GROUP)]
         untrained, pca, controls = (read_json(root / paths[name]) for name in ("untrained", "pca", "controls"))
@@ -239,7 +239,7 @@ def table2(study: dict, rows: list[dict], root: Path = Path()) -> Table:
 def table3(study: dict, rows: list[dict], root: Path = Path()) -> Table:
     """Cost by arm, from the files that one undisturbed job each has measured."""
     lines, devices = [], set()
-    for paths in group_paths(study):
+    for paths in group_paths(study, root):
         cost = read_json(root / paths["cost"])
         group = {key: paths[key] for key in GROUP}
         arms = {run["arm"] for run in expand_runs(study) if all(run[key] == group[key] for key in GROUP)}

@@ -253,7 +253,7 @@ def _explain(error: jsonschema.ValidationError) -> Iterator[str]:
         case "maxLength":
             yield f"{place}: {_shown(value)} has {len(value)} characters, wanted at most {error.validator_value}"
         case "uniqueItems":
-            yield f"{place}: an entry stands twice in {_shown(value)}"
+            yield f"{place}: an entry is given twice in {_shown(value)}"
         case "minItems" | "minProperties" if not value:
             yield f"{place}: is empty; it needs at least {error.validator_value}"
         case "minItems" | "maxItems":

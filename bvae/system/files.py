@@ -8,6 +8,7 @@ import math
 import os
 import platform
 import re
+import shutil
 import struct
 import tempfile
 from collections.abc import Iterable, Iterator, Sequence
@@ -52,6 +53,12 @@ def whole_file(path: str | Path) -> Iterator[Path]:
         raise
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def copy_whole(source: Path, target: Path) -> None:
+    """Copy a file whole or not at all, as `whole_file` writes one."""
+    with whole_file(target) as part:
+        shutil.copyfile(source, part)
 
 
 def _unwritable(path: Path, error: Exception) -> InputError:
@@ -216,7 +223,7 @@ def _traps(loader: Any, root: Any) -> Iterator[tuple[int, int, str]]:
             for key, _ in node.value:
                 name, line = str(key.value), key.start_mark.line + 1
                 if name in lines:
-                    fault = f"the key {name[:60]!r} stands in line {lines[name]} too. Keep one."
+                    fault = f"the key {name[:60]!r} is also in line {lines[name]}. Keep one."
                     yield line, key.start_mark.column, fault
                 lines.setdefault(name, line)
         elif isinstance(node, yaml.SequenceNode):

@@ -23,7 +23,7 @@ from bvae.evaluation.metrics import Metric, task
 def importance(trained):
     """On a fixed draw of test images, the same for every run of a data set.
 
-    An upper bound in expectation that falls with K; its effective sample size stands beside it.
+    An upper bound in expectation that falls with K; its effective sample size is given beside it.
     """
     import hashlib
 

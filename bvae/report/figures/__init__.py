@@ -118,7 +118,7 @@ def draw(names: Iterable[str], study: dict, root: Path = Path()) -> None:
                 about = replace(subject, recipe=first_name(Path(path).parts[2]))
             draw_one(found, about, root / path)
         for rule, kinds in kinds_of(study, recorded=plan.recorded).items():
-            if {_place(FIGURES[kind], group) for kind in kinds} <= wanted.keys():
+            if kinds and {_place(FIGURES[kind], group) for kind in kinds} <= wanted.keys():
                 note_made_from(plan, rule, group)
 
 

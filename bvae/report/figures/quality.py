@@ -7,7 +7,7 @@ from bvae.report.figures import figure
     category="1 Claims",
     caption=(
         "The four tasks against the number of parameters: mean over seeds with its 95 % t-interval; each "
-        "arm's n stands in the figure."
+        "arm's n is in the figure."
     ),
 )
 def quality(subject):

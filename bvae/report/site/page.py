@@ -161,13 +161,14 @@ def _pictures(publication: Publication, folder: Path) -> list[dict]:
 
 def _kind(path: Path, publication: Publication) -> dict:
     """What a picture shows, and of which place where the study has several."""
-    name = "-".join((*path.relative_to(publication.folder).parts[:-1], path.stem))
+    name = "-".join(path.relative_to(publication.folder).with_suffix("").parts[1:])  # <kind>-<place>, or the reverse
     kind = next((kind for kind in FIGURES if kind in (path.stem, path.stem.partition("-")[0])), path.stem)
     other = OF_STUDIES.get(kind, kind.replace("_", " ").capitalize() + ".")
     caption = FIGURES[kind].caption if kind in FIGURES else other
     keys = dict.fromkeys(tuple(row[key] for key in GROUP) for row in publication.runs)
-    of = [key for key in keys if all(str(part) in name for part in (key[1], key[0], f"z{key[2]}"))]
-    said = ", ".join(map(str, max(of, key=str))) if len(keys) > 1 and of else ""
+    places = (name.removeprefix(f"{kind}-"), name.removesuffix(f"-{kind}"))
+    of = [key for key in keys if f"{key[1]}-{key[0]}-z{key[2]}" in places]
+    said = ", ".join(map(str, of[0])) if len(keys) > 1 and of else ""
     return {"kind": kind, "caption": caption, "of": said}
 
 
