@@ -13,7 +13,6 @@ import bvae
 from bvae.errors import InputError
 from bvae.report.claims import (
     _shown,
-    holm,
     judge_claims,
     judge_cut,
     judge_match,
@@ -22,6 +21,7 @@ from bvae.report.claims import (
     paired_difference,
 )
 from bvae.report.pilots import check_pilots, pilot_key, pilots_of
+from bvae.report.verdicts import holm
 from bvae.study.config import check_study
 from bvae.study.runs import expand_runs, protocol_of
 from bvae.system.files import read_yaml

@@ -64,7 +64,7 @@ def results(tmp_path) -> Path:
     """A copy of the numbers of results/published/, to change."""
 
     def others(folder: str, names: list[str]) -> list[str]:
-        return [name for name in names if Path(name).suffix not in ("", ".csv", ".json") and "-" not in name]
+        return [name for name in names if Path(name).suffix not in ("", ".csv", ".gz", ".json") and "-" not in name]
 
     return Path(shutil.copytree(PUBLISHED, tmp_path / "published", ignore=others, copy_function=shutil.copyfile))
 

@@ -10,12 +10,13 @@ import pandas as pd
 from scipy import stats
 
 from bvae.arms import ARMS
-from bvae.report.claims import MINIMUM_SEEDS, judge_claims, load_claims, paired_difference
+from bvae.report.claims import judge_claims, load_claims, paired_difference
 from bvae.report.figures._plots import gain_lines
 from bvae.report.pilots import pilots_of
 from bvae.report.tables import count_of_seeds
 from bvae.report.tuning import printed
 from bvae.report.typeset import to_markdown
+from bvae.report.verdicts import MINIMUM_SEEDS
 from bvae.study.config import check_study
 from bvae.study.runs import GROUP, expand_runs
 from bvae.system.files import read_yaml

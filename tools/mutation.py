@@ -69,7 +69,7 @@ MUTATIONS = {  # name: file, its line, the line that takes its place, the tests 
         "tests/test_claims.py",
     ),
     "the order in Holm's method": (
-        "bvae/report/claims.py",
+        "bvae/report/verdicts.py",
         "order = sorted((p, i) for i, p in enumerate(p_values) if not math.isnan(p))",
         "order = sorted(((p, i) for i, p in enumerate(p_values) if not math.isnan(p)), reverse=True)",
         "tests/test_claims.py",

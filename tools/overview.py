@@ -8,10 +8,11 @@ from matplotlib.figure import Figure
 
 from bvae.arms import ARMS
 from bvae.evaluation.metrics import run_metrics
-from bvae.report.claims import MINIMUM_SEEDS, paired_difference
+from bvae.report.claims import paired_difference
 from bvae.report.figures._page import DPI
 from bvae.report.published_data import read_data
 from bvae.report.size_curves import draw_sizes
+from bvae.report.verdicts import MINIMUM_SEEDS
 from bvae.study.runs import GROUP, protocol_of
 from bvae.study.widths import series_of
 from tools.published import Published, place_name

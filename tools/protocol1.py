@@ -8,15 +8,15 @@ import pandas as pd
 
 from bvae.evaluation.metrics import run_metrics
 from bvae.report.claims import (
-    MINIMUM_SEEDS,
     Difference,
     judge_claims,
     judge_match,
     load_claims,
     paired_difference,
 )
-from bvae.report.judgement import PAPER_MARGIN, PAPER_NUMBERS
-from bvae.report.verdicts import failures_p, numbers_p, verdict_of
+from bvae.report.judgement import PAPER_MARGIN
+from bvae.report.verdicts import MINIMUM_SEEDS, failures_p, numbers_p, verdict_of
+from bvae.study.claims import PAPER_NUMBERS
 from tools.afterwards import TASKS, TESTS, cell_of
 from tools.findings import COLUMNS, GAIN, NARROW, STRICT, VAE, by_seed
 from tools.overview import overview

@@ -1,7 +1,7 @@
 """Readers of further formats: SVHN's, EMNIST's and Omniglot's files, and a user's own arrays (.npz, IDX files).
 
-As in bvae/readers.py: every reader returns what `bvae.data.make` takes, unpickles nothing, and raises InputError that
-names the damaged file or array.
+As in bvae/data/readers.py: every reader returns what `bvae.data.make` takes, unpickles nothing, and raises InputError
+that names the damaged file or array.
 """
 
 import contextlib

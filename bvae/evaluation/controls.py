@@ -104,7 +104,7 @@ def _identity(dataset: Dataset) -> dict:
 
 
 def evaluate_untrained(run: Run, dataset: Dataset, device: torch.device) -> dict:
-    """The probes on the encoder of a run before training: the same initial weights for bvae, bvae_gain and vae."""
+    """The probes on the encoder of a run before training: the same for all arms of the planned layer sizes."""
     torch.set_num_threads(run.settings["threads"])
     model, _ = build_model(run, channels=dataset.channels, size=dataset.size)
     model = model.to(device).eval()

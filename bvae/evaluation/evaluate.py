@@ -1,4 +1,4 @@
-"""Evaluation: a trained run to `metrics.json`, one flat row."""
+"""Evaluation: a trained run to its results, one flat row."""
 
 import math
 from collections.abc import Mapping, Sequence

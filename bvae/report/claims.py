@@ -16,14 +16,14 @@ from bvae.arms import ARMS
 from bvae.evaluation.metrics import run_metrics
 from bvae.report.claims_file import load_claims
 from bvae.report.outdated import Plan, note_made_from
-from bvae.report.pilots import MINIMUM_SEEDS, check_pilots, pilots_of
+from bvae.report.pilots import check_pilots, pilots_of
 from bvae.report.tables import arms_in_words, collect_runs, count_of_seeds, place_in_words, provenance
 from bvae.report.typeset import Table, interval, markdown, number, to_markdown, write_table
+from bvae.report.verdicts import LEVEL, MINIMUM_SEEDS, holm
 from bvae.study.claims import COMPARED
 from bvae.study.runs import GROUP, group_paths
 from bvae.system.files import read_json, write_text
 
-LEVEL = 0.05
 HEADING = (
     "Judged by protocol 1 (docs/protocol1.md), under our disclosed settings: the paper's hyperparameters are not"
     " available, so a claim that is not reproduced here is no evidence of an error there. Differences are paired over"
@@ -80,17 +80,6 @@ def _bootstrap(values: np.ndarray) -> tuple[float, float] | None:
     found = stats.bootstrap((values,), np.mean, confidence_level=0.95, method="BCa", rng=np.random.default_rng(0))
     low, high = found.confidence_interval
     return (float(low), float(high)) if math.isfinite(low) and math.isfinite(high) else None
-
-
-def holm(p_values: Sequence[float]) -> list[float]:
-    """Holm's step-down adjusted p-values (Holm 1979), in the given order. NaN stays NaN and is not counted."""
-    adjusted = [math.nan] * len(p_values)
-    order = sorted((p, i) for i, p in enumerate(p_values) if not math.isnan(p))
-    highest = 0.0
-    for rank, (p, i) in enumerate(order):
-        highest = max(highest, min(1.0, (len(order) - rank) * p))
-        adjusted[i] = highest
-    return adjusted
 
 
 def judge_match(difference: Difference, margin: float, p_adjusted: float) -> str:

@@ -12,10 +12,10 @@ from numpy.typing import NDArray
 from bvae.arms import ARMS
 from bvae.evaluation.metrics import run_metrics
 from bvae.report.claims import unequal_sizes
-from bvae.report.pilots import MINIMUM_SEEDS
 from bvae.report.variants import RELATIVE, Variant, all_variants, margin_of, text_of, variants_of
 from bvae.report.verdicts import (
     DEPENDS,
+    MINIMUM_SEEDS,
     REPRODUCED,
     UNDECIDED,
     Comparison,
@@ -30,13 +30,12 @@ from bvae.report.verdicts import (
     verdict_of,
     welch,
 )
-from bvae.study.claims import expand_claims
+from bvae.study.claims import PAPER_NUMBERS, expand_claims
 from bvae.study.runs import GROUP, expand_runs
 
 NOT_JUDGED = "not judged"
 TIED = ARMS["vae_narrow"].as_large_as  # arms that VAEs are narrowed to
 MOST_LOST = 1  # runs of a cell that diverged, above which its metrics get no verdict
-PAPER_NUMBERS = {"bvae": 0.9732, "vae": 0.952}  # linear probe on MNIST at 128 latents, by the paper's abstract
 PAPER_MARGIN = 0.01
 OF_IMAGES = ("elbo", "nll", "mse_per_pixel")  # metrics of which the values of each image are kept
 PerImage = Callable[[dict], Mapping[str, NDArray]]  # of a run's row

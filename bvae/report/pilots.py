@@ -7,11 +7,10 @@ from collections.abc import Iterator
 
 from bvae.errors import InputError
 from bvae.evaluation.metrics import run_metrics
+from bvae.report.verdicts import MINIMUM_SEEDS
 from bvae.study.config import is_name, suggest
 from bvae.study.runs import expand_runs, training_settings
 from bvae.system.files import sha256_of_json
-
-MINIMUM_SEEDS = 5  # below, a sign-flip test cannot reach p < 0.05 two-sided even when every seed agrees
 
 
 def pilot_key(recipe: dict) -> str | None:

@@ -6,13 +6,13 @@ the workflow made. `rebuild` puts them back into a folder and makes the views th
 
 import gzip
 import json
-import re
 import shutil
 import tempfile
 from pathlib import Path
 
 from bvae.errors import InputError
 from bvae.report.outdated import CLAIMS, Plan, inputs_of, rules_of
+from bvae.study.config import is_name
 from bvae.study.runs import beside, is_record, protocol_of, record_of, study_folder, write_sums
 from bvae.system.files import make_folder, read_json, sha256_of_file, whole_file, write_json, write_text
 
@@ -80,7 +80,7 @@ def _check(data: object) -> None:
     for path in (*data["results"], *data["histories"]):
         if ".." in Path(path).parts or Path(path).parts[:1] != ("results",):
             raise ValueError(f"the path {path} is not below results/")
-    if not re.fullmatch(r"[a-z0-9][a-z0-9_-]*", str(data["study"].get("study"))):
+    if not is_name(data["study"].get("study")):
         raise ValueError("its study has no name")
 
 

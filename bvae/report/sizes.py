@@ -11,8 +11,8 @@ import numpy as np
 
 from bvae.arms import ARMS
 from bvae.report.judgement import TIED, Cell, cell_of
-from bvae.report.pilots import MINIMUM_SEEDS
 from bvae.report.verdicts import (
+    MINIMUM_SEEDS,
     NOT_REPRODUCED,
     REPRODUCED,
     Comparison,

@@ -49,7 +49,9 @@ def describe(args: argparse.Namespace) -> None:
 
 
 def _data(name: str) -> Path:
-    if not re.fullmatch(r"[a-z0-9][a-z0-9_-]{0,99}", name):
+    from bvae.study.config import is_name
+
+    if not is_name(name):
         raise InputError(f"{name[:100]}: no name of a data set. Wanted lower-case letters, digits, '_' and '-'.")
     return Path(study_runs.data_path(name))
 

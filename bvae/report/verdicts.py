@@ -12,9 +12,8 @@ from functools import lru_cache
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from bvae.report.claims import LEVEL, holm
-from bvae.report.pilots import MINIMUM_SEEDS
-
+LEVEL = 0.05
+MINIMUM_SEEDS = 5  # below, a sign-flip test cannot reach p < 0.05 two-sided even when every seed agrees
 POWER = 0.8
 ROUNDING = 1e-12  # of numbers, relative to them: a smaller difference is none
 QUADRATURE = 200  # points of the integral behind the power
@@ -114,6 +113,17 @@ def verdict_of(p_holds: float, p_fails: float) -> str:
     if p_holds <= LEVEL:
         return REPRODUCED
     return NOT_REPRODUCED if p_fails <= LEVEL else UNDECIDED
+
+
+def holm(p_values: Sequence[float]) -> list[float]:
+    """Holm's step-down adjusted p-values (Holm 1979), in the given order. NaN stays NaN and is not counted."""
+    adjusted = [math.nan] * len(p_values)
+    order = sorted((p, i) for i, p in enumerate(p_values) if not math.isnan(p))
+    highest = 0.0
+    for rank, (p, i) in enumerate(order):
+        highest = max(highest, min(1.0, (len(order) - rank) * p))
+        adjusted[i] = highest
+    return adjusted
 
 
 def gatekeep(pairs: Sequence[tuple[float, float]], primary_holds: bool) -> list[tuple[float, float]] | None:

@@ -1,7 +1,7 @@
 """The metrics of a run: a file of this folder for each task, found by itself.
 
 A new metric is a new file here, with one function that `task` decorates. It takes a Trained (../trained.py) and returns
-numbers by name; the decorator is given a record of each. Nothing else has to be edited: `metrics.json`, tables, the
+numbers by name; the decorator is given a record of each. Nothing else has to be edited: results of runs, tables, the
 direction of claims and docs/model.md are made from TASKS. A file whose name begins with "_" holds none.
 
 Tasks import torch inside their functions: Snakemake and `--help` read this folder and do without it.
@@ -27,7 +27,7 @@ ARROWS = {"lower": " ↓", "higher": " ↑", None: ""}
 class Metric:
     """One number of a run: what it means, and how tables and claims take it."""
 
-    name: str  # in metrics.json, in csv files and in claims
+    name: str  # in results of runs, in csv files and in claims
     meaning: str
     unit: str = ""
     better: str | None = None  # "lower" or "higher"; None: neither, so that no claim compares it

@@ -17,6 +17,7 @@ from bvae.arms import ARMS
 from bvae.evaluation import protocol
 from bvae.networks import Linear
 from bvae.report.figures._page import WIDTH, Look, Subject, bare
+from bvae.report.verdicts import Estimate
 from bvae.runs import load_run
 from bvae.system.files import read_json
 
@@ -88,7 +89,7 @@ def axis_floor(curves: Sequence[np.ndarray]) -> float:
 
 
 class Panel(NamedTuple):
-    """One task of `quality`: a metric, what its axis says, and where `empty` of metrics.json says why it is None."""
+    """One task of `quality`: a metric, what its axis says, and where `empty` of a run's results says why it is None."""
 
     title: str
     metric: str
@@ -98,7 +99,7 @@ class Panel(NamedTuple):
 
 
 def quality_panels(distance: str, name: str, accuracy: str) -> list[Panel]:
-    """The four tasks, by a distance of metrics.json with its name, and the name of the probe's accuracy."""
+    """The four tasks, by a distance of the results with its name, and the name of the probe's accuracy."""
     empty = ("fid_samples", "fd_classifier_samples", "reconstruction")  # the last: why a model has no metrics at all
     return [
         Panel("Reconstruction", "reconstruction", "nats per image, lower is better", ("reconstruction",)),
@@ -110,10 +111,8 @@ def quality_panels(distance: str, name: str, accuracy: str) -> list[Panel]:
 
 def half_interval(values: np.ndarray) -> float:
     """Half the 95 % t-interval of the mean of values (n,); 0 for one value, which has none."""
-    from scipy import stats
-
     n = len(values)
-    return float(stats.t.ppf(0.975, n - 1) * values.std(ddof=1) / math.sqrt(n)) if n > 1 else 0.0
+    return Estimate(0.0, float(values.std(ddof=1)) / math.sqrt(n), n - 1).interval(0.95)[1] if n > 1 else 0.0
 
 
 def draw_panel(axes: Axes, panel: Panel, rows: Mapping[str, Sequence[dict]]) -> None:

@@ -8,9 +8,9 @@ from pathlib import Path
 from bvae.arms import ARMS
 from bvae.errors import InputError
 from bvae.report.figures import FIGURES
-from bvae.report.pilots import MINIMUM_SEEDS
 from bvae.report.site.numbers import Place, could_show, differences, means, metric_row, metrics_of, places_of
 from bvae.report.site.publications import Publication, read_publications
+from bvae.report.verdicts import MINIMUM_SEEDS
 from bvae.study.runs import GROUP
 from bvae.system.files import write_text
 
