@@ -7,6 +7,7 @@ import shutil
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import pytest
 import torch
@@ -17,7 +18,7 @@ from bvae import load_run
 from bvae.__main__ import main
 from bvae.errors import InputError
 from bvae.evaluation.extractors import EXTRACTORS, Extractor
-from bvae.report.publication import publish, verify
+from bvae.report.publication import publish, shrink_picture, verify
 from bvae.report.published_data import read_data
 from bvae.system.files import read_yaml, sha256_of_file, write_json
 from helpers.checkouts import ROOT
@@ -147,6 +148,15 @@ def test_pictures_are_those_of_models_small_and_of_the_same_size(published, quic
         before = quick / "results/studies/quick" / path.relative_to(FOLDER)
         assert Image.open(path).size == Image.open(before).size
         assert path.stat().st_size < min(before.stat().st_size, 200_000), path
+
+
+def test_a_picture_that_is_still_too_large_has_fewer_colours(tmp_path):
+    noise = np.random.default_rng(0).integers(0, 256, (490, 490, 3), dtype=np.uint8)  # a byte a pixel with 256 colours
+    Image.fromarray(noise).save(tmp_path / "noise.png")
+    shrink_picture(tmp_path / "noise.png", tmp_path / "small.png")
+    assert (tmp_path / "small.png").stat().st_size < 200_000
+    with Image.open(tmp_path / "small.png") as small:
+        assert small.size == (490, 490) and len(small.getcolors()) == 64
 
 
 def test_damaged_and_missing_data_are_refused(published, capsys):

@@ -16,7 +16,8 @@ FORMAT = 2  # of a publication; 1 had each view in every format, and no data
 VIEWS = (".csv", ".md", ".png")  # what people and pages read; the other formats are made from the data again
 MODELS = "models"  # the folder of the models that a study publishes
 MODEL_FILES = ("model.safetensors", "model_card.md")
-COLOURS = 256  # of a published picture, a third of the bytes of all colours
+COLOURS = (256, 64, 16)  # of a published picture, 256 being a third of the bytes of all colours
+PICTURE_BYTES = 200_000  # at most, of a published picture
 
 
 def publish(study: dict, output: Path, root: Path = Path(), *, claims: str = CLAIMS) -> None:
@@ -98,9 +99,15 @@ def _publish_model(run: Path, folder: Path, called: str) -> None:
 
 
 def shrink_picture(source: Path, target: Path) -> None:
-    """Write a PNG with a palette of at most 256 colours, which a reader hardly sees; the same bytes every time."""
+    """Write a PNG with a palette of 256 colours, which a reader hardly sees, and fewer where it is still too large.
+
+    The same picture gives the same bytes every time.
+    """
     with Image.open(source) as picture, whole_file(target) as part:
-        picture.convert("RGB").quantize(COLOURS).save(part, format="PNG", optimize=True)
+        for colours in COLOURS:
+            picture.convert("RGB").quantize(colours).save(part, format="PNG", optimize=True)
+            if part.stat().st_size <= PICTURE_BYTES:
+                break
 
 
 def _made(plan: Plan) -> list[str]:
