@@ -1,5 +1,6 @@
 """The tables and numbers that pages show of the published studies: what templates call."""
 
+import math
 from collections.abc import Iterable
 from functools import partial
 from itertools import combinations, product
@@ -214,8 +215,8 @@ def judged(published: Published, study: str, *, matches: str = "", misses: str =
     )
 
 
-def registered(published: Published, study: str, test: str, task: str, arms: str) -> dict[int, SimpleNamespace]:
-    """What became of a claim of protocol 2 at each width about which it was made.
+def registered(published: Published, study: str, test: str, task: str, arms: str) -> dict[int | str, SimpleNamespace]:
+    """What became of a claim of protocol 2 at each width about which it was made, or for each recipe without widths.
 
     It has the columns of claims.csv; `worse`, the difference, with its 95 % interval `low` to `high`, is positive where
     the first arm is worse. `arms` are as in the table: "bvae against vae".
@@ -225,7 +226,11 @@ def registered(published: Published, study: str, test: str, task: str, arms: str
     )
     wanted = {"test": test, "task": task, "arms": arms}
     rows = table[(table[[*wanted]] == [*wanted.values()]).all(axis=1)].to_dict("records")
-    return {int(row["recipe"].rpartition("-w")[2]): SimpleNamespace(**row) for row in rows}
+    widths = [row["recipe"].rpartition("-w")[2] for row in rows]
+    return {
+        int(width) if width.isdecimal() else row["recipe"]: SimpleNamespace(**row)
+        for width, row in zip(widths, rows, strict=True)
+    }
 
 
 def sizes(published: Published, study: str, arm: str) -> dict[int | str, SimpleNamespace]:
@@ -279,6 +284,21 @@ def by_seed(published: Published, study: str, metric: str = "elbo", recipe: str 
     runs = published.read(study, "tables/runs.csv")
     runs = runs[runs["recipe"] == recipe] if recipe else runs
     return runs.pivot(index="seed", columns="arm", values=metric)
+
+
+def falls(published: Published, study: str, nats: float) -> dict[str, SimpleNamespace]:
+    """Of each arm, in how many `runs` the training ELBO of an epoch from the third on fell by more than `nats`.
+
+    That is below the epoch before it; `lowest` is the lowest of these epochs, NaN where there is none.
+    """
+    found: dict[str, SimpleNamespace] = {}
+    for run in published.runs(study).to_dict("records"):
+        of_arm = found.setdefault(run["arm"], SimpleNamespace(runs=0, lowest=math.nan))
+        elbo = published.history(study, "/{arm}-z{latent_dim}-seed{seed}/".format_map(run)).elbo
+        fallen = elbo[elbo.diff().iloc[2:].loc[lambda change: change < -nats].index]
+        of_arm.runs += len(fallen) > 0
+        of_arm.lowest = np.fmin(of_arm.lowest, fallen.min())
+    return found
 
 
 def of_length(published: Published, short: str, long: str, seeds: int) -> SimpleNamespace:
@@ -424,6 +444,7 @@ CALLS = (
     tuned,
     best_of_tuning,
     by_seed,
+    falls,
     of_length,
     active_gains,
     behind_by_samples,
