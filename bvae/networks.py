@@ -121,14 +121,15 @@ class Linear(nn.Module):
 
 
 class Correction(nn.Module):
-    """A linear layer W of another stack, run backward as y W + (y A) B: A is (features, rank), B is (rank, inputs).
+    """A linear layer W of another stack, run backward as y W + (y A) B.
 
-    B is zero at first, so the network starts as the tied one.
+    A is `first`, (features, rank), and B is `second`, (rank, inputs). B is zero at the start, so the network begins as
+    the tied one.
     """
 
     def __init__(self, shared: Linear, rank: int):
         super().__init__()
-        self.encoded_shape, self.decoded_shape = shared.encoded_shape, shared.decoded_shape
+        self.decoded_shape = shared.decoded_shape
         features, inputs = shared.weight.shape
         self.owned_elsewhere = (shared,)  # in a tuple, so that its weight is not a parameter of this module as well
         self.first = nn.Parameter(torch.empty(features, rank))

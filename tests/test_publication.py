@@ -20,6 +20,7 @@ from bvae.errors import InputError
 from bvae.evaluation.extractors import EXTRACTORS, Extractor
 from bvae.report.publication import publish, shrink_picture, verify
 from bvae.report.published_data import read_data
+from bvae.study.claims import COMPARED
 from bvae.system.files import read_yaml, sha256_of_file, write_json
 from helpers.checkouts import ROOT
 from helpers.figures_and_tables import OF_IMAGES, OF_MODELS
@@ -249,7 +250,7 @@ def test_published_claims_follow_from_the_published_runs(folder):
     runs, claims = pd.read_csv(folder / "tables/runs.csv"), claims_of(folder)
     runs = runs[runs["status"] == "finished"].set_index(["dataset", "recipe", "latent_dim"])
     compared = claims[claims["difference"].notna()]
-    assert len(compared) >= 9
+    assert len(compared) >= (claims["test"].isin(COMPARED).sum() if "test" in claims else 9) > 0
     for claim in compared.to_dict("records"):
         here = runs.loc[(claim["dataset"], claim["recipe"], claim["latent_dim"])]
         seeds = here.pivot(index="seed", columns="arm", values=claim["metric"])
