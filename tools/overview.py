@@ -10,7 +10,6 @@ from bvae.arms import ARMS
 from bvae.evaluation.metrics import run_metrics
 from bvae.report.claims import paired_difference
 from bvae.report.figures._page import DPI
-from bvae.report.published_data import read_data
 from bvae.report.size_curves import draw_sizes
 from bvae.report.verdicts import MINIMUM_SEEDS
 from bvae.study.runs import GROUP, protocol_of
@@ -137,6 +136,6 @@ def draw(frame: pd.DataFrame) -> Figure:
 
 def draw_series(published: Published, *studies: str) -> Figure:
     """Quality against parameters in studies of sizes, and the shares that tying needs: a column for each series."""
-    found = [read_data(published.path(study)) for study in studies]
+    found = [published.data(study) for study in studies]
     rows = [row for data in found for path, row in data["results"].items() if Path(path).name.startswith("metrics")]
     return draw_sizes([series for data in found for series in series_of(data["study"])], rows)

@@ -31,8 +31,7 @@ class Published:
     def __init__(self, folder: Path = PUBLISHED) -> None:
         """Nothing is read before it is asked for, and every file is read once."""
         self.folder = folder
-        self.read = cache(self._read)
-        self.data: dict[str, dict] = {}  # of studies, by their names
+        self.read, self.data = cache(self._read), cache(self._data)
         self.found: dict[tuple[str, str], pd.DataFrame] = {}  # what was computed of a study, by its name
 
     @cached_property
@@ -48,6 +47,9 @@ class Published:
 
     def _read(self, study: str, name: str) -> pd.DataFrame:
         return pd.read_csv(self.path(study, name))
+
+    def _data(self, study: str) -> dict:
+        return read_data(self.path(study))
 
     @cached_property
     def gpu(self) -> dict[str, list[dict]]:
@@ -73,9 +75,7 @@ class Published:
 
         Raises InputError where there is not one such run.
         """
-        if study not in self.data:
-            self.data[study] = read_data(self.path(study))
-        found = [text for path, text in self.data[study]["histories"].items() if run in path]
+        found = [text for path, text in self.data(study)["histories"].items() if run in path]
         if len(found) != 1:
             raise InputError(f"{study}: {len(found)} runs are '{run}', expected one. Name its recipe, arm and seed.")
         return pd.read_csv(io.StringIO(found[0]))
