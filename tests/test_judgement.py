@@ -10,7 +10,7 @@ from scipy.stats import norm, ttest_ind
 
 from bvae.report.claims import judge_claims, load_claims
 from bvae.report.judged_tables import _claim as claim_as_printed
-from bvae.report.judgement import describe_study, judge_study
+from bvae.report.judgement import describe_study, errors_by, judge_study
 from bvae.report.variants import margin_of, variants_of
 from helpers.checkouts import ROOT
 
@@ -233,6 +233,7 @@ def test_registered_claims_wait_for_the_primary_one():
     match = claim("matches", "reconstruction")
     closed, opened = second(all_arms(), match)[0], second(all_arms(bvae_gain=AHEAD), match)[0]
     assert (closed["verdict"], opened["verdict"]) == ("not judged", "reproduced")
+    assert (closed["control_verdict"], opened["control_verdict"]) == (None, "reproduced")  # no verdict beside none
     assert closed["p"] == opened["p"] < 0.05
     assert np.isnan(closed["p_holm"]) and opened["p_holm"] == opened["p"]
 
@@ -256,6 +257,36 @@ def test_an_undecided_claim_says_what_could_have_been_shown():
     assert found["seeds_needed"] == 51
     assert found["smallest_effect"] == pytest.approx(0.58, abs=0.01)
     assert "51 seeds" in found["note"]
+
+
+@pytest.mark.parametrize(
+    ("test", "behind", "said"),
+    [
+        ("matches", 0.0, "51 seeds"),
+        (
+            "matches",
+            0.49,
+            "excludes",
+        ),  # 0.49 ± 0.47: the arms are not equal, so what equal arms would need says nothing
+        ("outperforms", 0.0, "seeds"),  # ± 0.47: a lead of 0.25 may be true
+        ("outperforms", 0.24, "excludes"),  # 0.24 ± 0.47 reaches a lead of 0.23
+    ],
+)
+def test_an_undecided_claim_supposes_nothing_that_its_interval_excludes(test, behind, said):
+    rows = all_arms(bvae=runs("bvae", elbo=(-237.0 - behind, 0.5)), vae=runs("vae", order=2, elbo=(-237.0, 0.5)))
+    found = verdict(rows, test, "elbo")
+    assert found["verdict"] == "undecided"
+    supposed = 0 if test == "matches" else -0.25
+    assert (found["interval_95_low"] > supposed) == (said == "excludes")
+    assert said in found["note"] and ("51" in found["note"]) == (said == "51 seeds")
+
+
+def test_a_power_alone_does_not_say_that_a_lead_is_unlikely():
+    """Ten seeds are enough for a lead of 0.25, and yet the interval holds it: -0.15 ± 0.17. No seeds are asked for."""
+    rows = all_arms(bvae=runs("bvae", elbo=(-236.85, 0.24)), vae=runs("vae", order=2, elbo=(-237.0, 0.01)))
+    found = verdict(rows, "outperforms", "elbo")
+    assert found["verdict"] == "undecided" and found["interval_95_low"] < -0.25 and found["seeds_needed"] <= 10
+    assert "excludes" not in found["note"] and "seeds" not in found["note"]
 
 
 def test_the_papers_two_numbers_are_one_claim():
@@ -294,7 +325,7 @@ def test_everything_is_described_without_a_verdict():
     def per_image(row: dict) -> dict:
         return {name: values + shift.get(row["arm"], 0) for name, values in images.items()}
 
-    found = pd.DataFrame(describe_study({"protocol": 2, "blocks": [block]}, all_arms(n=5), per_image))
+    found = pd.DataFrame(describe_study({"protocol": 2, "blocks": [block]}, all_arms(n=5), errors_by(per_image)))
     assert "verdict" not in found
     assert set(found["arms"]) == {
         f"{arm} against {other}" for other in ("vae", "vae_narrow") for arm in SIZES if arm not in (other, "vae")
@@ -321,9 +352,9 @@ def test_runs_without_a_number_are_left_out_and_an_arm_without_any_is_not_judged
     rows = all_arms(bvae=broken, bvae_gain=runs("bvae_gain", lost=10))
     block = {"datasets": ["mnist"], "recipes": ["mlp"], "latent_dims": [128], "arms": list(SIZES), "seeds": [0]}
     study = {"protocol": 2, "blocks": [block], "claims": [claim("outperforms", "elbo", "bvae_gain", "vae_narrow")]}
-    [found] = judge_study(study, rows, per_image)
+    [found] = judge_study(study, rows, errors_by(per_image))
     assert (found["verdict"], found["n_1"], found["n_2"]) == ("not judged", 0, 10)
-    described = pd.DataFrame(describe_study(study, rows, per_image))
+    described = pd.DataFrame(describe_study(study, rows, errors_by(per_image)))
     assert set(described["arms"]) == {"bvae against vae", "vae_narrow against vae", "bvae against vae_narrow"}
     line = described[(described["arms"] == "bvae against vae") & (described["metric"] == "elbo")].iloc[0]
     assert (line["n_1"], line["n_2"]) == (9, 10)

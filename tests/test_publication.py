@@ -23,7 +23,7 @@ from bvae.report.published_data import read_data
 from bvae.study.claims import COMPARED
 from bvae.system.files import read_yaml, sha256_of_file, write_json
 from helpers.checkouts import ROOT
-from helpers.figures_and_tables import OF_IMAGES, OF_MODELS
+from helpers.figures_and_tables import OF_MODELS
 from helpers.studies import FOUR, check, quick_metrics
 
 QUICK, FOLDER = "config/quick.yaml", Path("results/published/quick-1")
@@ -59,12 +59,9 @@ def test_all_views_of_numbers_are_made_from_the_published_data_digit_for_digit(p
             assert not Path("rebuilt", name).exists()
             continue
         compared.add(path.stem)
-        if path.stem in ("claims", "comparisons") and path.suffix == ".csv":
-            made, before = (pd.read_csv(file) for file in (Path("rebuilt", name), path))
-            pd.testing.assert_frame_equal(made, before.drop(columns=OF_IMAGES), check_exact=True)
-        elif path.stem != "claims":
-            assert Path("rebuilt", name).read_bytes() == path.read_bytes(), name
+        assert Path("rebuilt", name).read_bytes() == path.read_bytes(), name
     assert compared >= {"table1", "table2", "table3", "runs", "distances", "claims", "quality", "training_curves"}
+    assert pd.read_csv("rebuilt/comparisons.csv")["error_images"].count() > 0  # of values that are not published
     # and what people read is the copy of what the workflow made
     for name in json.loads((FOLDER / "manifest.json").read_text())["files"]:
         if name.endswith((".csv", ".md")):

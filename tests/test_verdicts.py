@@ -248,6 +248,17 @@ def test_with_skewed_seeds_the_rate_is_reported(n, record_property):
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("rarity", [0.02, 0.05, 0.125])
+def test_rare_collapses_hide_from_a_study(rarity):
+    """A lead of 0.4 is found in nearly all studies without a collapse, whatever the mean with those is."""
+    rng = np.random.default_rng(3)
+    collapses = 11.0 * (rng.random((STUDIES, 8)) < rarity)
+    draws = rng.normal(0, 0.15, (STUDIES, 8)) + collapses, rng.normal(0, 0.15, (STUDIES, 8))
+    rate = rate_of("reproduced", "outperforms", -0.4, 0.25, draws)
+    assert rate == pytest.approx((1 - rarity) ** 8, abs=0.01)
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("test", "difference", "effect"), [("outperforms", -0.2, 0.2), ("matches", 0.0, 0.25), ("matches", 0.1, 0.15)]
 )

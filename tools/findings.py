@@ -221,11 +221,17 @@ def registered(published: Published, study: str, test: str, task: str, arms: str
     It has the columns of claims.csv; `worse`, the difference, with its 95 % interval `low` to `high`, is positive where
     the first arm is worse. `arms` are as in the table: "bvae against vae".
     """
-    table = published.read(study, "claims.csv").rename(
-        columns={"difference": "worse", "interval_95_low": "low", "interval_95_high": "high", "n_1": "n"}
-    )
-    wanted = {"test": test, "task": task, "arms": arms}
-    rows = table[(table[[*wanted]] == [*wanted.values()]).all(axis=1)].to_dict("records")
+    return _by_width(published.read(study, "claims.csv"), test=test, task=task, arms=arms)
+
+
+def compared(published: Published, study: str, arms: str) -> dict[int | str, SimpleNamespace]:
+    """The comparison of two arms by ELBO, without a verdict, with the names that `registered` gives."""
+    return _by_width(published.read(study, "comparisons.csv"), metric="elbo", arms=arms)
+
+
+def _by_width(table: pd.DataFrame, **wanted: str) -> dict[int | str, SimpleNamespace]:
+    named = {"difference": "worse", "interval_95_low": "low", "interval_95_high": "high", "n_1": "n"}
+    rows = table[(table[[*wanted]] == [*wanted.values()]).all(axis=1)].rename(columns=named).to_dict("records")
     widths = [row["recipe"].rpartition("-w")[2] for row in rows]
     return {
         int(width) if width.isdecimal() else row["recipe"]: SimpleNamespace(**row)
@@ -436,6 +442,7 @@ CALLS = (
     judged,
     judged_all,
     registered,
+    compared,
     sizes,
     both_probes,
     best_mean,

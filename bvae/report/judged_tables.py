@@ -1,7 +1,7 @@
 """The tables of a study that protocol 2 judges: its registered claims, and all comparisons without a verdict."""
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import cache, partial
 from pathlib import Path
 
@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from bvae.arms import ARMS
 from bvae.evaluation.per_image import read_per_image
 from bvae.report.figures._page import save_figure
-from bvae.report.judgement import NOT_JUDGED, PerImage, describe_study, judge_study
+from bvae.report.judgement import NOT_JUDGED, PerImage, describe_study, errors_by, errors_of, judge_study
 from bvae.report.outdated import Plan, note_made_from, tell_shared_widths
 from bvae.report.size_curves import draw_sizes
 from bvae.report.sizes import measure_sizes
@@ -51,22 +51,23 @@ OF_SIZES = (
 )
 
 
-def write_judgement(study: dict, folder: Path, root: Path = Path()) -> None:
+def write_judgement(study: dict, folder: Path, root: Path = Path(), *, known: Sequence[Mapping] | None = None) -> None:
     """Write claims.{csv,tex,html,json,md} and comparisons.{csv,tex,html,json} of a checked study into `folder`.
 
-    Of a study with networks of several sizes, also sizes.{csv,tex,html,json,svg,png}.
+    Of a study with networks of several sizes, also sizes.{csv,tex,html,json,svg,png}. `known` are lines of comparisons
+    with the errors over images of a published study, whose values of images are not at hand.
     """
     rows = collect_runs(study, "claims", root)
     title, facts = study["title"] or study["study"], provenance(study, rows, root)
-    per_image = _per_image(study, root)
-    judged, notes = judge_study(study, rows, per_image), [HEADING, MATCHES]
+    errors = errors_by(_per_image(study, root)) if known is None else errors_of(known)
+    judged, notes = judge_study(study, rows, errors), [HEADING, MATCHES]
     if not judged:
         notes = [NONE_REGISTERED]
     claims = _table("claims", f"{title}: the registered claims, judged by protocol 2.", judged, _claim, notes)
     write_table(claims, folder, facts)
     body = [f"# Claims: {markdown(title)}", *notes, *([to_markdown(claims.text)] if judged else [])]
     write_text(folder / "claims.md", "\n\n".join(body).rstrip() + "\n")
-    described = describe_study(study, rows, per_image)
+    described = describe_study(study, rows, errors)
     caption = f"{title}: all comparisons, without verdicts."
     write_table(_table("comparisons", caption, described, _comparison, [DESCRIBED]), folder, facts)
     tell_shared_widths(study)

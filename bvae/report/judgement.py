@@ -39,6 +39,7 @@ MOST_LOST = 1  # runs of a cell that diverged, above which its metrics get no ve
 PAPER_MARGIN = 0.01
 OF_IMAGES = ("elbo", "nll", "mse_per_pixel")  # metrics of which the values of each image are kept
 PerImage = Callable[[dict], Mapping[str, NDArray]]  # of a run's row
+ERRORS = ("error_images", "error_seeds_and_images")  # of a difference: columns of its line
 T = TypeVar("T", bound="Tested")
 
 
@@ -96,6 +97,9 @@ class Cell:
         return unequal_sizes(arms, self.rows)
 
 
+ImageErrors = Callable[[Cell, Sequence[str], str], tuple[float, float] | None]  # of two arms by a metric: ERRORS
+
+
 @dataclass(frozen=True)
 class Tested:
     """A claim by one variant: the p-values by which it is reproduced, and by which it is not."""
@@ -143,12 +147,12 @@ def _judged(cell: Cell, arms: Sequence[str], tested: Sequence[T]) -> list[T]:
     return [tested[0], *(each for each in tested[1:] if not cell.why_not(arms, each.variant.metric))]
 
 
-def judge_study(study: dict, rows: Sequence[dict], per_image: PerImage | None = None) -> list[dict]:
+def judge_study(study: dict, rows: Sequence[dict], errors: ImageErrors | None = None) -> list[dict]:
     """A line for each registered claim of a checked study, by the results of its runs; the primary claim first.
 
-    `rows` are of `collect_runs`. `per_image` gives the values of each test image of a run, for errors over images.
+    `rows` are of `collect_runs`. `errors` gives the errors over images, where there are any.
     """
-    entries = [_measure(claim, cell_of(rows, claim), per_image) for claim in expand_claims(study)]
+    entries = [_measure(claim, cell_of(rows, claim), errors) for claim in expand_claims(study)]
     if not entries:
         return []
     primary, *others = entries
@@ -167,7 +171,7 @@ def cell_of(rows: Sequence[dict], place: Mapping) -> Cell:
     return Cell([row for row in rows if all(row[key] == place[key] for key in GROUP)])
 
 
-def _measure(claim: dict, cell: Cell, per_image: PerImage | None) -> dict:
+def _measure(claim: dict, cell: Cell, errors: ImageErrors | None) -> dict:
     """The claim with its numbers and its p-values, NaN where there is no verdict, and why."""
     arms = claim["arms"]
     lost, runs = cell.failures(arms)
@@ -193,7 +197,7 @@ def _measure(claim: dict, cell: Cell, per_image: PerImage | None) -> dict:
     else:
         found = [_compare(cell, claim["test"], task, arms, variant) for variant in known]
         entry["main"], tested = found[0], [*found]
-        entry["errors"] = _errors(cell, arms, known[0].metric, per_image)
+        entry["errors"] = errors(cell, arms, known[0].metric) if errors else None
         entry["control"] = _control(cell, claim)
     entry["by_variant"] = _judged(cell, arms, tested)
     entry["left_out"] = len(tested) - len(entry["by_variant"])
@@ -218,27 +222,39 @@ def _control(cell: Cell, claim: dict) -> str | None:
     return judge_alone(cell, claim["test"], claim["task"], ("vae_narrow", "vae")).verdict
 
 
-def _errors(cell: Cell, arms: Sequence[str], metric: str, per_image: PerImage | None) -> list[float] | None:
-    """Standard errors over seeds, over images and over both; None where a run's values of images are not kept."""
-    if per_image is None or metric not in OF_IMAGES:
-        return None
-    runs = [cell.with_metric(arm, metric) for arm in arms]
-    if min(map(len, runs)) < 2:
-        return None
-    values = [[per_image(row) for row in rows] for rows in runs]
-    if any(metric not in found for of_arm in values for found in of_arm):  # of a record
-        return None
-    first, second = (np.stack([found[metric].astype(float) for found in of_arm]) for of_arm in values)
-    return list(crossed_errors(first, second)) if first.shape[1] > 1 else None
+def errors_by(per_image: PerImage) -> ImageErrors:
+    """Errors by the values of each test image of a run; none where those of a run are not kept."""
+
+    def errors(cell: Cell, arms: Sequence[str], metric: str) -> tuple[float, float] | None:
+        runs = [cell.with_metric(arm, metric) for arm in arms]
+        if metric not in OF_IMAGES or min(map(len, runs)) < 2:
+            return None
+        values = [[per_image(row) for row in rows] for rows in runs]
+        if any(metric not in found for of_arm in values for found in of_arm):  # of a record
+            return None
+        first, second = (np.stack([found[metric].astype(float) for found in of_arm]) for of_arm in values)
+        return crossed_errors(first, second)[1:] if first.shape[1] > 1 else None
+
+    return errors
+
+
+def errors_of(lines: Sequence[Mapping]) -> ImageErrors:
+    """Errors that lines of comparisons hold, which were computed before."""
+    known = {
+        (*(line[key] for key in GROUP), line["arms"], line["metric"]): (line[ERRORS[0]], line[ERRORS[1]])
+        for line in lines
+        if line.get(ERRORS[0]) is not None
+    }
+    return lambda cell, arms, metric: known.get((*(cell.rows[0][key] for key in GROUP), " against ".join(arms), metric))
 
 
 def _conclude(entry: dict, adjusted: tuple[float, float] | None, claims: int, closed: str = "") -> None:
     """Enter the verdict, by the p-values adjusted for so many claims; None, and why, where they are not judged."""
     entry["adjusted"] = adjusted
     if entry["why_not"]:
-        entry |= {"verdict": NOT_JUDGED, "note": entry["why_not"]}
+        entry |= {"verdict": NOT_JUDGED, "note": entry["why_not"], "control": None}
     elif adjusted is None:
-        entry |= {"verdict": NOT_JUDGED, "note": closed}
+        entry |= {"verdict": NOT_JUDGED, "note": closed, "control": None}
     else:
         verdict = verdict_of(*adjusted)
         against = _against(verdict, entry["by_variant"][1:])
@@ -269,18 +285,23 @@ def _note(entry: dict, against: Sequence[Variant], claims: int) -> str:
 def _could_have_shown(entry: dict, claims: int) -> str:
     """What an undecided comparison could have shown with a power of 0.8, by its own spreads, and what would take more.
 
-    A match is asked of arms that are equal, a lead of arms that are the margin apart.
+    A match is asked of arms that are equal, a lead of arms that are the margin apart. Where the 95 % interval excludes
+    that, the note says so in place of a power that supposes it. A power alone says nothing about what is true: Hoenig
+    and Heisey, "The abuse of power", The American Statistician 55(1), 2001.
     """
     main, test = entry["main"], entry["test"]
     entry["smallest_effect"] = smallest = smallest_effect(test, main.spreads, main.comparison.counts, claims)
     entry["seeds_needed"] = needed = seeds_needed(test, main.margin, main.spreads, claims)
-    shown = "that equal arms match within" if test == "matches" else "a lead of"
-    text = f"this study had a power of 0.8 to show {shown} {smallest:.3g}"
-    if needed is not None and needed <= min(main.comparison.counts):
-        but = "the arms are probably not equal" if test == "matches" else f"a lead of {main.margin:.3g} is unlikely"
-        return f"{text}, so {but}"
-    seeds = "10,000 seeds an arm would not be enough" if needed is None else f"{needed} seeds an arm would be enough"
-    return f"{text}; {seeds} for {main.margin:.3g}"
+    matches, margin = test == "matches", f"{main.margin:.3g}"
+    if main.comparison.interval(0.95)[0] > (0 if matches else -main.margin):
+        return f"the 95 % interval excludes {'equal arms' if matches else f'a lead of {margin}'}"
+    asked = "if the arms are equal, the power to show a match within" if matches else "the power to show a lead of"
+    text = f"{asked} {smallest:.3g} was 0.8"
+    if needed is None:
+        return f"{text}; 10,000 seeds an arm would not be enough for {margin}"
+    if needed <= min(main.comparison.counts):
+        return text
+    return f"{text}; {needed} seeds an arm would be enough for {margin}"
 
 
 def _against(verdict: str, others: Sequence[Tested]) -> list[Variant]:
@@ -304,7 +325,7 @@ def _row(entry: dict) -> dict:
     row |= numbers_of(entry["main"].comparison) if "main" in entry else {}
     row |= {f"mean_{index + 1}": mean for index, mean in enumerate(entry.get("means", []))}
     row |= {"margin": entry["main"].margin} if "main" in entry else {}
-    row |= _named_errors(entry.get("errors"))
+    row |= dict(zip(ERRORS, entry.get("errors") or (), strict=False))
     row |= {"p": entry["p"][0], "p_reverse": entry["p"][1]}
     adjusted = entry["adjusted"] or (math.nan, math.nan)
     row |= {"p_holm": adjusted[0], "p_reverse_holm": adjusted[1], "verdict": entry["verdict"], "note": entry["note"]}
@@ -324,11 +345,7 @@ def numbers_of(comparison: Comparison) -> dict:
     return row
 
 
-def _named_errors(errors: Sequence[float] | None) -> dict:
-    return {} if errors is None else {"error_images": errors[1], "error_seeds_and_images": errors[2]}
-
-
-def describe_study(study: dict, rows: Sequence[dict], per_image: PerImage | None = None) -> list[dict]:
+def describe_study(study: dict, rows: Sequence[dict], errors: ImageErrors | None = None) -> list[dict]:
     """A line for each comparison of two arms of a study, without a verdict.
 
     It is by each variant of each task, and by every other printed metric that has a better side. Every arm is compared
@@ -350,5 +367,6 @@ def describe_study(study: dict, rows: Sequence[dict], per_image: PerImage | None
                 if all(cell.values(arm, variant.metric) for arm in pair):
                     line = place | {"task": task, "metric": variant.metric, "arms": " against ".join(pair)}
                     line |= numbers_of(cell.compare(pair, variant.metric))
-                    found.append(line | _named_errors(_errors(cell, pair, variant.metric, per_image)))
+                    known = errors(cell, pair, variant.metric) if errors else None
+                    found.append(line | dict(zip(ERRORS, known or (), strict=False)))
     return found

@@ -4,6 +4,7 @@
 the workflow made. `rebuild` puts them back into a folder and makes the views there, by the code that made them first.
 """
 
+import csv
 import gzip
 import json
 import shutil
@@ -23,8 +24,8 @@ def collect_data(plan: Plan) -> dict:
     """What `data.json.gz` holds of a finished study.
 
     `study`, the checked study; `results`, by path, what the jobs wrote of runs, controls and costs, with a run where
-    its record would be; `histories`, of each run by the path of its results, as csv; and of protocol 1 `claims`, the
-    text of the claims with their margins.
+    its record would be; `histories`, of each run by the path of its results, as csv. Of protocol 1 also `claims`, the
+    text of the claims with their margins; of protocol 2 `errors`, the standard errors over images of comparisons.
     """
     root = plan.contents.root
     runs = {path: path if is_record(path) else record_of(path, root) for path in plan.results.values()}
@@ -36,9 +37,25 @@ def collect_data(plan: Plan) -> dict:
             to: (root / beside(path, "history.csv")).read_text(encoding="utf-8") for path, to in runs.items()
         },
     }
-    if not plan.study["tuning"] and protocol_of(plan.study) == 1:
-        data["claims"] = (root / plan.claims).read_text(encoding="utf-8")
-    return data
+    if plan.study["tuning"]:
+        return data
+    if protocol_of(plan.study) == 1:
+        return data | {"claims": (root / plan.claims).read_text(encoding="utf-8")}
+    return data | {"errors": read_errors(root / study_folder(plan.study) / "comparisons.csv")}
+
+
+def read_errors(comparisons: Path) -> list[dict]:
+    """The lines of the table of comparisons that have errors over images: these, and what they are of."""
+    from bvae.report.judgement import ERRORS
+
+    with comparisons.open(encoding="utf-8", newline="") as file:
+        lines = [line for line in csv.DictReader(file) if line.get(ERRORS[0])]
+    return [
+        {name: line[name] for name in ("dataset", "recipe", "arms", "metric")}
+        | {"latent_dim": int(line["latent_dim"])}
+        | {name: float(line[name]) for name in ERRORS}
+        for line in lines
+    ]
 
 
 def write_data(data: dict, path: Path) -> None:
@@ -87,8 +104,8 @@ def _check(data: object) -> None:
 def rebuild(published: Path, output: Path) -> list[Path]:
     """Make the tables, verdicts and numeric figures of a published study again, from its data alone, into `output`.
 
-    Returns the files. They are those of the publication, but for pictures of models and for errors over images: the
-    values of each image are not published; and published PNGs have fewer colours. Raises InputError when the data were
+    Returns the files. They are those of the publication, but for pictures of models, and published PNGs have fewer
+    colours. Raises InputError when the data were
     made by another version of the code than this one, and for an `output` in which publications are.
     """
     data, kept = read_data(published), published.resolve().parent
@@ -109,7 +126,7 @@ def rebuild(published: Path, output: Path) -> list[Path]:
         if "claims" in data:
             write_text(root / CLAIMS, data["claims"])
         try:
-            _make_views(study, root)
+            _make_views(study, root, data.get("errors"))
         except InputError as error:
             reason = str(error).replace(f"{root}/", "")
             raise InputError(
@@ -124,7 +141,7 @@ def rebuild(published: Path, output: Path) -> list[Path]:
         return [output / path.relative_to(made) for path in files]
 
 
-def _make_views(study: dict, root: Path) -> None:
+def _make_views(study: dict, root: Path, errors: list[dict] | None) -> None:
     folder = root / study_folder(study)
     if study["tuning"]:
         from bvae.report.tuning import write_tuning
@@ -141,7 +158,7 @@ def _make_views(study: dict, root: Path) -> None:
     else:
         from bvae.report.judged_tables import write_judgement
 
-        write_judgement(study, folder, root)
+        write_judgement(study, folder, root, known=errors)
     _draw_numeric(study, root)
 
 
