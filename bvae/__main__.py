@@ -13,13 +13,14 @@ import os
 import shlex
 import signal
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 
 import argcomplete
 
 import bvae
-from bvae.errors import LOGS_ARE_SHOWN, InputError
+from bvae.errors import LOGS_ARE_SHOWN, InputError, out_of_gpu_memory
 from bvae.evaluation.extractors import EXTRACTORS
 from bvae.report import steps
 from bvae.report.figures import FIGURES
@@ -297,6 +298,7 @@ def main(arguments: list[str] | None = None) -> int:
     except OSError as error:
         parser.error(f"--log {args.log}: cannot be written ({error.strerror})")
     keep_freed_memory()
+    args.started = time.time()  # before it waits for a GPU
     try:
         with contextlib.ExitStack() as stack:
             if getattr(args, "device", "cpu") != "cpu":
@@ -330,10 +332,11 @@ def main(arguments: list[str] | None = None) -> int:
 def _memory_message(step: str, error: Exception) -> str | None:
     """What to tell the user when `error` says that memory is used up; None for every other error."""
     allocator = isinstance(error, RuntimeError) and "can't allocate memory" in str(error)  # PyTorch's, on the CPU
-    if not (isinstance(error, MemoryError) or allocator or type(error).__name__ == "OutOfMemoryError"):
+    on_gpu = out_of_gpu_memory(error)
+    if not (isinstance(error, MemoryError) or allocator or on_gpu):
         return None
     remedy = "a smaller training.batch_size" if step == "train" else "fewer jobs at once (`snakemake --cores`)"
-    if type(error).__name__ == "OutOfMemoryError":
+    if on_gpu:
         remedy += f", or fewer jobs on each GPU (`export {devices.SLOTS_VARIABLE}=1`)"
     reason = str(error).partition("\n")[0] or type(error).__name__
     return f"{step}: out of memory ({reason}). Free some, or choose {remedy}, and run the same command again."

@@ -1,9 +1,11 @@
 """A run: one arm trained once on one data set by one recipe, and the files that hold it."""
 
+import contextlib
 import csv
 import io
 import json
 import logging
+import math
 import platform
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -66,12 +68,14 @@ def train_run(
     device: str = "auto",
     resume_interval: float = 60.0,
     progress: bool = False,
+    since: float = math.inf,
 ) -> str:
     """Train a run and write `model.safetensors` and `history.csv` into `folder`; returns its status.
 
     `resume.pt` is beside them while training lasts, so that a killed run goes on where it was, and so is
     `epochs.jsonl`, which says how far it is. While another process trains the same run, this one waits, and takes its
-    results if they are of the same settings.
+    results if they are of the same settings. So it does with results that were written after the time `since`, in
+    seconds since the epoch: when another process ended while this one waited for a GPU.
     """
     torch.set_num_threads(run.settings["threads"])
     target = pick_device(device)
@@ -95,8 +99,8 @@ def train_run(
         "versions": versions(),
     }
     with held_alone(folder / "train.lock") as waited:
-        if waited and (status := _trained_meanwhile(folder, record)):
-            log.info("%s: trained by the process that held its lock", folder)
+        if (waited or _written_after(since, folder)) and (status := _trained_meanwhile(folder, record)):
+            log.info("%s: trained by another process meanwhile", folder)
             return status
         return _train(run, model.to(target), dataset.train_images.to(target), folder, record, resume_interval, progress)
 
@@ -132,6 +136,12 @@ def _train(
     resume.unlink(missing_ok=True)
     (folder / LINES).unlink(missing_ok=True)  # history.csv has it all
     return status
+
+
+def _written_after(since: float, folder: Path) -> bool:
+    with contextlib.suppress(FileNotFoundError):
+        return (folder / "model.safetensors").stat().st_mtime > since
+    return False
 
 
 def _trained_meanwhile(folder: Path, record: dict) -> str | None:

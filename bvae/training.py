@@ -12,9 +12,10 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from bvae.data import to_batch
-from bvae.errors import InputError, check_name
+from bvae.errors import InputError, check_name, out_of_gpu_memory
 from bvae.networks import VAE
 from bvae.objective import OBJECTIVES
+from bvae.system.devices import leased_card
 from bvae.system.files import as_line, whole_file, write_text
 from bvae.system.seeds import derive_seed
 
@@ -32,15 +33,17 @@ HISTORY_COLUMNS = ("epoch", "elbo", "log_likelihood", "kl", "gradient_norm", "le
 def pick_device(name: str = "auto") -> torch.device:
     """The GPU when there is one, else the CPU; or the device named.
 
-    On a GPU, float32 then means float32 in convolutions too: torch's default rounds their factors to 10 bits (TF32).
-    And the same settings give the same bytes there, because convolutions do not add up their parts in any order.
-    Raises InputError for a name that is none and for a GPU that is not there.
+    On a GPU it also calls `compute_exactly`. Raises InputError for a name that is none and for a GPU that is not there.
     """
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "cpu"
+        if name == "cpu" and (card := leased_card()) is not None:
+            log.warning(
+                "GPU %s is there, but this torch cannot use it: computes on the CPU. Is torch made for its driver?",
+                card,
+            )
     if name.startswith("cuda"):
-        torch.backends.cudnn.allow_tf32 = False
-        torch.backends.cudnn.deterministic = True
+        compute_exactly()
     try:
         device = torch.device(name)
     except RuntimeError:
@@ -48,6 +51,18 @@ def pick_device(name: str = "auto") -> torch.device:
     if device.type == "cuda" and (device.index or 0) >= (count := torch.cuda.device_count()):
         raise InputError(f"device: found '{name}', but torch sees {count} GPUs. Choose auto, cpu or another card.")
     return device
+
+
+def compute_exactly() -> None:
+    """Let float32 mean float32 on a GPU, and the same settings give the same bytes.
+
+    torch rounds the factors of convolutions to 10 bits by default (TF32), and those of matrix products where the
+    variable TORCH_ALLOW_TF32_CUBLAS_OVERRIDE is set, as in some container images. It may add up the parts of a
+    convolution in any order.
+    """
+    torch.backends.cuda.matmul.allow_tf32 = False
+    torch.backends.cudnn.allow_tf32 = False
+    torch.backends.cudnn.deterministic = True
 
 
 def pick_precision(name: str, device: torch.device) -> str:
@@ -60,7 +75,8 @@ def pick_precision(name: str, device: torch.device) -> str:
 def computes_in_bfloat16(device: torch.device) -> bool:
     """Whether the device has instructions for bfloat16; without them training in it is slower than in float32."""
     if device.type == "cuda":
-        return torch.cuda.is_bf16_supported(including_emulation=False)
+        with torch.cuda.device(device):  # torch asks the current one
+            return torch.cuda.is_bf16_supported(including_emulation=False)
     instructions: dict = getattr(torch.cpu, "get_capabilities", dict)()  # an older torch does not tell: none
     return any(instructions.get(name) for name in BFLOAT16_INSTRUCTIONS)
 
@@ -138,7 +154,7 @@ def training_step(
     """
     check_name("objective", objective, OBJECTIVES)
     check_name("precision", precision, PRECISIONS)
-    loss_of = torch.compile(OBJECTIVES[objective]) if compile else OBJECTIVES[objective]
+    loss_of = compiled(OBJECTIVES[objective]) if compile else OBJECTIVES[objective]
 
     def take_step(images: Tensor, noise: Tensor) -> Tensor:
         with torch.autocast(images.device.type, torch.bfloat16, enabled=precision == "bfloat16"):
@@ -155,6 +171,17 @@ def training_step(
     return take_step
 
 
+def compiled(loss: Callable) -> Callable:
+    """The loss as torch compiles it, choosing kernels by rules: by default it times some and takes the fastest.
+
+    With timings, two runs of the same settings could take kernels with other last digits. An older torch has no such
+    rules (they came after 2.8).
+    """
+    from torch._inductor import config  # imports the compiler, which takes some seconds
+
+    return torch.compile(loss, options={"deterministic": True} if hasattr(config, "deterministic") else None)
+
+
 def captured(take_step: Step, model: VAE, optimizer: torch.optim.Optimizer, images: Tensor, noise: Tensor) -> Step:
     """The same step as one CUDA graph: the GPU runs all of its kernels without waiting for Python before each.
 
@@ -165,7 +192,7 @@ def captured(take_step: Step, model: VAE, optimizer: torch.optim.Optimizer, imag
     images, noise = images.clone(), noise.clone()
     weights = {name: tensor.clone() for name, tensor in model.state_dict().items()}
     moments = {of: {name: tensor.clone() for name, tensor in state.items()} for of, state in optimizer.state.items()}
-    row, replay = as_graph(lambda: take_step(images, noise), before_capture=optimizer.zero_grad)
+    row, replay = as_graph(lambda: take_step(images, noise), images.device, before_capture=optimizer.zero_grad)
     model.load_state_dict(weights)
     for parameter, state in optimizer.state.items():
         for name, tensor in state.items():
@@ -183,26 +210,30 @@ def captured(take_step: Step, model: VAE, optimizer: torch.optim.Optimizer, imag
     return replay_step
 
 
-def as_graph(run: Callable[[], Tensor], *, before_capture: Callable[[], None]) -> tuple[Tensor, Callable[[], None]]:
-    """A CUDA graph of what `run` does: the tensor that it returns, and what fills it again.
+def as_graph(
+    run: Callable[[], Tensor], device: torch.device, *, before_capture: Callable[[], None]
+) -> tuple[Tensor, Callable[[], None]]:
+    """A CUDA graph of what `run` does on a device: the tensor that it returns, and what fills it again.
 
-    torch wants some runs on a stream of their own before it captures one.
+    torch wants some runs on a stream of their own before it captures one. The stream is of that device: on a stream of
+    another, the graph would be empty, and its replays would do nothing.
     """
-    stream = torch.cuda.Stream()
-    stream.wait_stream(torch.cuda.current_stream())
-    with torch.cuda.stream(stream):
-        for _ in range(STEPS_BEFORE_CAPTURE):
-            run()
-    torch.cuda.current_stream().wait_stream(stream)
-    before_capture()
-    graph = torch.cuda.CUDAGraph()
-    try:
-        with torch.cuda.graph(graph):
-            row = run()
-    except RuntimeError as error:  # when memory runs out within, the end of the capture fails as well
-        if isinstance(error.__context__, torch.OutOfMemoryError):
-            raise error.__context__ from None
-        raise
+    stream = torch.cuda.Stream(device)
+    with torch.cuda.device(device):
+        stream.wait_stream(torch.cuda.current_stream())
+        with torch.cuda.stream(stream):
+            for _ in range(STEPS_BEFORE_CAPTURE):
+                run()
+        torch.cuda.current_stream().wait_stream(stream)
+        before_capture()
+        graph = torch.cuda.CUDAGraph()
+        try:
+            with torch.cuda.graph(graph, stream=stream):
+                row = run()
+        except RuntimeError as error:  # when memory runs out within, the end of the capture fails as well
+            if error.__context__ is not None and out_of_gpu_memory(error.__context__):
+                raise error.__context__ from None
+            raise
     return row, graph.replay
 
 
@@ -267,6 +298,8 @@ def train(
     if objective != "iwae" and samples != 1:
         raise InputError(f"samples: found {samples} for {objective}, which draws one. Leave it at 1, or choose iwae.")
     device = images.device
+    if device.type == "cuda":
+        compute_exactly()
     batch_size = min(batch_size, len(images))
     check_batch(model, objective, batch_size)
     steps = len(images) // batch_size

@@ -42,7 +42,7 @@ CASES = {
 }
 
 
-def stand_in(run, *, before_capture):
+def stand_in(run, device, *, before_capture):
     """For `as_graph`: as many steps before, and a replay that runs the step and fills the same tensor."""
     for _ in range(training.STEPS_BEFORE_CAPTURE):
         run()
@@ -56,9 +56,9 @@ def graphs(monkeypatch) -> list:
     """Make the CPU capture its steps by the stand-in; a list of the captures."""
     made: list[int] = []
 
-    def as_graph(run, *, before_capture):
+    def as_graph(run, device, *, before_capture):
         made.append(1)
-        return stand_in(run, before_capture=before_capture)
+        return stand_in(run, device, before_capture=before_capture)
 
     monkeypatch.setattr(training, "as_graph", as_graph)
     return made
@@ -177,11 +177,17 @@ def test_memory_that_runs_out_during_the_capture_is_told_as_such(monkeypatch):
     """The end of a capture fails as well then, with another error in front."""
 
     class Stream:
+        def __init__(self, device=None):
+            self.device = device
+
         def wait_stream(self, other):
             pass
 
+    used = []
+
     @contextlib.contextmanager
-    def graph(_):
+    def graph(_, stream):
+        used.append(stream)
         try:
             yield
         finally:
@@ -191,7 +197,9 @@ def test_memory_that_runs_out_during_the_capture_is_told_as_such(monkeypatch):
     for name, value in stand_ins.items():
         monkeypatch.setattr(torch.cuda, name, value)
     monkeypatch.setattr(torch.cuda, "stream", lambda stream: contextlib.nullcontext())
-    captures = []
+    current = []
+    monkeypatch.setattr(torch.cuda, "device", lambda device: contextlib.nullcontext(current.append(device)))
+    captures, second = [], torch.device("cuda:1")
 
     def run():
         if captures == ["too large"]:
@@ -199,10 +207,12 @@ def test_memory_that_runs_out_during_the_capture_is_told_as_such(monkeypatch):
         return torch.zeros(4)
 
     with pytest.raises(torch.OutOfMemoryError, match="2 GiB"):
-        training.as_graph(run, before_capture=lambda: captures.append("too large"))
+        training.as_graph(run, second, before_capture=lambda: captures.append("too large"))
     captures.clear()
     with pytest.raises(RuntimeError, match="previous error"):
-        training.as_graph(run, before_capture=lambda: captures.append("of another kind"))
+        training.as_graph(run, second, before_capture=lambda: captures.append("of another kind"))
+    # on a stream of another card than the model's, a graph would be empty
+    assert current == [second, second] and [stream.device for stream in used] == [second, second]
 
 
 # --- compiled --------------------------------------------------------------------------------------------------------
@@ -211,7 +221,8 @@ def test_memory_that_runs_out_during_the_capture_is_told_as_such(monkeypatch):
 def test_the_loss_of_a_compiled_run_is_compiled_and_no_other(fake, tmp_path, monkeypatch):
     compiled: list = []
 
-    def compiler(function):
+    def compiler(function, options):
+        assert options == {"deterministic": True}  # by rules, not by timings
         compiled.append(function)
         return function
 
@@ -229,6 +240,20 @@ def test_a_compiled_run_is_nearly_the_plain_one(fake, tmp_path):
     plain, compiled = (load_run(tmp_path / name)[0].state_dict() for name in ("plain", "compiled"))
     for name, tensor in plain.items():
         torch.testing.assert_close(compiled[name], tensor, rtol=1e-3, atol=1e-5)
+
+
+def test_training_on_a_gpu_lets_float32_be_float32(monkeypatch):
+    """It switches off what TORCH_ALLOW_TF32_CUBLAS_OVERRIDE of some containers has switched on."""
+    products, convolutions = torch.backends.cuda.matmul, torch.backends.cudnn
+    before = products.allow_tf32, convolutions.allow_tf32, convolutions.deterministic
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
+    try:
+        products.allow_tf32 = convolutions.allow_tf32 = True
+        convolutions.deterministic = False
+        training.pick_device("cuda")
+        assert (products.allow_tf32, convolutions.allow_tf32, convolutions.deterministic) == (False, False, True)
+    finally:
+        products.allow_tf32, convolutions.allow_tf32, convolutions.deterministic = before
 
 
 def test_training_does_not_import_the_compiler(tmp_path):

@@ -7,6 +7,7 @@ import torch
 
 from bvae.evaluation import protocol
 from bvae.evaluation.cost import measure_costs
+from bvae.networks import VAE
 from bvae.runs import Run
 from helpers.small import SETTINGS, make_dataset
 from helpers.studies import FOUR
@@ -79,6 +80,26 @@ def test_peak_memory_is_the_state_and_what_a_step_holds(monkeypatch):
         units = 2 * 2 * 4_000 * 4 / 2**20 if arm != "vae_narrow" else 0
         assert peaks[arm, 400][0] - peaks[arm, 100][0] > 300 * units
     assert peaks["bvae", 400][0] / peaks["vae", 400][0] > 0.75  # with activations, memory is not halved
+
+
+def test_encoding_and_decoding_are_timed_in_evaluation(fake, monkeypatch):
+    """Batch normalisation then uses its running averages, and does not move them."""
+    modes = set()
+
+    def spied(name: str):
+        method = getattr(VAE, name)
+
+        def spy(model, x):
+            if torch.is_inference_mode_enabled():  # else it is a part of a step of training
+                modes.add((name, model.training))
+            return method(model, x)
+
+        return spy
+
+    for name in ("encode", "decode_mean"):
+        monkeypatch.setattr(VAE, name, spied(name))
+    costs(fake, monkeypatch)
+    assert modes == {("encode", False), ("decode_mean", False)}
 
 
 def test_speeds_are_medians_between_their_quartiles(fake, monkeypatch):

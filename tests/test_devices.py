@@ -7,6 +7,8 @@ import contextlib
 import os
 import subprocess
 import sys
+import threading
+import time
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
@@ -308,6 +310,28 @@ def test_batches_are_computed_in_a_turn(turns):
     with pytest.raises(ZeroDivisionError):
         in_batches(lambda rows: 1 / 0, torch.zeros(1), size=1)
     assert not in_turn()
+
+
+def test_threads_share_a_slot_and_none_is_lost(clear, monkeypatch):
+    """Two that compute at once: the second slot of the process would never have been given back."""
+    cards, meet = {"0": 4}, threading.Barrier(2)
+    take = gpus._Lease.take
+    monkeypatch.setattr(gpus._Lease, "take", lambda lease: (time.sleep(0.1), take(lease)))
+    monkeypatch.setattr(gpus, "visible_cards", lambda: cards)
+
+    def compute() -> None:
+        meet.wait()
+        with gpus.slot():
+            time.sleep(0.1)
+
+    with gpus.lease_gpu(hold=False):
+        threads = [threading.Thread(target=compute) for _ in range(2)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        with gpus._free_slots(gpus._folder(), cards) as free:
+            assert len(free["0"]) == 4
 
 
 def test_evaluation_uses_networks_in_a_turn_and_solvers_outside(fake, turns, monkeypatch):

@@ -185,6 +185,23 @@ def test_beta_tc_with_beta_one_is_the_elbo_up_to_the_estimate_of_its_kl(float64)
     torch.testing.assert_close(loss, iwae_loss(model, images, noise)[0], rtol=1e-10, atol=0)
 
 
+def test_beta_of_beta_tc_weighs_the_total_correlation_alone(float64):
+    """With the whole data set as the batch: that of the mixture of all posteriors."""
+    torch.manual_seed(6)
+    layout = SMALL_LAYOUTS["mlp"]
+    model = BVAE(layout, Bernoulli())
+    images, noise = torch.rand(12, 1, 8, 8), torch.randn(1, 12, layout.latent_dim)
+    losses = [OBJECTIVES["beta_tc"](model, images, noise, beta=beta, dataset_size=12)[0] for beta in (1.0, 4.0)]
+    mean, log_variance = model.encode(images)
+    z = mean + (0.5 * log_variance).exp() * noise[0]
+    marginals = sum(
+        gaussian_mixture_log_density(z[:, [j]], mean[:, [j]], log_variance[:, [j]]) for j in range(layout.latent_dim)
+    )
+    correlation = gaussian_mixture_log_density(z, mean, log_variance) - marginals
+    torch.testing.assert_close(losses[1] - losses[0], 3 * correlation.mean(), rtol=1e-8, atol=0)
+    assert abs(correlation.mean()) > 1e-4
+
+
 @pytest.mark.parametrize("name", OBJECTIVES)
 @pytest.mark.parametrize("build", [BVAE, VAE])
 def test_every_objective_trains_both_networks(name, build):

@@ -289,6 +289,19 @@ def test_a_power_alone_does_not_say_that_a_lead_is_unlikely():
     assert "excludes" not in found["note"] and "seeds" not in found["note"]
 
 
+def test_the_seeds_that_one_of_ten_claims_needs_are_those_of_holms_first_step():
+    """As tests/test_verdicts.py has it: 95 in place of 51, because its level is a tenth."""
+    wide = {"elbo": (-237.0, 0.5)}
+    rows = all_arms(bvae_gain=AHEAD, bvae=runs("bvae", **wide), vae=runs("vae", order=2, **wide))
+    found = second(rows, *10 * [claim("matches", "elbo")])
+    assert [row["seeds_needed"] for row in found] == 10 * [pytest.approx(95, abs=2)]
+
+
+def test_the_margin_of_colour_images_counts_their_channels():
+    rows = [row | {"layout": {"channels": 3, "size": 32}} for row in all_arms()]
+    assert verdict(rows, "matches", "elbo")["margin"] == pytest.approx(0.25 * 3 * 32**2 / 28**2)
+
+
 def test_the_papers_two_numbers_are_one_claim():
     both = {"probe_sampled_accuracy": (0.973, 0.001), "probe_unscaled_accuracy": (0.973, 0.001)}
     both["probe_accuracy"] = (0.973, 0.001)

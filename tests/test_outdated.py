@@ -1,5 +1,6 @@
 """What a finished study would make again after a change: exactly what depends on it, whatever Snakemake remembers."""
 
+import ast
 import hashlib
 import json
 import os
@@ -7,17 +8,19 @@ import re
 import shutil
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import yaml
 
+import bvae
 from bvae.__main__ import read_rule
 from bvae.data import fetch, load, save
 from bvae.data.dataset import arrays_sha256
 from bvae.errors import InputError
+from bvae.evaluation import protocol
 from bvae.report import outdated as module
 from bvae.report.outdated import Plan, outdated, refuse_own_data, results_of
 from bvae.system.contents import Contents
@@ -143,23 +146,127 @@ def test_a_change_of_a_version_makes_exactly_what_depends_on_it(quick, name, mon
     assert found_in(quick, edited(lambda config: None)) == CODE[name]
 
 
+def test_numbers_of_the_protocol_change_with_a_version():
+    """Results know the versions of what made them, not these numbers.
+
+    If you change a number, raise the version of each task, extractor or control whose results it alters; otherwise old
+    results count as current.
+    """
+    names = ["FIGURE_IMAGES", "TSNE_IMAGES", "TSNE_PERPLEXITY", "COST_ROUNDS", "COST_SECONDS"]  # not of results of runs
+    numbers = {name: value for name, value in vars(protocol).items() if name.isupper() and name not in names}
+    assert numbers == {
+        "FRECHET_IMAGES": 10_000,
+        "INCEPTION_FEATURES": 2_048,
+        "FID_MINIMUM_IMAGES": 2_049,
+        "FID_MINIMUM_SIZE": 28,
+        "INCEPTION_WEIGHTS": "resources/weights/weights-inception-2015-12-05-6726825d.pth",
+        "INCEPTION_SHA256": "6726825d",
+        "CLASSIFIER_FEATURES": 64,
+        "CLASSIFIER_IMAGES_PER_FEATURE": 10,
+        "CLASSIFIER_MINIMUM_FEATURES": 8,
+        "CLASSIFIER_STEPS": 2_000,
+        "ACTIVE_UNIT_VARIANCE": 0.01,
+        "ELBO_SAMPLES": 2,
+        "SSIM_WINDOW": 11,
+        "KNN_NEIGHBOURS": 10,
+        "TRUSTWORTHINESS_NEIGHBOURS": 12,
+        "TRUSTWORTHINESS_IMAGES": 2_000,
+        "KID_SUBSETS": 100,
+        "KID_SUBSET_SIZE": 1_000,
+        "PRECISION_NEIGHBOURS": 3,
+        "MIXTURE_COMPONENTS": 10,
+        "MIXTURE_IMAGES": 10_000,
+        "PATH_STEPS": 8,
+        "PATH_PAIRS": 100,
+        "PROBE_STRENGTHS": (1e-4, 1e-3, 1e-2, 1e-1, 1.0, 10.0, 100.0),
+        "PROBE_VALIDATION_IMAGES": 5_000,
+        "PROBE_SEARCH_IMAGES": 20_000,
+        "PROBE_CONTROL_IMAGES": 20_000,
+        "CONTROL_IMAGES": 20_000,
+        "CONTROL_VALUES": 1_000,
+        "CONTROL_STRENGTHS": (1e-4, 1e-3, 1e-2, 1e-1),
+        "DISTORTION_BLURS": (0.5, 1.0),
+        "DISTORTION_NOISES": (0.05, 0.1),
+        "DISTORTION_CONTRAST": 0.9,
+    }
+    assert {name: task.version for name, task in module.TASKS.items()} == {
+        "size": 4,
+        "reconstruction": 4,
+        "latents": 4,
+        "importance": 4,
+        "same_images": 1,
+        "interpolation": 4,
+        "paths": 1,
+        "classification": 4,
+        "probes": 1,
+        "distances": 4,
+    }
+    assert {extractor.version for extractor in module.EXTRACTORS.values()} == {4}
+    assert (module.DISTORTIONS, bvae.TRAINING_VERSION) == (1, 1)
+
+
 def test_code_that_makes_figures_or_tables_is_part_of_what_they_are_made_from(tmp_path, monkeypatch):
     package = tmp_path / "bvae"
     shutil.copytree(ROOT / "bvae", package, ignore=shutil.ignore_patterns("__pycache__"))
     monkeypatch.setattr(module, "__file__", str(package / "report/outdated.py"))
     kinds = (module.OF_DIAGRAMS, module.OF_TABLES, module.OF_FIGURES)
     changed = {}
-    for path in ("report/figures/_plots.py", "report/claims.py", "arms/vae.py", "training.py"):
+    for path in ("report/figures/samples.py", "report/claims.py", "arms/vae.py", "training.py"):
         before = [module.code_hash(kind) for kind in kinds]
         with (package / path).open("a") as file:
             file.write("# a word\n")
         changed[path] = [old != new for old, new in zip(before, map(module.code_hash, kinds), strict=True)]
     assert changed == {
-        "report/figures/_plots.py": [True, False, True],
+        "report/figures/samples.py": [True, False, True],
         "report/claims.py": [False, True, True],
         "arms/vae.py": [True, True, True],
         "training.py": [False, False, False],  # its version says what alters numbers
     }
+
+
+# What tables and figures import, and need not be made again for: their settings, results and data are compared
+# themselves, versions say what alters numbers, and the rest computes none.
+COMPARED_OTHERWISE = {
+    *("__init__.py", "architectures/__init__.py", "data/__init__.py", "data/checks.py", "data/dataset.py", "errors.py"),
+    *("evaluation/__init__.py", "evaluation/measures.py", "evaluation/per_image.py", "evaluation/probes.py"),
+    *("evaluation/references.py", "networks.py", "objective.py", "runs.py", "study/config.py", "system/batching.py"),
+    *("system/contents.py", "system/devices.py", "system/files.py", "system/locks.py", "system/records.py"),
+    *("system/seeds.py", "training.py"),
+}
+
+
+@pytest.mark.parametrize(
+    ("kind", "makers", "others"),
+    [
+        ("OF_TABLES", "report/*.py", {"evaluation/draws.py", "evaluation/trained.py"}),  # made into results
+        ("OF_FIGURES", "report/figures/*.py", set()),
+    ],
+)
+def test_all_code_that_tables_and_figures_come_from_is_known(kind, makers, others):
+    """All modules that their makers import, at first or second hand."""
+    package = ROOT / "bvae"
+    matched = {path for pattern in getattr(module, kind) for path in package.glob(pattern)}
+    seen, to_do = set(), [path for path in package.glob(makers) if path.stem not in NO_MAKERS]
+    while to_do:
+        if (path := to_do.pop()) not in seen:
+            seen.add(path)
+            to_do += imported_by(path)
+    names = {path.relative_to(package).as_posix() for path in seen - matched}
+    assert names <= COMPARED_OTHERWISE | others
+
+
+NO_MAKERS = {
+    *("steps", "ro_crate", "tensorboard", "summary", "model_cards", "publication", "published_data", "run_records"),
+}
+
+
+def imported_by(path: Path) -> Iterator[Path]:
+    """The modules of the package that a file imports, anywhere in it."""
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.ImportFrom) and (node.module or "").split(".")[0] == "bvae":
+            for name in (node.module, *(f"{node.module}.{alias.name}" for alias in node.names)):
+                place = ROOT / name.replace(".", "/")
+                yield from (found for found in (place.with_suffix(".py"), place / "__init__.py") if found.exists())
 
 
 def replace_by_older(path: Path, content: bytes) -> None:

@@ -202,11 +202,13 @@ def test_the_models_that_a_study_names_are_published_with_it(quick_copy, quick, 
     assert "vae-z8-seed1/model.safetensors: no such file" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("folder", PUBLISHED, ids=lambda folder: folder.name)
+@pytest.mark.parametrize(
+    "folder",
+    [folder for folder in PUBLISHED if (folder / "tables/table1.csv").exists()],
+    ids=lambda folder: folder.name,
+)
 def test_published_means_are_those_of_the_published_runs(folder):
-    """Mean and standard deviation over finished runs, by pandas alone, of tables 1 and 2."""
-    if not (folder / "tables/table1.csv").exists():
-        return  # it tunes
+    """Mean and standard deviation over finished runs, by pandas alone, of tables 1 and 2: of all that do not tune."""
     runs, table, by_features = (pd.read_csv(folder / f"tables/{name}.csv") for name in ("runs", "table1", "table2"))
     by = ["recipe", "dataset", "latent_dim", "arm"]
     finished = runs[runs["status"] == "finished"].groupby(by)

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from bvae import training
+from bvae import runs, training
 from bvae.data import Dataset, to_batch
 from bvae.data import dataset as data
 from bvae.errors import InputError
@@ -145,7 +145,26 @@ def test_a_warmup_of_all_steps_rises_to_the_peak(fake, tmp_path, warmup):
 
 @pytest.mark.parametrize("warmup", [0, 1])
 def test_a_single_step_with_a_warmup_at_its_limits(fake, tmp_path, warmup):
-    assert train_into(make_run(epochs=1, batch_size=120, warmup=warmup), fake, tmp_path)
+    """Its rate is the one that a schedule begins with: without a rise the peak, else a 25th of it."""
+    train_into(make_run(epochs=1, batch_size=120, warmup=warmup, learning_rate=0.01), fake, tmp_path)
+    [row] = read_history(tmp_path)
+    assert row["learning_rate"] == pytest.approx(0.01 / 25 if warmup else 0.01)
+
+
+def test_a_step_clips_the_gradient_and_returns_its_norm_before(fake):
+    """With plain gradient descent at rate 1 the parameters move by the clipped gradient."""
+    model = build_model(make_run(), channels=1, size=8)[0].train()
+    images, noise = fake.train_images[:20], torch.randn(1, 20, make_run().latent_dim)
+    loss = training.OBJECTIVES["elbo"](model, to_batch(images), noise)[0]
+    gradients = torch.autograd.grad(loss, list(model.parameters()))
+    norm = math.sqrt(sum(float(gradient.square().sum()) for gradient in gradients))
+    before = [parameter.detach().clone() for parameter in model.parameters()]
+    options = {"objective": "elbo", "beta": 1.0, "precision": "float32", "dataset_size": 120}
+    descent = torch.optim.SGD(model.parameters(), lr=1.0)
+    row = training.training_step(model, descent, gradient_clip=norm / 3, **options)(images, noise)
+    assert float(row[3]) == pytest.approx(norm, rel=1e-5)
+    for parameter, start, gradient in zip(model.parameters(), before, gradients, strict=True):
+        torch.testing.assert_close(start - parameter.detach(), gradient / 3, rtol=1e-3, atol=1e-5)
 
 
 def few(dataset: Dataset, count: int) -> Dataset:
@@ -409,6 +428,18 @@ def test_a_run_that_another_process_trains_is_waited_for_and_not_trained_twice(f
     assert results(tmp_path / "run") == whole
     assert f"held by process {orphan.pid}; waits" in caplog.text
     assert names(tmp_path / "run") == {"model.safetensors", "history.csv"}
+
+
+def test_a_run_that_was_trained_while_its_trainer_waited_for_a_gpu_is_not_trained_again(fake, tmp_path, monkeypatch):
+    started = time.time()
+    whole = train_into(make_run(), fake, tmp_path)  # by another process, which held the only slot
+    monkeypatch.setattr(runs, "_train", None)
+    assert train_run(make_run(), fake, tmp_path, device="cpu", since=started - 1) == "finished"
+    assert results(tmp_path) == whole
+    with pytest.raises(TypeError):  # an older model, or one of other settings, is trained
+        train_run(make_run(), fake, tmp_path, device="cpu", since=time.time() + 1)
+    with pytest.raises(TypeError):
+        train_run(make_run(seed=1), fake, tmp_path, device="cpu", since=started - 1)
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])

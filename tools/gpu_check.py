@@ -4,7 +4,8 @@
 
 Each section is a process with a time limit of its own and prints as it goes; the most important ones come first. With
 --toy it runs every section on tiny networks and few images, on a CPU too, so that it cannot rot. It writes gpu.json and
-gpu.md into --output. A section with a false `holds`, an error or no row makes the check fail.
+gpu.md into --output. A section with a false `holds`, an error or no row makes the check fail, and so does one of
+correctness that has not ended in its time.
 """
 
 import argparse
@@ -41,10 +42,10 @@ from bvae.data import dataset as data  # noqa: E402
 from bvae.errors import InputError  # noqa: E402
 from bvae.networks import VAE  # noqa: E402
 from bvae.report.typeset import to_markdown  # noqa: E402
-from bvae.runs import Run, build_model, device_name, load_run, train_run, versions  # noqa: E402
+from bvae.runs import LINES, Run, build_model, device_name, load_run, train_run, versions  # noqa: E402
 from bvae.study.config import check_study  # noqa: E402
 from bvae.system.allocator import keep_freed_memory  # noqa: E402
-from bvae.system.files import make_folder, read_yaml, write_json, write_text  # noqa: E402
+from bvae.system.files import make_folder, read_lines, read_yaml, write_json, write_text  # noqa: E402
 from bvae.training import UNCAPTURED, build_optimizer, captured, captures, pick_device, train, training_step  # noqa: E402
 
 SHAPES = {"mlp": (1, 28), "resnet-grey": (1, 28), "resnet-cifar10": (3, 32), "resnet-celeba64": (3, 64)}
@@ -59,6 +60,7 @@ NETWORKS = {
     "resnet": {"architecture": "resnet", "width": 16, "neck": 8, "hidden": [64]},
 }
 ROUNDS = 3  # timings of a rate, of which the median counts
+SECONDS_OF_JOBS = 5.0  # in which jobs on one card take steps
 LATENT_DIM = 128
 Row = dict[str, object]
 
@@ -154,6 +156,8 @@ def same_bytes(at: Setting) -> Iterator[Row]:
     cases = {name: {"network": network} for name, network in NETWORKS.items()}
     cases |= {name: {"network": NETWORKS["mlp"], "objective": objective} for name, objective in OBJECTIVES.items()}
     cases["learned sigma"] = {"network": NETWORKS["mlp"], "likelihood": {"name": "gaussian", "learned": True}}
+    clipped = {"gradient_clip": 1.0, "weight_decay": 0.1}
+    cases["resnet, float32, clipped"] = {"network": NETWORKS["resnet"], "precision": "float32"} | clipped
     for name, case in cases.items():
         run = small_run(at=at, **case)
         hashes = []
@@ -164,20 +168,22 @@ def same_bytes(at: Setting) -> Iterator[Row]:
 
 
 def repeated(at: Setting) -> Iterator[Row]:
-    """Two runs of the same settings."""
-    dataset, run = made_up(1, 28, at.count(1_280)), small_run(NETWORKS["resnet"], at)
-    hashes = {bytes_of(run, dataset, at, "repeated") for _ in range(2)}
-    yield {"what": "two runs", "holds": len(hashes) == 1}
+    """Two runs of the same settings, in each precision."""
+    dataset = made_up(1, 28, at.count(1_280))
+    for precision in dict.fromkeys((at.precision, "float32")):
+        run = small_run(NETWORKS["resnet"], at, precision=precision)
+        hashes = {bytes_of(run, dataset, at, "repeated") for _ in range(2)}
+        yield {"what": f"two runs in {precision}", "holds": len(hashes) == 1}
 
 
 def killed(at: Setting) -> Iterator[Row]:
-    """A run that is killed after its first saved state, and goes on."""
+    """A run that is killed in its third epoch or later, and goes on."""
     dataset = made_up(1, 28, at.count(2_560))
     run = small_run(NETWORKS["mlp"], at, epochs=30 if at.toy else 200)
     whole = bytes_of(run, dataset, at, "whole")
     folder = at.folder / "killed"
     child = subprocess.Popen([sys.executable, __file__, "to_be_killed", *arguments(at)], stdout=subprocess.DEVNULL)
-    while child.poll() is None and not (folder / "resume.pt").exists():
+    while child.poll() is None and len(read_lines(folder / LINES)) < 2:
         time.sleep(0.001)
     child.send_signal(signal.SIGKILL)
     interrupted = child.wait() == -signal.SIGKILL and (folder / "resume.pt").exists()
@@ -312,8 +318,8 @@ def train_rate(recipe: dict, images: Tensor, channels: int, size: int, at: Setti
     return steps / pd.Series(ends).diff().iloc[1:].median()
 
 
-def bare_rate(recipe: dict, images: Tensor, channels: int, size: int, at: Setting) -> float:
-    """The median rate of the captured step on one batch that is ready."""
+def bare_step(recipe: dict, images: Tensor, channels: int, size: int, at: Setting) -> Callable[[], object]:
+    """The captured step on one batch that is ready."""
     model = model_of(recipe, channels, size, at).train()
     optimizer = build_optimizer(model, 1e-4, 0.0)
     options = {"objective": "elbo", "beta": 1.0, "gradient_clip": 1000.0, "precision": at.precision}
@@ -321,45 +327,61 @@ def bare_rate(recipe: dict, images: Tensor, channels: int, size: int, at: Settin
     batch, noise = images[: at.batch], torch.randn(1, at.batch, LATENT_DIM, device=at.device)
     if captures(at.device):
         step = captured(step, model, optimizer, batch, noise)
-    steps = 2 if at.toy else 200
-    times = [measure.seconds(lambda: [step(batch, noise) for _ in range(steps)], at.device) for _ in range(ROUNDS + 1)]
+    return lambda: step(batch, noise)
+
+
+def bare_rate(recipe: dict, images: Tensor, channels: int, size: int, at: Setting) -> float:
+    """The median rate of `bare_step`."""
+    step, steps = bare_step(recipe, images, channels, size, at), 2 if at.toy else 200
+    times = [measure.seconds(lambda: [step() for _ in range(steps)], at.device) for _ in range(ROUNDS + 1)]
     return steps * at.batch / pd.Series(times[1:]).median()
 
 
 def others(at: Setting) -> Iterator[Row]:
-    """Images a second of the benchmark's network: ours, a plain loop, and pythae where it is installed."""
+    """Images a second of the benchmark's network: ours, also in float32 as the others; a plain loop; pythae."""
     if at.toy:
         measure.BATCH_SIZE = 4
     path = at.folder / "made_up.safetensors"
     data.save(made_up(1, 28, at.count(20_000)), path)
-    names = ["ours", "loop", *(["pythae"] if find_spec("pythae") else [])]
-    options = {"precision": at.precision, "workers": 0, "images": at.count(20_000), "arm": "vae"}
-    options["threads"] = 1 if at.toy else 2
+    precisions = {"ours": at.precision, "ours_float32": "float32", "loop": "float32"}
+    precisions |= {"pythae": "float32"} if find_spec("pythae") else {}
+    options = {"workers": 0, "images": at.count(20_000), "arm": "vae", "threads": 1 if at.toy else 2}
     found = {}
-    for name in names:
-        args = argparse.Namespace(who=name, data=path, device=str(at.device), **options)
+    for name, precision in precisions.items():
+        who = name.partition("_")[0]
+        args = argparse.Namespace(who=who, data=path, device=str(at.device), precision=precision, **options)
         rounds = [measure.training(args)["images_per_second"] for _ in range(1 if at.toy else ROUNDS)]
         found[name] = float(pd.Series(rounds).median())
     row: Row = {"what": "the network of make benchmark", **found}
-    yield row | {f"ours_over_{name}": found["ours"] / found[name] for name in names[1:]}
+    yield row | {f"ours_over_{name}": found["ours"] / found[name] for name in found if not name.startswith("ours")}
 
 
 def jobs(at: Setting) -> Iterator[Row]:
-    """One, two and four jobs at once on the card: images a second of all together, with their starts."""
+    """Images a second of one, two and four jobs that take captured steps of the MLP at the same time, together."""
     for count in (1, 2, 4):
         command = [sys.executable, __file__, "one_job", *arguments(at)]
-        started = time.perf_counter()
-        children = [subprocess.Popen(command, stdout=subprocess.PIPE, text=True) for _ in range(count)]
+        pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
+        children = [subprocess.Popen(command, **pipes) for _ in range(count)]
+        for child in children:
+            child.stdout.readline()  # it is ready
+        for child in children:
+            child.stdin.write("go\n")
+            child.stdin.flush()
         said = [json.loads(child.communicate()[0].splitlines()[-1]) for child in children]
-        passed = time.perf_counter() - started
-        speed = sum(float(one["images_per_second"]) for one in said)
-        yield {"what": f"{count} jobs", "images_per_second": speed, "seconds": passed}
+        yield {"what": f"{count} jobs", "images_per_second": sum(float(one["images_per_second"]) for one in said)}
 
 
 def one_job(at: Setting) -> Iterator[Row]:
-    """What `jobs` starts."""
+    """What `jobs` starts: it gets ready, waits for a line, and takes steps for some seconds."""
     images = made_up(1, 28, at.count(60_000)).train_images.to(at.device)
-    yield {"what": "job", "images_per_second": train_rate(at.recipe("mlp"), images, 1, 28, at, compile=False)}
+    step, steps = bare_step(at.recipe("mlp"), images, 1, 28, at), 2 if at.toy else 200
+    yield {"what": "ready"}
+    sys.stdin.readline()
+    started, taken, passed = time.perf_counter(), 0, 0.0
+    while passed < (0 if at.toy else SECONDS_OF_JOBS) or not taken:
+        measure.seconds(lambda: [step() for _ in range(steps)], at.device)
+        taken, passed = taken + steps, time.perf_counter() - started
+    yield {"what": "job", "images_per_second": taken * at.batch / passed}
 
 
 def evaluation(at: Setting) -> Iterator[Row]:
@@ -426,7 +448,12 @@ def check(at: Setting, output: Path, only: Sequence[str] = ()) -> bool:
             found[name] = one
             print(*(f"  {json.dumps(row)}" for row in one["rows"]), f"  {one['state']}", sep="\n", flush=True)
             write(found, at, output)
-    failed = [one for one in found.values() if one["state"].startswith("failed") or not one["rows"]]
+    whole = {section.__name__ for section in CORRECTNESS}
+    failed = [
+        name
+        for name, one in found.items()
+        if not one["rows"] or one["state"].startswith(("failed", "stopped") if name in whole else "failed")
+    ]
     return not failed and all(row.get("holds", True) for one in found.values() for row in one["rows"])
 
 

@@ -193,6 +193,8 @@ def training(args: argparse.Namespace) -> dict:
     torch.set_num_threads(args.threads)
     if args.who in ("ours", "bare"):
         keep_freed_memory()  # as `python -m bvae` does; the others are as their users find them
+    elif device.type == "cuda":
+        torch.backends.cudnn.allow_tf32, torch.backends.cudnn.deterministic = True, False  # torch's defaults
     dataset = data.load(args.data)
     images = dataset.train_images[: args.images].to(device)
     run = TRAINERS[args.who]

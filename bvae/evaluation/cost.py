@@ -35,10 +35,11 @@ def measure_costs(run: Run, dataset: Dataset, device: torch.device, arms: Iterab
     precision = pick_precision(run.settings["precision"], device)
     costs: dict[str, dict] = {}
     timed: dict[str, dict[str, tuple[Callable[[], object], int]]] = {}
+    models: dict[str, VAE] = {}
     asked = {*arms, "vae"}
     for arm in (arm for arm in ARMS if arm in asked):
         model, _ = build_model(replace(run, arm=arm), channels=dataset.channels, size=dataset.size)
-        model = model.to(device)
+        models[arm] = model = model.to(device)
         take_step, capture, batch_size = _training(model, run, dataset, precision, device)
         images = to_batch(dataset.test_images[:BATCH].to(device))
         with torch.inference_mode():
@@ -55,6 +56,8 @@ def measure_costs(run: Run, dataset: Dataset, device: torch.device, arms: Iterab
         }
     for what in ("training", "encoding", "decoding"):
         speeds: dict[str, list[float]] = {arm: [] for arm in timed}
+        for model in models.values():
+            model.train(what == "training")
         for _ in range(protocol.COST_ROUNDS):
             for arm, jobs in timed.items():
                 speeds[arm].append(_images_per_second(*jobs[what], device, inference=what != "training"))

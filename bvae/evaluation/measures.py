@@ -24,7 +24,7 @@ Item = TypeVar("Item")
 Found = TypeVar("Found")
 Statistics = tuple[NDArray, NDArray] | tuple[Tensor, Tensor]  # mean (d,) and covariance (d, d), both in float64
 DISTANCE_ROWS = 250  # at once on the CPU: their distances to 10,000 others stay in the cache
-GPU_DISTANCE_ROWS = 1_000  # at once on a GPU: their distances to 60,000 others take 0.5 GB
+GPU_DISTANCE_ROWS = 1_000  # at once on a GPU: their distances to 60,000 others are 0.5 GB, held three times
 ROUNDING_VARIANCE = 1 / 255**2 / 12  # of pixels in [0, 1] that are rounded to 256 levels
 
 

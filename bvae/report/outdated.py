@@ -67,8 +67,12 @@ ALL_TABLES = (*TABLES, "distances")  # of a study of protocol 2
 FORMATS = ("csv", "tex", "html", "json")  # of a table
 # The code whose change alters what is made, as patterns from the package's folder.
 OF_DIAGRAMS = ("arms/*.py", "report/figures/*.py")
-OF_TABLES = ("arms/*.py", "evaluation/extractors/*.py", "evaluation/metrics/*.py", "report/*.py")
-OF_FIGURES = (*OF_TABLES, "report/figures/*.py")
+OF_TABLES = (
+    *("arms/*.py", "evaluation/extractors/*.py", "evaluation/metrics/*.py", "evaluation/protocol.py"),
+    *("report/*.py", "report/figures/_*.py"),  # the latter for the pictures beside tables
+    *("study/claims.py", "study/runs.py", "study/widths.py"),
+)
+OF_FIGURES = (*OF_TABLES, "evaluation/draws.py", "evaluation/trained.py", "report/figures/*.py")
 CONTROLS = {"table": ("untrained", "pca", "controls", "cost"), "claims": ("controls",)}  # that a rule takes
 
 
@@ -556,6 +560,6 @@ def files_of(study: dict, rule: str, group: dict | None = None, *, recorded: boo
 def code_hash(patterns: Sequence[str]) -> str:
     """A hash of the source files of this package that some patterns match."""
     folder, digest = Path(__file__).parents[1], hashlib.sha256()
-    for path in sorted(path for pattern in patterns for path in folder.glob(pattern)):
+    for path in sorted({path for pattern in patterns for path in folder.glob(pattern)}):
         digest.update(path.relative_to(folder).as_posix().encode() + b"\0" + path.read_bytes())
     return digest.hexdigest()

@@ -75,7 +75,7 @@ def train(args: argparse.Namespace) -> None:
 
     run, _, folder = study_runs.find_run(_study(args.study), args.name)
     dataset = load(_data(run.dataset))
-    train_run(run, dataset, folder, device=args.device, progress=args.log is None)
+    train_run(run, dataset, folder, device=args.device, progress=args.log is None, since=args.started)
     write_card(folder, dataset)
 
 

@@ -1,8 +1,9 @@
 """Computing on a GPU that other jobs use too, and in parts where its memory does not suffice.
 
-How many rows are computed at once is fixed by the caller, for each kind of device. It never depends on how much memory
-is free, so cards with enough memory compute the same batches. A smaller card computes halves: the last digits of its
-numbers may differ, but it needs no setting, and it does not fail.
+How many rows are computed at once is fixed by the caller, for each kind of device. It does not depend on how much
+memory is free, so cards with enough memory compute the same batches. A smaller card computes halves: the last digits of
+its numbers may differ, but it needs no setting, and it does not fail. (One thing is up to cuDNN: where memory is too
+short for the fastest way to compute a convolution, it takes another, which may have other last digits.)
 """
 
 import contextlib
@@ -13,6 +14,7 @@ from typing import TypeVar
 import torch
 from torch import Tensor
 
+from bvae.errors import out_of_gpu_memory
 from bvae.system.devices import slot
 
 T = TypeVar("T")
@@ -37,7 +39,7 @@ def in_batches(compute: Callable[..., T], *rows: Tensor, size: int) -> list[T]:
 
     If a batch does not fit into the memory of a GPU, its two halves are computed, and a warning says so. The result of
     a row must not depend on the other rows, except that its last digits may depend on how many there are.
-    Raises torch.OutOfMemoryError when a single row does not fit.
+    Raises torch's error when a single row does not fit.
     """
     batches = zip(*(tensor.split(size) for tensor in rows), strict=True)
     with on_card():
@@ -47,8 +49,8 @@ def in_batches(compute: Callable[..., T], *rows: Tensor, size: int) -> list[T]:
 def _in_halves(compute: Callable[..., T], *rows: Tensor) -> list[T]:
     try:
         return [compute(*rows)]
-    except torch.OutOfMemoryError:
-        if len(rows[0]) < 2:
+    except RuntimeError as error:
+        if len(rows[0]) < 2 or not out_of_gpu_memory(error):
             raise
     log.warning("a batch of %d does not fit into memory: in two halves", len(rows[0]))
     if torch.cuda.is_available():

@@ -12,6 +12,7 @@ import logging
 import os
 import subprocess
 import tempfile
+import threading
 import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -52,6 +53,7 @@ class _Lease:
 
 
 _lease: _Lease | None = None
+_taking = threading.Lock()
 
 
 def visible_cards() -> dict[str, int]:
@@ -128,17 +130,22 @@ def lease_gpu(*, hold: bool = True, poll: float = 0.2) -> Iterator[str | None]:
 def slot() -> Iterator[bool]:
     """Hold a slot of this process's card during the block, waiting for a free one; yields whether it took one here.
 
-    It takes none where the process already holds one, and none where `lease_gpu` has chosen no card. Call it from one
-    thread only.
+    It takes none where the process already holds one, and none where `lease_gpu` has chosen no card.
     """
-    if _lease is None or _lease.held is not None:
-        yield False
-        return
-    _lease.take()
+    with _taking:  # of several threads, one takes a slot for all
+        taken = _lease if _lease is not None and _lease.held is None else None
+        if taken is not None:
+            taken.take()
     try:
-        yield True
+        yield taken is not None
     finally:
-        _lease.release()
+        if taken is not None:
+            taken.release()
+
+
+def leased_card() -> str | None:
+    """The card that `lease_gpu` has chosen for this process."""
+    return None if _lease is None else _lease.card
 
 
 def _choose_card(hold: bool, poll: float) -> _Lease | None:
