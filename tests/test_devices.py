@@ -7,6 +7,7 @@ import contextlib
 import os
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 from collections import Counter
@@ -49,9 +50,11 @@ with lease_gpu(hold=sys.argv[1] == "hold", poll=0.02) as card:
 
 
 def fake_nvidia_smi(folder: Path, *rows: str) -> str:
-    """A PATH on which nvidia-smi lists these cards: index, UUID, memory in MiB, MIG mode."""
-    (folder / "bin").mkdir(exist_ok=True)
-    program = folder / "bin/nvidia-smi"
+    """A PATH on which nvidia-smi lists these cards: index, UUID, memory in MiB, MIG mode.
+
+    Each call writes its own, because an earlier job may be reading that of another.
+    """
+    program = Path(tempfile.mkdtemp(prefix="bin-", dir=folder), "nvidia-smi")
     program.write_text("#!/bin/sh\ncat <<END\n" + "".join(f"{row}\n" for row in rows) + "END\n")
     program.chmod(0o755)
     return f"{program.parent}{os.pathsep}{os.environ['PATH']}"

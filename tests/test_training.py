@@ -145,10 +145,10 @@ def test_a_warmup_of_all_steps_rises_to_the_peak(fake, tmp_path, warmup):
 
 @pytest.mark.parametrize("warmup", [0, 1])
 def test_a_single_step_with_a_warmup_at_its_limits(fake, tmp_path, warmup):
-    """Its rate is the one that a schedule begins with: without a rise the peak, else a 25th of it."""
+    """It has the least rate where it rises, a 25th, and else the middle of the fall to the 250,000th."""
     train_into(make_run(epochs=1, batch_size=120, warmup=warmup, learning_rate=0.01), fake, tmp_path)
     [row] = read_history(tmp_path)
-    assert row["learning_rate"] == pytest.approx(0.01 / 25 if warmup else 0.01)
+    assert row["learning_rate"] == pytest.approx(0.01 / 25 if warmup else (0.01 + 0.01 / 250_000) / 2)
 
 
 def test_a_step_clips_the_gradient_and_returns_its_norm_before(fake):
