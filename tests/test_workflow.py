@@ -136,8 +136,12 @@ def test_quick_gives_the_reference_numbers(quick):
     found = quick_runs(quick).set_index(place).loc[wanted.index]
     assert len(found) == 12
     assert (found["parameters"] == wanted["parameters"]).all()
+    share = ("precision_", "recall_")  # of images in balls: a few may be on the edge of one
+    loose = ("fd_", "effective_")
     for name in wanted.columns.drop("parameters"):
-        near = {"atol": 0.01} if "accuracy" in name else {"rtol": 0.05 if name.startswith("fd_") else 1e-3}
+        near = {"rtol": 0.05 if name.startswith(loose) else 1e-3}
+        if "accuracy" in name or name.startswith(share):
+            near = {"atol": 0.01 if "accuracy" in name else 0.05}
         np.testing.assert_allclose(found[name], wanted[name], **({"rtol": 0} | near), err_msg=name)
 
 
