@@ -300,7 +300,9 @@ def train(
     device = images.device
     if device.type == "cuda":
         compute_exactly()
-    batch_size = min(batch_size, len(images))
+    if batch_size > len(images):
+        log.warning("batch_size: found %d, and there are %d images: a batch has all of them", batch_size, len(images))
+        batch_size = len(images)
     check_batch(model, objective, batch_size)
     steps = len(images) // batch_size
     optimizer = build_optimizer(model, learning_rate, weight_decay)

@@ -693,6 +693,10 @@ def test_a_data_set_is_made_by_one_rule_as_its_entry_says(tmp_path):
     table.write_text("digits: {source: 'sklearn:digits', shape: 8}\n")
     with pytest.raises(InputError, match="digits has the shape 8"):
         known_datasets(tmp_path)
+    for text in ("digits:\n", "digits: {licence: none}\n", "[digits]\n", ""):
+        table.write_text(text)
+        with pytest.raises(InputError, match="datasets.yaml: "):
+            known_datasets(tmp_path)
     table.write_text("digits: {source: 'sklearn:digits'}\n")
     own.touch()
     with pytest.raises(InputError, match="digits.smk: 'digits' is a published data set"):

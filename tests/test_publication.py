@@ -178,6 +178,48 @@ def test_damaged_and_missing_data_are_refused(published, capsys):
     assert not Path("rebuilt").exists()
 
 
+def test_a_changed_file_of_a_publication_is_noticed(tmp_path, monkeypatch, capsys):
+    folder = Path("results/published/tuning_scaling-1")
+    shutil.copytree(ROOT / folder, tmp_path / folder)
+    monkeypatch.chdir(tmp_path)
+    path, facts = next(iter(read_data(folder)["results"].items()))
+    write_json(Path(path.replace("results/runs/", "results/records/")), facts)
+    assert main(["verify", str(folder)]) == 0
+    capsys.readouterr()
+    for change in (lambda path: path.write_text(path.read_text() + "\n"), Path.unlink):
+        change(folder / "tuning.csv")
+        assert main(["verify", str(folder)]) == 1
+        assert f"{folder}/tuning.csv: missing, or not the file that was published" in capsys.readouterr().out
+        assert main(["site", "results/published", "--output", "site.html"]) == 1
+        assert f"{folder}/tuning.csv: missing" in capsys.readouterr().err
+        assert not Path("site.html").exists()
+
+
+@pytest.mark.parametrize("text", ["{}", "[]", '{"study": "a", "files": {}, "runs": [], "provenance": {"config": {}}}'])
+@pytest.mark.parametrize("step", [["verify"], ["crate"], ["rebuild", "--output", "rebuilt"]])
+def test_an_incomplete_manifest_is_one_error(tmp_path, monkeypatch, capsys, text, step):
+    monkeypatch.chdir(tmp_path)
+    Path("published").mkdir()
+    Path("published/manifest.json").write_text(text)
+    Path("published/data.json.gz").touch()
+    assert main([step[0], "published", *step[1:]]) == 1
+    [line] = capsys.readouterr().err.splitlines()
+    assert "published/" in line and "from git" in line
+
+
+def test_other_claims_are_another_version(quick_copy, monkeypatch, capsys):
+    """Those of a cited version stay, also where the runs are the same."""
+    monkeypatch.chdir(quick_copy)
+    assert main(["publish", QUICK]) == 0
+    before = (FOLDER / "claims.csv").read_bytes()
+    study = read_yaml(QUICK)
+    Path("other.yaml").write_text(json.dumps(study | {"claims": study["claims"][::-1]}))
+    assert main(["table", "other.yaml"]) == main(["claims", "other.yaml"]) == 0
+    assert main(["publish", "other.yaml"]) == 1
+    assert "other claims are published as version 1" in capsys.readouterr().err
+    assert (FOLDER / "claims.csv").read_bytes() == before
+
+
 def test_the_models_that_a_study_names_are_published_with_it(quick_copy, quick, monkeypatch, capsys):
     monkeypatch.chdir(quick_copy)
     study = read_yaml(QUICK) | {"published_models": {"recipe": "mlp-quick", "seed": 1}}

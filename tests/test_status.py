@@ -98,8 +98,8 @@ def test_what_is_not_finite_is_text_in_a_line(tmp_path):
 
 
 def test_runs_that_no_study_means_are_listed_and_removed(folder, capsys):
-    (folder / "config").mkdir()
-    (folder / "config/watched.yaml").write_text((folder / "watched.yaml").read_text())
+    (folder / "config/mine").mkdir(parents=True)
+    (folder / "config/mine/watched.yaml").write_text((folder / "watched.yaml").read_text())
     (folder / "config/claims.yaml").write_text("claims: []\n")
     old = folder / "results/runs/mlp/digits/vae-z4-seed0"  # of before runs had a key
     old.mkdir(parents=True)
@@ -112,6 +112,10 @@ def test_runs_that_no_study_means_are_listed_and_removed(folder, capsys):
     assert not (folder / "results/runs/mlp").exists()
     assert unused_runs(folder / "config", folder) == [] and (folder / RESULTS[0]).exists()
     assert "results/runs/mlp/digits/vae-z4-seed0\n1 runs" in capsys.readouterr().out
+    faulty = folder / "config/mine/faulty.yaml"
+    faulty.write_text("study: faulty\n")
+    with pytest.raises(InputError, match="config/mine/faulty.yaml: "):
+        unused_runs(folder / "config", folder)
 
 
 def test_watching_ends_with_the_study(folder, monkeypatch, capsys):
@@ -164,6 +168,6 @@ def test_without_a_workflow_any_data_set_is_taken(folder):
     """As from a wheel, outside a checkout; where there is a table of data sets, a name must be one of them."""
     assert len(status.read_status("watched.yaml")[1]) > 0
     (folder / "workflow").mkdir()
-    (folder / "workflow/datasets.yaml").write_text("birds: {}\n")
+    (folder / "workflow/datasets.yaml").write_text("birds: {source: 'folder:birds'}\n")
     with pytest.raises(InputError, match="Known: birds"):
         status.read_status("watched.yaml")

@@ -9,12 +9,14 @@ import pytest
 import yaml
 
 from bvae.__main__ import EXAMPLES, main
+from bvae.data import save
 from bvae.errors import InputError
 from bvae.evaluation import protocol
 from bvae.evaluation.metrics import TASKS
 from bvae.study.runs import find_group, find_run, group_paths, results_paths, run_folders
 from bvae.system.files import read_yaml
 from helpers.checkouts import ROOT
+from helpers.small import make_dataset
 from helpers.studies import check, quick_run
 
 
@@ -54,6 +56,26 @@ def test_a_run_of_a_renamed_recipe_is_evaluated_as_its_study_asks(quick_copy, mo
     row = json.loads(path.read_text())
     assert (row["nll_samples"], row["importance"]["samples"]) == (7, [1, 7])
     assert main(["untrained", "config/renamed.yaml", "perceptron/digits-z8-seed0"]) == 0
+
+
+@pytest.mark.parametrize("step", ["tuning", "table", "claims"])
+def test_a_study_that_tunes_has_one_table_and_no_other_has_it(tmp_path, monkeypatch, capsys, step):
+    """Else ELBOs of test images would be printed as those of held-out ones."""
+    monkeypatch.chdir(tmp_path)
+    study = ROOT / f"config/{'quick' if step == 'tuning' else 'tuning_mlp'}.yaml"
+    assert main([step, str(study)]) == 1
+    assert "`tuning: true`" in capsys.readouterr().err
+    assert not Path("results").exists()
+
+
+@pytest.mark.parametrize("step", [["controls", "digits"], ["pca", "digits-pca2"], ["reference", "digits-classifier"]])
+def test_a_data_set_has_the_name_of_its_file(tmp_path, monkeypatch, capsys, step):
+    """Else its numbers would be printed as those of the other."""
+    monkeypatch.chdir(tmp_path)
+    save(make_dataset(20, 20), "resources/data/digits.safetensors")
+    assert main(step) == 1
+    assert "found the data set 'fake', wanted 'digits'" in capsys.readouterr().err
+    assert not Path("results").exists()
 
 
 def test_recipes_of_equal_settings_share_a_run_and_not_its_results():

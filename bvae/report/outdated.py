@@ -25,6 +25,7 @@ from bvae.report.figures import FIGURES, kinds_of
 from bvae.study.runs import (
     SUMS,
     beside,
+    command_of,
     controls_path,
     data_path,
     distances_path,
@@ -287,7 +288,7 @@ def refuse_outdated(plan: Plan, rule: str) -> None:
     found = outdated(plan, taken, known_only=True)
     refuse_records(found)
     for path, reason in found.items():
-        raise InputError(f"{plan.contents.root / path} {reason}. Run `snakemake`, which makes it again.")
+        raise InputError(f"{plan.contents.root / path} {reason}. Run `{command_of(plan.study)}`, which makes it again.")
 
 
 # --------------------------------------------------------------------------------------------------------------------

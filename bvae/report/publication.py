@@ -1,7 +1,9 @@
 """Publishing a study: its data, the views that people read, and a manifest of hashes; checking runs against it."""
 
 import contextlib
+import logging
 from pathlib import Path
+from typing import Any
 
 from PIL import Image
 
@@ -9,8 +11,10 @@ from bvae.errors import InputError
 from bvae.report.figures import FIGURES, kinds_of
 from bvae.report.outdated import CLAIMS, Plan, files_made, outdated, results_of, rules_of
 from bvae.report.published_data import DATA_FILE, collect_data, write_data
-from bvae.study.runs import found_results, is_record, run_name, study_folder
+from bvae.study.runs import command_of, found_results, is_record, run_name, study_folder
 from bvae.system.files import copy_whole, read_json, sha256_of_file, whole_file, write_json, write_text
+
+log = logging.getLogger(__name__)
 
 FORMAT = 2  # of a publication; 1 had each view in every format, and no data
 VIEWS = (".csv", ".md", ".png")  # what people and pages read; the other formats are made from the data again
@@ -36,16 +40,19 @@ def publish(study: dict, output: Path, root: Path = Path(), *, claims: str = CLA
     models = _models(plan)
     made = [result for result in results_of(plan) if result.path.startswith("results/")]
     for path, reason in outdated(plan, made, known_only=True).items():
-        raise InputError(f"{root / path} {reason}. Run `snakemake` to its end first.")
+        raise InputError(f"{root / path} {reason}. Run `{command_of(study)}` to its end first.")
     made_of_study = _made(plan)
     names = [name for name in made_of_study if name.endswith(VIEWS) and not _made_from_data(name)]
     runs = {name: _hashes(root, results) for name, results in plan.results.items()}
     published = output / "manifest.json"
-    if published.exists() and runs_of(read_json(published)) != runs:
-        raise InputError(
-            f"{output}: other runs are published as version {study['version']} of this study. Raise `version` in its"
-            " config to publish these beside them, or delete that folder if nobody has cited it."
-        )
+    if published.exists():
+        before = read_manifest(output)
+        what = "runs" if runs_of(before) != runs else "claims"
+        if what == "runs" or before["provenance"]["config"].get("claims") != study.get("claims"):
+            raise InputError(
+                f"{output}: other {what} are published as version {study['version']} of this study. Raise `version` in"
+                " its config to publish these beside them, or delete that folder if nobody has cited it."
+            )
     for name in names:
         (shrink_picture if name.endswith(".png") else copy_whole)(source / name, output / name)
     for run, folder in models.items():
@@ -63,6 +70,10 @@ def publish(study: dict, output: Path, root: Path = Path(), *, claims: str = CLA
         "runs": runs,
     }
     write_json(published, manifest)
+    if manifest["provenance"].get("uncommitted_changes"):
+        log.warning(
+            "%s: made from code with uncommitted changes, which nobody else has. Commit, and publish again.", output
+        )
     for part in ("tables", "figures", MODELS):
         for old in sorted((output / part).rglob("*"), reverse=True):  # what a folder holds comes before it
             if old.is_dir():
@@ -144,7 +155,26 @@ def read_manifest(published: Path) -> dict:
         raise InputError(
             f"{path}: no such file. Wanted the folder of a published study, such as results/published/mnist-1."
         )
-    return read_json(path)
+    manifest: Any = read_json(path)
+    parts = {"study": str, "files": dict, "runs": dict, "provenance": dict}
+    for part, kind in parts.items():
+        if not isinstance(manifest, dict) or not isinstance(manifest.get(part), kind):
+            raise InputError(
+                f"{path}: expected a manifest with '{part}', found none. Get it again, for example from git."
+            )
+    if not isinstance(manifest["provenance"].get("config"), dict):
+        raise InputError(f"{path}: its provenance has no 'config'. Get it again, for example from git.")
+    return manifest
+
+
+def changed_files(published: Path) -> list[str]:
+    """The files of a published study that are missing, or are not those of its manifest."""
+    files = read_manifest(published)["files"]
+    return [
+        name
+        for name, sha256 in files.items()
+        if not (published / name).is_file() or sha256_of_file(published / name) != sha256
+    ]
 
 
 def newest(published: Path) -> dict[str, Path]:
@@ -157,10 +187,10 @@ def newest(published: Path) -> dict[str, Path]:
 def verify(published: Path, root: Path = Path()) -> tuple[list[str], bool]:
     """Compare the runs below `root` with those that a published study was made from, and records of runs not there.
 
-    Returns a line for each run that is here, and one of all; and whether every run here is the published one bit for
-    bit. A record has no model, but says the model's SHA-256. Where the results differ, the metric that differs most is
-    named, as a share of the published value. Raises InputError when `published` holds no manifest or no run of it is
-    here.
+    Returns a line for each run that is here, one for each published file that is not that of the manifest, and one of
+    all; and whether there is no difference, bit for bit. A record has no model, but says the model's SHA-256. Where the
+    results differ, the metric that differs most is named, as a share of the published value. Raises InputError when
+    `published` holds no manifest or no run of it is here.
     """
     manifest = read_manifest(published)
     runs = runs_of(manifest)
@@ -183,7 +213,9 @@ def verify(published: Path, root: Path = Path()) -> tuple[list[str], bool]:
             f" --configfile config/{manifest['study']}.yaml -- {next(iter(here.values()))}"
         )
     total = f"{same} of {len(lines)} runs here are as published; {len(runs)} were published"
-    return [*lines, total + (f"; {recorded} of those here are only records" if recorded else "")], same == len(lines)
+    total += f"; {recorded} of those here are only records" if recorded else ""
+    changed = [f"{published / name}: missing, or not the file that was published" for name in changed_files(published)]
+    return [*lines, *changed, total], same == len(lines) and not changed
 
 
 def _hashes(root: Path, results: str) -> dict[str, str]:

@@ -77,7 +77,9 @@ def read_data(published: Path) -> dict:
             f"{path}: no such file. Expected the folder of a published study with its data. The oldest publications"
             " have none: their tables are csv files."
         )
-    if not manifest.is_file() or read_json(manifest).get("files", {}).get(DATA_FILE) != sha256_of_file(path):
+    said: object = read_json(manifest) if manifest.is_file() else None
+    files = said.get("files") if isinstance(said, dict) else None
+    if not isinstance(files, dict) or files.get(DATA_FILE) != sha256_of_file(path):
         raise InputError(
             f"{path}: not the file that was published. Get it and its manifest again, for example from git."
         )

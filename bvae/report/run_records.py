@@ -9,7 +9,15 @@ from pathlib import Path
 
 from bvae.errors import InputError
 from bvae.report.outdated import Plan, outdated, results_of
-from bvae.study.runs import beside, record_of, recorded_reference, reference_path, results_paths, write_sums
+from bvae.study.runs import (
+    beside,
+    command_of,
+    record_of,
+    recorded_reference,
+    reference_path,
+    results_paths,
+    write_sums,
+)
 from bvae.system.files import copy_whole, sha256_of_file
 
 
@@ -26,7 +34,7 @@ def write_records(study: dict, root: Path = Path()) -> tuple[int, int]:
     wanted = {*paths, *(beside(path, "model.safetensors") for path in paths)}
     of_runs = [result for result in results_of(plan) if result.path in wanted]
     for path, reason in outdated(plan, of_runs, known_only=True).items():
-        raise InputError(f"{root / path} {reason}. Run `snakemake`, which makes it again.")
+        raise InputError(f"{root / path} {reason}. Run `{command_of(study)}`, which makes it again.")
     if paths and not study["tuning"]:
         _record_references(plan)
     new = 0

@@ -5,12 +5,16 @@ import contextlib
 import re
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from bvae.errors import InputError
 from bvae.evaluation.extractors import EXTRACTORS
 from bvae.report.outdated import CLAIMS
 from bvae.study import runs as study_runs
 from bvae.system.options import IMAGE_OPTIONS, said_of_source
+
+if TYPE_CHECKING:
+    from bvae.data import Dataset
 
 # Steps import what they need when they run: `--help` and a bad argument answer at once.
 
@@ -48,12 +52,20 @@ def describe(args: argparse.Namespace) -> None:
         describe.draw_sheet(dataset, args.picture)
 
 
-def _data(name: str) -> Path:
+def _load(name: str) -> "Dataset":
+    """The data set of a name. Raises InputError for what is no name, and where its file holds another."""
+    from bvae.data import load
     from bvae.study.config import is_name
 
     if not is_name(name):
         raise InputError(f"{name[:100]}: no name of a data set. Wanted lower-case letters, digits, '_' and '-'.")
-    return Path(study_runs.data_path(name))
+    path = Path(study_runs.data_path(name))
+    if (dataset := load(path)).name != name:
+        raise InputError(
+            f"{path}: found the data set '{dataset.name}', wanted '{name}'. A data set has the name of its file: delete"
+            f" this one and run `snakemake {path}`, or make it again with `--name {name}`."
+        )
+    return dataset
 
 
 def _study(path: Path) -> dict:
@@ -69,19 +81,17 @@ def _study(path: Path) -> dict:
 
 def train(args: argparse.Namespace) -> None:
     """Train one run."""
-    from bvae.data import load
     from bvae.report.model_cards import write_card
     from bvae.runs import train_run
 
     run, _, folder = study_runs.find_run(_study(args.study), args.name)
-    dataset = load(_data(run.dataset))
+    dataset = _load(run.dataset)
     train_run(run, dataset, folder, device=args.device, progress=args.log is None, since=args.started)
     write_card(folder, dataset)
 
 
 def evaluate(args: argparse.Namespace) -> None:
     """A trained run to its metrics, or of a study that tunes to its ELBO."""
-    from bvae.data import load
     from bvae.evaluation.evaluate import evaluate_run, validate_run
     from bvae.evaluation.per_image import read_per_image, write_per_image
     from bvae.evaluation.references import load_reference
@@ -91,7 +101,7 @@ def evaluate(args: argparse.Namespace) -> None:
 
     study = _study(args.study)
     run, recipe, results = study_runs.find_run(study, args.name, results=True)
-    dataset, device = load(_data(run.dataset)), pick_device(args.device)
+    dataset, device = _load(run.dataset), pick_device(args.device)
     if study["tuning"]:
         write_json(results, validate_run(results.parent, dataset, device=device))
         return
@@ -120,14 +130,13 @@ def evaluate(args: argparse.Namespace) -> None:
 
 def reference(args: argparse.Namespace) -> None:
     """The real side of a distance; over the network that recorded runs of the data set saw, if there are any."""
-    from bvae.data import load
     from bvae.evaluation.references import load_reference, make_reference, save_reference
     from bvae.training import pick_device
 
     dataset, extractor = _of_features(args.name)
     record = Path(study_runs.recorded_reference(dataset, extractor))
     recorded = load_reference(record) if record.exists() else None
-    reference = make_reference(load(_data(dataset)), extractor, pick_device(args.device), recorded)
+    reference = make_reference(_load(dataset), extractor, pick_device(args.device), recorded)
     save_reference(reference, Path(study_runs.reference_path(dataset, extractor)))
 
 
@@ -141,55 +150,50 @@ def _of_features(name: str) -> tuple[str, str]:
 
 def distortions(args: argparse.Namespace) -> None:
     """What known changes of real images cost in Fréchet distance."""
-    from bvae.data import load
     from bvae.evaluation.distortions import measure_distortions
     from bvae.evaluation.references import load_reference
     from bvae.system.files import write_json
     from bvae.training import pick_device
 
     dataset, extractor = _of_features(args.name)
-    data, reference = load(_data(dataset)), load_reference(Path(study_runs.reference_path(dataset, extractor)))
+    data, reference = _load(dataset), load_reference(Path(study_runs.reference_path(dataset, extractor)))
     row = measure_distortions(data, reference, pick_device(args.device))
     write_json(study_runs.distances_path(dataset, extractor), row)
 
 
 def controls(args: argparse.Namespace) -> None:
     """What a data set gives without an autoencoder."""
-    from bvae.data import load
     from bvae.evaluation.controls import evaluate_controls
     from bvae.system.files import write_json
 
-    dataset = load(_data(args.name))
+    dataset = _load(args.name)
     write_json(study_runs.controls_path(args.name), evaluate_controls(dataset))
 
 
 def pca(args: argparse.Namespace) -> None:
     """What principal components of its pixels give."""
-    from bvae.data import load
     from bvae.evaluation.controls import evaluate_pca
     from bvae.system.files import write_json
 
     found = re.fullmatch(r"(.+)-pca([1-9]\d{0,4})", args.name)
     if found is None:
         raise InputError(f"{args.name}: wanted <data set>-pca<components>, for example digits-pca8")
-    dataset = load(_data(found[1]))
+    dataset = _load(found[1])
     write_json(study_runs.pca_path(found[1], int(found[2])), evaluate_pca(dataset, int(found[2])))
 
 
 def untrained(args: argparse.Namespace) -> None:
     """The probe on an encoder before training."""
-    from bvae.data import load
     from bvae.evaluation.controls import evaluate_untrained
     from bvae.system.files import write_json
     from bvae.training import pick_device
 
     run, _, output = study_runs.find_group(_study(args.study), args.name, "untrained")
-    write_json(output, evaluate_untrained(run, load(_data(run.dataset)), pick_device(args.device)))
+    write_json(output, evaluate_untrained(run, _load(run.dataset), pick_device(args.device)))
 
 
 def cost(args: argparse.Namespace) -> None:
     """What each arm costs."""
-    from bvae.data import load
     from bvae.evaluation.cost import measure_costs
     from bvae.system.files import read_json, write_json
     from bvae.training import pick_device
@@ -199,7 +203,7 @@ def cost(args: argparse.Namespace) -> None:
     arms = next({*group["arms"]} for group in study_runs.group_paths(study) if Path(group["cost"]) == output)
     with contextlib.suppress(InputError):  # another study may have asked for others: it keeps them
         arms |= read_json(output).get("arms", {}).keys()
-    write_json(output, measure_costs(run, load(_data(run.dataset)), pick_device(args.device), arms))
+    write_json(output, measure_costs(run, _load(run.dataset), pick_device(args.device), arms))
 
 
 def weights(args: argparse.Namespace) -> None:
@@ -208,11 +212,27 @@ def weights(args: argparse.Namespace) -> None:
         weights.fetch(weights.path)
 
 
+def _study_that(path: Path, *, tunes: bool) -> dict:
+    """A study that tunes, or one that does not. Raises InputError for one of the other kind."""
+    study = _study(path)
+    if study["tuning"] and not tunes:
+        raise InputError(
+            f"{path}: study '{study['study']}' has `tuning: true`, so it chooses settings on held-out images and has no"
+            " tables, verdicts or figures. Its table is made by `python -m bvae tuning`."
+        )
+    if tunes and not study["tuning"]:
+        raise InputError(
+            f"{path}: study '{study['study']}' does not have `tuning: true`: its ELBOs are of test images, and settings"
+            " are not chosen on these. Give a study that tunes."
+        )
+    return study
+
+
 def table(args: argparse.Namespace) -> None:
     """The tables of a study, all or those named."""
     from bvae.report.tables import write_tables
 
-    study = _study(args.study)
+    study = _study_that(args.study, tunes=False)
     write_tables(study, study_runs.study_folder(study) / "tables", names=args.names)
 
 
@@ -221,7 +241,7 @@ def claims(args: argparse.Namespace) -> None:
     from bvae.report.claims import write_claims
     from bvae.report.judged_tables import write_judgement
 
-    study = _study(args.study)
+    study = _study_that(args.study, tunes=False)
     folder = study_runs.study_folder(study)
     if study_runs.protocol_of(study) == 1:
         write_claims(study, args.claims or Path(CLAIMS), folder)
@@ -238,7 +258,7 @@ def tuning(args: argparse.Namespace) -> None:
     """The table and picture of a study that tunes."""
     from bvae.report.tuning import write_tuning
 
-    study = _study(args.study)
+    study = _study_that(args.study, tunes=True)
     write_tuning(study, study_runs.study_folder(study))
 
 
@@ -306,8 +326,15 @@ def crate(args: argparse.Namespace) -> None:
 
 def site(args: argparse.Namespace) -> None:
     """Write the results page of all published studies, and print its path."""
+    from bvae.report.publication import changed_files
     from bvae.report.site.page import write_site
 
+    for manifest in sorted(args.published.glob("*/manifest.json")):
+        for name in changed_files(manifest.parent):
+            raise InputError(
+                f"{manifest.parent / name}: missing, or not the file that was published: manifest.json has another"
+                " SHA-256. Get it again, for example from git."
+            )
     write_site(args.published, args.output)
     print(args.output)
 

@@ -271,7 +271,7 @@ def provenance(study: dict, rows: list[dict], root: Path = Path()) -> dict:
 
     `only_recorded` is the number of runs below `root` of which there is a record and no model.
 
-    The `id` is the study's name and a hash of all results of its runs: equal ids, equal numbers.
+    The `id` is the study's name and a hash of all results of its runs: equal ids, equal results.
     """
     constants = {name.lower(): value for name, value in vars(protocol).items() if name.isupper()}
     results = sorted(json.dumps(row, sort_keys=True) for row in rows)

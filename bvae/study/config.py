@@ -74,7 +74,11 @@ def known_datasets(workflow: Path) -> list[str] | None:
     if not table.exists():
         return None
     published = read_yaml(table)
+    if not isinstance(published, dict):
+        raise InputError(f"{table}: expected data sets by name, found {_shown(published)}. Get it again from git.")
     for name, entry in published.items():
+        if not isinstance(entry, dict) or not isinstance(entry.get("source"), str):
+            raise InputError(f"{table}: {_shown(name)} has no 'source', expected one, as torchvision:MNIST. Add it.")
         for key in entry.keys() - OF_PUBLISHED:
             raise InputError(f"{table}: {name} has an unknown key {_shown(key)}. {suggest(key, OF_PUBLISHED)}")
         shape = entry.get("shape", [1, 1])

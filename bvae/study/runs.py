@@ -204,6 +204,15 @@ def protocol_of(study: dict) -> int:
     return study.get("protocol", 1)
 
 
+def command_of(study: dict) -> str:
+    """What makes a checked study's results, where its file has its name.
+
+    >>> command_of({"study": "mnist_mlp"})
+    'snakemake --configfile config/mnist_mlp.yaml'
+    """
+    return f"snakemake --configfile config/{study['study']}.yaml"
+
+
 def publication(study: dict) -> str:
     """Where a checked study is published, from the working directory.
 

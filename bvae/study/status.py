@@ -55,7 +55,7 @@ def _status(run: dict, results_path: str, root: Path) -> RunStatus:
         try:
             status = read_json(results)["status"]
         except (InputError, KeyError, TypeError):
-            return RunStatus(name, "damaged", f"{results.name}: not a run's results. Run `snakemake`.")
+            return RunStatus(name, "damaged", f"{results.name}: not a run's results. Run snakemake again.")
         return RunStatus(name, "done" if status == "finished" else "diverged")
     log = root / f"logs/train{name.removeprefix('results/runs')}.log"
     said = log.read_text(encoding="utf-8", errors="replace").splitlines() if log.exists() else []

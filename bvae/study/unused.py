@@ -11,17 +11,20 @@ from bvae.system.locks import is_held
 
 
 def unused_runs(config: Path, root: Path = Path()) -> list[Path]:
-    """The folders of runs below `root` that no study of the folder `config` uses and no process trains, in order.
+    """The folders of runs below `root` that no study in the folder `config` uses and no process trains, in order.
 
     Raises InputError for a study with a fault, because what it uses is not known, and where there is no study, because
     every run would then be listed.
     """
     used: set[Path] = set()
     studies = 0
-    for path in sorted(path for path in config.glob("*") if path.suffix in (".yaml", ".yml", ".json")):
+    for path in sorted(path for path in config.rglob("*") if path.suffix in (".yaml", ".yml", ".json")):
         study = read_yaml(path)
         if isinstance(study, dict) and "study" in study:  # claims.yaml is none
-            checked = check_study(study, datasets=known_datasets(root / "workflow"))
+            try:
+                checked = check_study(study, datasets=known_datasets(root / "workflow"))
+            except InputError as error:
+                raise InputError(f"{path}: {error}") from None
             used |= {root / folder for folder in run_folders(checked, root).values()}
             studies += 1
     if not studies:
