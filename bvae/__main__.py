@@ -45,7 +45,6 @@ and your own images (PNG, JPEG, WebP, BMP) and arrays:
 """
 # Steps that hold a slot of a GPU until they end: they compute on it nearly all the time, and `cost` measures its speed.
 # The others compute on the CPU most of the time, so they take a slot only for each turn on the GPU (`on_card`).
-MOST_PIXELS = 4_096  # of a side: far larger images would use up all memory
 HOLD_A_SLOT = ("train", "cost")
 RESUME = ("train",)  # steps that save on their way, and go on from there
 QUICK = "config/quick.yaml"
@@ -116,8 +115,8 @@ def build_parser() -> argparse.ArgumentParser:
     images.add_argument(
         "--mode", choices=("grey", "rgb"), help="convert every image; without it all images must have the same mode"
     )
-    images.add_argument("--crop", type=_pixels, help="keep the central square with sides of this many pixels")
-    images.add_argument("--size", type=_pixels, help="then resize to this many pixels, antialiased")
+    images.add_argument("--crop", type=int, help="keep the central square with sides of this many pixels")
+    images.add_argument("--size", type=int, help="then resize to this many pixels, antialiased")
     images.add_argument(
         "--test-fraction",
         type=float,
@@ -270,12 +269,6 @@ def read_rule(command: str, output: Path, place: str) -> dict[str, str]:
             " the name of its file. Correct the rule."
         )
     return {"source": steps.source_of_fetch(args)} | ({"sha256": args.sha256} if args.sha256 else {})
-
-
-def _pixels(text: str) -> int:
-    if text.isascii() and text.isdecimal() and 0 < int(text) <= MOST_PIXELS:
-        return int(text)
-    raise argparse.ArgumentTypeError(f"invalid: expected pixels from 1 to {MOST_PIXELS:,}, got '{text}'")
 
 
 def _seconds(text: str) -> float:

@@ -719,7 +719,7 @@ def test_an_option_that_a_source_does_not_take_is_refused_by_name(source):
 
 def test_an_option_out_of_its_range_is_refused_and_not_ignored():
     write_pngs(Path("pngs"))
-    for option, value in (("size", 0), ("crop", 0), ("test_fraction", 0.0), ("test_fraction", 1.5)):
+    for option, value in (("size", 0), ("size", 4_097), ("crop", 0), ("test_fraction", 0.0), ("test_fraction", 1.5)):
         flag = f"--{option.replace('_', '-')}"
         with pytest.raises(InputError, match=flag):
             fetch_fake("folder:pngs", **{option: value})

@@ -55,6 +55,9 @@ class ImageFiles:
     read: Callable[[str], bytes]
 
 
+MOST_PIXELS = 4_096  # of a side: an image of many more could use up all memory
+
+
 @dataclass(frozen=True)
 class Form:
     """How images are made alike: convert to `mode`, take the central `crop` pixels, then resize to `size`.
@@ -73,8 +76,8 @@ class Form:
         if self.mode not in (None, *PIL_MODES):
             raise InputError(f"--mode: found {self.mode!r}, wanted one of {', '.join(PIL_MODES)}.")
         for name in ("crop", "size"):
-            if (value := getattr(self, name)) is not None and value < 1:
-                raise InputError(f"--{name}: found {value}, wanted at least 1 pixel.")
+            if (value := getattr(self, name)) is not None and not 1 <= value <= MOST_PIXELS:
+                raise InputError(f"--{name}: found {value}, wanted 1 to {MOST_PIXELS:,} pixels.")
 
 
 @contextlib.contextmanager
