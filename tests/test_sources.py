@@ -727,6 +727,14 @@ def test_an_option_out_of_its_range_is_refused_and_not_ignored():
         assert main(arguments) == 1
 
 
+def test_a_large_crop_is_one_of_large_images():
+    """Only what images are resized to has a limit."""
+    Path("large").mkdir()
+    for index in range(2):
+        Image.linear_gradient("L").rotate(90 * index).resize((4_200, 4_200)).save(f"large/{index}.png")
+    assert fetch_fake("folder:large", crop=4_150, size=8, test_fraction=0.5).size == 8
+
+
 def test_a_folder_that_is_not_there_is_refused():
     with pytest.raises(InputError, match="no-such-folder"):
         fetch_fake("folder:no-such-folder")

@@ -36,6 +36,7 @@ TURNS = {2: "FLIP_LEFT_RIGHT", 3: "ROTATE_180", 4: "FLIP_TOP_BOTTOM"}  # EXIF's 
 TURNS |= {5: "TRANSPOSE", 6: "ROTATE_270", 7: "TRANSVERSE", 8: "ROTATE_90"}
 CONVERTIBLE = ("1", "L", "LA", "P", "PA", "RGB", "RGBA")  # PIL's modes with at most 8 bits a channel, CMYK left out
 BOMB_RATIO, BOMB_BYTES, MOST_BYTES = 100, 50 * 10**6, 64 * 2**30  # what a zip archive may not unpack to
+MOST_PIXELS = 4_096  # of a side of what --size makes: many more could use up all memory
 BATCH = 64  # images: no more than these wait in memory, decoded
 DAMAGED = (EOFError, OSError, RuntimeError, SyntaxError, ValueError, struct.error, zlib.error, zipfile.BadZipFile)
 REMEDY = "Delete the file and get it again."
@@ -53,9 +54,6 @@ class ImageFiles:
     others: list[str]
     folders: list[str]
     read: Callable[[str], bytes]
-
-
-MOST_PIXELS = 4_096  # of a side: an image of many more could use up all memory
 
 
 @dataclass(frozen=True)
@@ -76,8 +74,10 @@ class Form:
         if self.mode not in (None, *PIL_MODES):
             raise InputError(f"--mode: found {self.mode!r}, wanted one of {', '.join(PIL_MODES)}.")
         for name in ("crop", "size"):
-            if (value := getattr(self, name)) is not None and not 1 <= value <= MOST_PIXELS:
-                raise InputError(f"--{name}: found {value}, wanted 1 to {MOST_PIXELS:,} pixels.")
+            if (value := getattr(self, name)) is not None and value < 1:
+                raise InputError(f"--{name}: found {value}, wanted at least 1 pixel.")
+        if self.size is not None and self.size > MOST_PIXELS:
+            raise InputError(f"--size: found {self.size}, wanted at most {MOST_PIXELS:,} pixels.")
 
 
 @contextlib.contextmanager
