@@ -189,9 +189,9 @@ def test_a_changed_file_of_a_publication_is_noticed(tmp_path, monkeypatch, capsy
     for change in (lambda path: path.write_text(path.read_text() + "\n"), Path.unlink):
         change(folder / "tuning.csv")
         assert main(["verify", str(folder)]) == 1
-        assert f"{folder}/tuning.csv: missing, or not the file that was published" in capsys.readouterr().out
+        assert f"{folder}/tuning.csv: not the file that was published, or missing" in capsys.readouterr().out
         assert main(["site", "results/published", "--output", "site.html"]) == 1
-        assert f"{folder}/tuning.csv: missing" in capsys.readouterr().err
+        assert f"{folder}/tuning.csv: not the file that was published" in capsys.readouterr().err
         assert not Path("site.html").exists()
 
 

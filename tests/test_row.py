@@ -1,7 +1,6 @@
 """The numbers of a run's row, each computed again in another way: on colour images, where no factor of 3 can hide."""
 
 import math
-from dataclasses import replace
 from itertools import combinations
 
 import numpy as np
@@ -137,7 +136,7 @@ def test_attributes_are_probed_one_by_one_and_balanced(fake):
     of_test[0:10:2, 1] = 0  # of 20 positive answers 5 are wrong: 15 of 15 ones and 20 of 25 zeros are right
     attributes = {"train_attributes": of_train, "test_attributes": of_test}
     images = {"train_images": torch.zeros(400, 1, 8, 8).byte(), "test_images": fake.test_images[:40]}
-    dataset = replace(make(name="a", source="here", licence="none", **images, **attributes), attribute_names=("a", "b"))
+    dataset = make(name="a", source="here", licence="none", attribute_names=("a", "b"), **images, **attributes)
     row, empty = classify(dataset, train, test, CPU)
     assert row["probe_accuracy_per_attribute"] == pytest.approx([1.0, (1 + 20 / 25) / 2])
     assert row["probe_accuracy"] == pytest.approx((1 + 0.9) / 2)

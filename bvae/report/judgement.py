@@ -100,6 +100,10 @@ class Cell:
 ImageErrors = Callable[[Cell, Sequence[str], str], tuple[float, float] | None]  # of two arms by a metric: ERRORS
 
 
+def no_errors(cell: Cell, arms: Sequence[str], metric: str) -> None:
+    """Where no values of images are kept."""
+
+
 @dataclass(frozen=True)
 class Tested:
     """A claim by one variant: the p-values by which it is reproduced, and by which it is not."""
@@ -147,7 +151,7 @@ def _judged(cell: Cell, arms: Sequence[str], tested: Sequence[T]) -> list[T]:
     return [tested[0], *(each for each in tested[1:] if not cell.why_not(arms, each.variant.metric))]
 
 
-def judge_study(study: dict, rows: Sequence[dict], errors: ImageErrors | None = None) -> list[dict]:
+def judge_study(study: dict, rows: Sequence[dict], errors: ImageErrors = no_errors) -> list[dict]:
     """A line for each registered claim of a checked study, by the results of its runs; the primary claim first.
 
     `rows` are of `collect_runs`. `errors` gives the errors over images, where there are any.
@@ -171,7 +175,7 @@ def cell_of(rows: Sequence[dict], place: Mapping) -> Cell:
     return Cell([row for row in rows if all(row[key] == place[key] for key in GROUP)])
 
 
-def _measure(claim: dict, cell: Cell, errors: ImageErrors | None) -> dict:
+def _measure(claim: dict, cell: Cell, errors: ImageErrors) -> dict:
     """The claim with its numbers and its p-values, NaN where there is no verdict, and why."""
     arms = claim["arms"]
     lost, runs = cell.failures(arms)
@@ -197,7 +201,7 @@ def _measure(claim: dict, cell: Cell, errors: ImageErrors | None) -> dict:
     else:
         found = [_compare(cell, claim["test"], task, arms, variant) for variant in known]
         entry["main"], tested = found[0], [*found]
-        entry["errors"] = errors(cell, arms, known[0].metric) if errors else None
+        entry["errors"] = errors(cell, arms, known[0].metric)
         entry["control"] = _control(cell, claim)
     entry["by_variant"] = _judged(cell, arms, tested)
     entry["left_out"] = len(tested) - len(entry["by_variant"])
@@ -325,7 +329,7 @@ def _row(entry: dict) -> dict:
     row |= numbers_of(entry["main"].comparison) if "main" in entry else {}
     row |= {f"mean_{index + 1}": mean for index, mean in enumerate(entry.get("means", []))}
     row |= {"margin": entry["main"].margin} if "main" in entry else {}
-    row |= dict(zip(ERRORS, entry.get("errors") or (), strict=False))
+    row |= _named_errors(entry.get("errors"))
     row |= {"p": entry["p"][0], "p_reverse": entry["p"][1]}
     adjusted = entry["adjusted"] or (math.nan, math.nan)
     row |= {"p_holm": adjusted[0], "p_reverse_holm": adjusted[1], "verdict": entry["verdict"], "note": entry["note"]}
@@ -345,7 +349,11 @@ def numbers_of(comparison: Comparison) -> dict:
     return row
 
 
-def describe_study(study: dict, rows: Sequence[dict], errors: ImageErrors | None = None) -> list[dict]:
+def _named_errors(errors: tuple[float, float] | None) -> dict:
+    return {} if errors is None else dict(zip(ERRORS, errors, strict=True))
+
+
+def describe_study(study: dict, rows: Sequence[dict], errors: ImageErrors = no_errors) -> list[dict]:
     """A line for each comparison of two arms of a study, without a verdict.
 
     It is by each variant of each task, and by every other printed metric that has a better side. Every arm is compared
@@ -367,6 +375,5 @@ def describe_study(study: dict, rows: Sequence[dict], errors: ImageErrors | None
                 if all(cell.values(arm, variant.metric) for arm in pair):
                     line = place | {"task": task, "metric": variant.metric, "arms": " against ".join(pair)}
                     line |= numbers_of(cell.compare(pair, variant.metric))
-                    known = errors(cell, pair, variant.metric) if errors else None
-                    found.append(line | dict(zip(ERRORS, known or (), strict=False)))
+                    found.append(line | _named_errors(errors(cell, pair, variant.metric)))
     return found

@@ -21,6 +21,7 @@ VIEWS = (".csv", ".md", ".png")  # what people and pages read; the other formats
 MODELS = "models"  # the folder of the models that a study publishes
 MODEL_FILES = ("model.safetensors", "model_card.md")
 COLOURS = (256, 64, 16)  # of a published picture, 256 being a third of the bytes of all colours
+NOT_PUBLISHED = "not the file that was published, or missing"
 PICTURE_BYTES = 200_000  # at most, of a published picture
 
 
@@ -47,8 +48,11 @@ def publish(study: dict, output: Path, root: Path = Path(), *, claims: str = CLA
     published = output / "manifest.json"
     if published.exists():
         before = read_manifest(output)
-        what = "runs" if runs_of(before) != runs else "claims"
-        if what == "runs" or before["provenance"]["config"].get("claims") != study.get("claims"):
+        same = {
+            "runs": runs_of(before) == runs,
+            "claims": before["provenance"]["config"].get("claims") == study.get("claims"),
+        }
+        for what in (what for what, kept in same.items() if not kept):
             raise InputError(
                 f"{output}: other {what} are published as version {study['version']} of this study. Raise `version` in"
                 " its config to publish these beside them, or delete that folder if nobody has cited it."
@@ -177,6 +181,12 @@ def changed_files(published: Path) -> list[str]:
     ]
 
 
+def refuse_changed(published: Path) -> None:
+    """Raise InputError for the first of the `changed_files` of a published study."""
+    for name in changed_files(published):
+        raise InputError(f"{published / name}: {NOT_PUBLISHED}. Get it again, for example from git.")
+
+
 def newest(published: Path) -> dict[str, Path]:
     """The folder of each study's newest version below `published`, by the study's name."""
     manifests = [(read_json(path), path.parent) for path in sorted(published.glob("*/manifest.json"))]
@@ -209,12 +219,12 @@ def verify(published: Path, root: Path = Path()) -> tuple[list[str], bool]:
         lines.append(f"{run}: {found}")
     if not lines:
         raise InputError(
-            f"{published}: none of its {len(runs)} runs is here, nor a record of one. Make one, for example: snakemake"
-            f" --configfile config/{manifest['study']}.yaml -- {next(iter(here.values()))}"
+            f"{published}: none of its {len(runs)} runs is here, nor a record of one. Make one, for example:"
+            f" {command_of(manifest)} -- {next(iter(here.values()))}"
         )
     total = f"{same} of {len(lines)} runs here are as published; {len(runs)} were published"
     total += f"; {recorded} of those here are only records" if recorded else ""
-    changed = [f"{published / name}: missing, or not the file that was published" for name in changed_files(published)]
+    changed = [f"{published / name}: {NOT_PUBLISHED}" for name in changed_files(published)]
     return [*lines, *changed, total], same == len(lines) and not changed
 
 

@@ -106,9 +106,9 @@ def _check(data: object) -> None:
 def rebuild(published: Path, output: Path) -> list[Path]:
     """Make the tables, verdicts and numeric figures of a published study again, from its data alone, into `output`.
 
-    Returns the files. They are those of the publication, but for pictures of models, and published PNGs have fewer
-    colours. Raises InputError when the data were
-    made by another version of the code than this one, and for an `output` in which publications are.
+    Returns the files. They are those of the publication, but for pictures of models; and published PNGs have fewer
+    colours. Raises InputError when the data were made by another version of the code than this one, and for an `output`
+    in which publications are.
     """
     data, kept = read_data(published), published.resolve().parent
     if output == Path() or output.resolve() in kept.parents or kept in (output.resolve(), *output.resolve().parents):

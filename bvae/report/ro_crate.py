@@ -7,7 +7,7 @@ from pathlib import Path
 
 import bvae
 from bvae.errors import InputError
-from bvae.report.publication import read_manifest
+from bvae.report.publication import read_manifest, refuse_changed
 from bvae.report.published_data import DATA_FILE
 from bvae.system.files import sha256_of_file, write_text
 
@@ -37,9 +37,7 @@ def write_crate(published: Path) -> None:
     except ImportError:
         raise InputError("rocrate is not installed, and RO-Crates need it. Run: pip install rocrate") from None
     manifest = read_manifest(published)
-    for name, digest in manifest["files"].items():
-        if not (published / name).exists() or sha256_of_file(published / name) != digest:
-            raise InputError(f"{published / name}: not the file that was published. Publish the study again.")
+    refuse_changed(published)
     facts = manifest["provenance"]
     crate = ROCrate()
 

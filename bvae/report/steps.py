@@ -326,15 +326,11 @@ def crate(args: argparse.Namespace) -> None:
 
 def site(args: argparse.Namespace) -> None:
     """Write the results page of all published studies, and print its path."""
-    from bvae.report.publication import changed_files
+    from bvae.report.publication import refuse_changed
     from bvae.report.site.page import write_site
 
     for manifest in sorted(args.published.glob("*/manifest.json")):
-        for name in changed_files(manifest.parent):
-            raise InputError(
-                f"{manifest.parent / name}: missing, or not the file that was published: manifest.json has another"
-                " SHA-256. Get it again, for example from git."
-            )
+        refuse_changed(manifest.parent)
     write_site(args.published, args.output)
     print(args.output)
 
