@@ -132,7 +132,7 @@ def slot() -> Iterator[bool]:
 
     It takes none where the process already holds one, and none where `lease_gpu` has chosen no card.
     """
-    with _taking:  # of several threads, one takes a slot for all
+    with _taking:  # if two threads took a slot at once, the first would never be given back
         taken = _lease if _lease is not None and _lease.held is None else None
         if taken is not None:
             taken.take()
