@@ -281,9 +281,12 @@ def warn_of_unread(paths: Collection[str]) -> None:
             )
 
 
-def refuse_outdated(plan: Plan, rule: str) -> None:
-    """Raise InputError when a result that a rule takes for tables, claims or tuning is missing or outdated."""
-    inputs = set(inputs_of(plan, rule))
+def refuse_outdated(plan: Plan, rule: str, group: dict | None = None) -> None:
+    """Raise InputError when a result that a rule takes for tables, claims, tuning or figures is missing or outdated.
+
+    Of figures, `group` is their entry of `group_paths`.
+    """
+    inputs = set(inputs_of(plan, rule, group))
     taken = [result for result in results_of(plan) if result.path in inputs]
     found = outdated(plan, taken, known_only=True)
     refuse_records(found)

@@ -3,8 +3,8 @@
 from pathlib import Path
 
 import bvae
-from bvae.evaluation.metrics import OF_CONTROLS, OF_UNTRAINED, TASKS, versions
-from bvae.study.runs import group_paths, results_paths, run_name
+from bvae.evaluation.metrics import OF_CONTROLS, OF_UNTRAINED, TASKS, tasks_of, versions
+from bvae.study.runs import group_paths, results_paths, run_name, training_settings
 from bvae.system.files import write_json
 from helpers.studies import FOUR
 
@@ -27,6 +27,17 @@ def run_row(arm: str, seed: int, **changes) -> dict:
     row |= {"fd_classifier_images": 1_234, "fd_classifier_floor": 2.0, "path_ratio_interpolations": 1.1}
     row |= {f"fd_classifier_{what}": 50.0 + seed for what in GENERATED}
     return row | {"empty": {"ssim": "images of 8 pixels"}} | changes
+
+
+def made_today(study: dict, run: dict, dataset_sha256: str, status: str = "finished") -> dict:
+    """What the results of a run of a checked study of protocol 1 say that they were made from, if that is today's."""
+    recipe = study["recipes"][run["recipe"]]
+    tasks = {name: {"version": TASKS[name].version} for name in tasks_of(status)}
+    for task in tasks.keys() & {"importance"}:
+        tasks[task]["importance"] = recipe["importance"]
+    row = {key: run[key] for key in ("dataset", "arm", "latent_dim", "seed")}
+    row |= {"settings": training_settings(recipe, run["arm"]), "importance": recipe["importance"], "tasks": tasks}
+    return row | {"training_version": bvae.TRAINING_VERSION, "dataset_sha256": dataset_sha256, "status": status}
 
 
 def lost(row: dict) -> dict:

@@ -85,13 +85,13 @@ def draw(names: Iterable[str], study: dict, root: Path = Path()) -> None:
 
     A name is a kind, one of FIGURES, for each recipe, data set and latent dimension of the study; or a figure's path
     without suffix, or the end of that from a slash on. Kinds with numbers have a csv as well. Raises InputError for a
-    name that means no figure of the study.
+    name that means no figure of the study, and for a run that is missing or outdated.
     """
     import torch
 
     from bvae.data import load
     from bvae.report.figures._page import find_subject
-    from bvae.report.outdated import Plan, note_made_from
+    from bvae.report.outdated import Plan, note_made_from, refuse_outdated
 
     plan = Plan(study, root)
     groups = plan.groups
@@ -109,6 +109,8 @@ def draw(names: Iterable[str], study: dict, root: Path = Path()) -> None:
         wanted = {path: found for path, (found, of) in asked.items() if of is group}
         if not wanted:
             continue
+        if not all(found.network for found in wanted.values()):
+            refuse_outdated(plan, "figures", group)
         dataset = load(root / data_path(group["dataset"]))
         subject = find_subject(study, group["recipe"], dataset, group["latent_dim"], root)
         torch.set_num_threads(study["recipes"][group["recipe"]]["threads"])
