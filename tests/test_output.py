@@ -247,6 +247,24 @@ def test_the_time_left_is_that_of_the_runs_at_work_and_of_those_to_come(lines):
     assert Jobs().seconds_left(time.time()) is None
 
 
+def test_a_job_that_is_tried_again_is_no_failure_and_counts_once(lines):
+    """One of two trainings of 10 s failed at once, and began again; the other ended. 10 s are left."""
+
+    def story(events: Events) -> None:
+        events.start(train=2)
+        first, failing = (events.begin("train", arm=arm, seed="0", **RUN) for arm in ("bvae", "vae"))
+        events.fail(failing, KILLED)
+        events.now += 10
+        events.finish(first)
+        assert [job.name for job in events.handler.jobs.failed] == ["mlp/digits/vae-z8-seed0"]
+        assert events.handler.jobs.seconds_left(events.now) == pytest.approx(0)
+        events.begin("train", arm="vae", seed="0", **RUN)
+        assert events.handler.jobs.failed == []
+        assert events.handler.jobs.seconds_left(events.now) == pytest.approx(10)
+
+    lines(story)
+
+
 @pytest.mark.parametrize("variable", ["NO_COLOR", "TERM"])
 def test_colours_and_the_display_can_be_refused(terminal, monkeypatch, variable):
     def story(events: Events) -> None:

@@ -14,9 +14,9 @@ from bvae.__main__ import main
 from bvae.errors import InputError
 from bvae.evaluation.references import load_reference, save_reference
 from bvae.report.outdated import Plan, outdated, refuse_records, results_of
+from bvae.report.status import read_status
 from bvae.report.tables import collect_runs
 from bvae.study.runs import SUMS, found_results, is_record, write_sums
-from bvae.study.status import read_status
 from bvae.system.files import read_yaml, sha256_of_file
 from helpers.checkouts import snakemake
 from helpers.figures_and_tables import OF_IMAGES, OF_MODELS
@@ -185,7 +185,9 @@ def test_records_are_not_written_where_a_file_is(quick_copy, monkeypatch, capsys
 def test_a_record_needs_no_data_until_the_data_is_there(recorded):
     shutil.rmtree("resources/data")
     plan = Plan(check(read_yaml(QUICK)))
-    refuse_records(outdated(plan, results_of(plan)))
+    results = results_of(plan)
+    assert sum(is_record(result.path) for result in results) == 12
+    refuse_records(outdated(plan, results))
 
 
 def test_runs_that_saw_other_reference_features_are_not_compared(recorded):

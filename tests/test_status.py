@@ -6,28 +6,34 @@ import os
 import signal
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import yaml
 
 from bvae.errors import InputError
+from bvae.evaluation.metrics import TASKS
+from bvae.report import status
 from bvae.runs import Run, train_run
-from bvae.study import status
-from bvae.study.runs import results_paths
+from bvae.study.runs import expand_runs, results_paths
 from bvae.study.unused import remove_unused, unused_runs
-from bvae.system.files import as_line, read_lines, write_json, write_text
+from bvae.system.contents import Contents
+from bvae.system.files import as_line, read_lines, sha256_of_file, write_json, write_text
 from bvae.system.locks import held_alone, is_held
 from helpers.checkouts import ROOT, run_in
+from helpers.run_results import made_today, model_today
 from helpers.small import SETTINGS
 from helpers.studies import check
 
+DATA = "d" * 64  # the hash of a data set that is not there
 STUDY = {
     "study": "watched",
     "blocks": [{"datasets": ["digits"], "recipes": ["mlp"], "latent_dims": [4], "seeds": [0, 1]}],
     "recipes": {"mlp": SETTINGS},
 }
-RESULTS = list(results_paths(check(STUDY)).values())
+CHECKED = check(STUDY)
+RESULTS = list(results_paths(CHECKED).values())
 RUNS = [path.rpartition("/")[0] for path in RESULTS]
 
 
@@ -36,14 +42,25 @@ def folder(tmp_path, monkeypatch):
     """A working directory with the study, and a run in each state."""
     monkeypatch.chdir(tmp_path)
     write_text(tmp_path / "watched.yaml", yaml.safe_dump(STUDY))
-    write_json(tmp_path / RESULTS[0], {"status": "finished"})
-    write_json(tmp_path / RESULTS[1], {"status": "diverged"})
-    for run in RUNS[:3]:
-        write_text(tmp_path / run / "model.safetensors", "")
-    write_json(tmp_path / RESULTS[6], {"status": "finished"})  # its model was deleted: it is trained again
+    for number in range(3):
+        write_model(tmp_path, number)
+    write_results(tmp_path, 0)
+    write_results(tmp_path, 1, status="diverged")
+    write_results(tmp_path, 6)  # its model was deleted: it is trained again
     write_text(tmp_path / RUNS[4] / "train.lock", "1\n")  # its process is no more
     write_text(tmp_path / f"logs/train{RUNS[4].removeprefix('results/runs')}.log", "12:00:00 error: no space left\n")
     return tmp_path
+
+
+def write_results(folder: Path, number: int, **changes: object) -> None:
+    """The results of one of RUNS as of today, but for `changes`."""
+    row = made_today(CHECKED, expand_runs(CHECKED)[number], DATA, str(changes.get("status", "finished")))
+    row["model_sha256"] = Contents(folder).sha256(f"{RUNS[number]}/model.safetensors")
+    write_json(folder / RESULTS[number], row | changes)
+
+
+def write_model(folder: Path, number: int) -> None:
+    model_today(CHECKED, expand_runs(CHECKED)[number], folder / RUNS[number], DATA)
 
 
 def test_each_state_is_what_the_files_say(folder):
@@ -59,6 +76,22 @@ def test_each_state_is_what_the_files_say(folder):
         f"{RUNS[3]}  training  in its first epoch",
         f"{RUNS[4]}        stopped   12:00:00 error: no space left",
     ]
+
+
+def test_what_is_made_again_is_not_done(folder, monkeypatch):
+    write_results(folder, 0, model_sha256="0" * 64)
+    model_today(CHECKED, expand_runs(CHECKED)[1], folder / RUNS[2], DATA)  # another run's model
+    study, runs = status.read_status("watched.yaml")
+    assert [run.state for run in runs][:3] == ["outdated", "diverged", "outdated"]
+    sha256 = sha256_of_file(folder / RUNS[0] / "model.safetensors")
+    old = f"{Path(RESULTS[0]).name} was made from model_sha256 000000000000…, which is now {sha256[:12]}…"
+    assert [line.split(maxsplit=2) for line in status.describe(study, runs).splitlines()[1:4]] == [
+        [RUNS[0], "outdated", old],
+        [RUNS[1], "diverged"],
+        [RUNS[2], "outdated", "model.safetensors was made from arm bvae, which is now bvae_gain"],
+    ]
+    monkeypatch.setitem(TASKS, "size", replace(TASKS["size"], version=99))
+    assert [run.state for run in status.read_status("watched.yaml")[1]][:3] == ["outdated", "outdated", "outdated"]
 
 
 @pytest.mark.parametrize("results", ["{", "[]", "{}", '{"state": "finished"}'])
@@ -121,9 +154,9 @@ def test_runs_that_no_study_means_are_listed_and_removed(folder, capsys):
 def test_watching_ends_with_the_study(folder, monkeypatch, capsys):
     def finish(seconds: float) -> None:
         assert seconds == 5
-        for path, run in zip(RESULTS, RUNS, strict=True):
-            write_json(folder / path, {"status": "finished"})
-            write_text(folder / run / "model.safetensors", "")
+        for number in range(len(RUNS)):
+            write_model(folder, number)
+            write_results(folder, number)
 
     monkeypatch.setattr(status.time, "sleep", finish)
     status.show("watched.yaml", 5)

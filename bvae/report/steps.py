@@ -337,7 +337,7 @@ def site(args: argparse.Namespace) -> None:
 
 def status(args: argparse.Namespace) -> None:
     """Print how far a study is."""
-    from bvae.study.status import show
+    from bvae.report.status import show
 
     show(args.study, args.watch)
 

@@ -16,10 +16,10 @@ from bvae.arms import ARMS
 from bvae.errors import InputError
 from bvae.evaluation.extractors import EXTRACTORS
 from bvae.evaluation.metrics import Metric
-from bvae.report.outdated import FORMATS, MISSING, Plan, inputs_of, outdated, results_of
+from bvae.report.outdated import FORMATS, Plan, inputs_of, outdated, results_of
+from bvae.report.status import ENDED, STATES, status_of_runs
 from bvae.report.tables import TABLE1, cell, count_of_seeds, summarise
-from bvae.study.runs import GROUP, beside, made_from_path, publication, run_name, study_folder
-from bvae.study.status import ENDED, STATES, status_of_runs
+from bvae.study.runs import GROUP, made_from_path, publication, run_name, study_folder
 from bvae.system.files import read_json
 
 COMMANDS = {"config/quick.yaml": "make quick", "config/mnist.yaml": "make mnist"}  # others are run by Snakemake
@@ -92,15 +92,12 @@ def _foot(found: Sequence[tuple[str, str]], steps: Sequence[tuple[str, str]], wi
 def _runs(plan: Plan, to_make: Mapping[str, str]) -> tuple[list[dict], str]:
     """The runs that have ended and are not outdated, and a line on the states of all runs."""
     ended, counts = [], Counter[str]()
-    for run, found in zip(plan.runs, status_of_runs(plan.study, plan.contents.root), strict=True):
-        results = plan.results[run_name(run)]
-        old = any(to_make.get(path, MISSING) != MISSING for path in (results, beside(results, "model.safetensors")))
-        state = "outdated" if found.state in ENDED and old else found.state
-        counts[state] += 1
-        if state in ENDED:
+    for run, found in zip(plan.runs, status_of_runs(plan, to_make), strict=True):
+        counts[found.state] += 1
+        if found.state in ENDED:
             ended.append(run)
     said = [f"{len(ended)} of {len(plan.runs)} runs done", f"{counts['diverged'] or 'none'} diverged"]
-    others = [state for state in (*STATES, "outdated") if state not in ENDED and counts[state]]
+    others = [state for state in STATES if state not in ENDED and counts[state]]
     return ended, f"{plan.study['study']}: {', '.join([*said, *(f'{counts[state]} {state}' for state in others)])}"
 
 

@@ -7,7 +7,7 @@ import time
 from pathlib import Path
 
 from bvae.errors import InputError
-from bvae.study.status import ENDED, read_status
+from bvae.report.status import ENDED, read_status
 from bvae.system.files import make_folder, read_lines
 
 log = logging.getLogger(__name__)

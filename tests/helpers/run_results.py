@@ -5,7 +5,7 @@ from pathlib import Path
 import bvae
 from bvae.evaluation.metrics import OF_CONTROLS, OF_UNTRAINED, TASKS, tasks_of, versions
 from bvae.study.runs import group_paths, results_paths, run_name, training_settings
-from bvae.system.files import write_json
+from bvae.system.files import write_json, write_tensors, write_text
 from helpers.studies import FOUR
 
 SETTINGS = {"threads": 1, "likelihood": {"name": "bernoulli"}, "training": {"epochs": 3, "learning_rate": 0.001}}
@@ -38,6 +38,13 @@ def made_today(study: dict, run: dict, dataset_sha256: str, status: str = "finis
     row = {key: run[key] for key in ("dataset", "arm", "latent_dim", "seed")}
     row |= {"settings": training_settings(recipe, run["arm"]), "importance": recipe["importance"], "tasks": tasks}
     return row | {"training_version": bvae.TRAINING_VERSION, "dataset_sha256": dataset_sha256, "status": status}
+
+
+def model_today(study: dict, run: dict, folder: Path, dataset_sha256: str) -> None:
+    """Write a model without weights, that says it is made from what `made_today` says, and its history."""
+    facts = made_today(study, run, dataset_sha256)
+    write_tensors(folder / "model.safetensors", {}, form="bvae-model", facts=facts | {"run": run})
+    write_text(folder / "history.csv", "epoch\n")
 
 
 def lost(row: dict) -> dict:

@@ -117,7 +117,7 @@ class LogHandler(LogHandlerBase):
     def _failed(self, record: logging.LogRecord) -> None:
         job = self.jobs.fail(record)
         if not self.interrupted:
-            self._print(failure(self.jobs, job))
+            self._print(failure(job))
 
     def _group_failed(self, record: logging.LogRecord) -> None:
         """Its jobs follow, each with its own event; here are the logs of the group."""

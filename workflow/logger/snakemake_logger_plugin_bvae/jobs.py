@@ -7,8 +7,8 @@ from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from bvae.report.status import seconds_left
 from bvae.study.runs import first_name
-from bvae.study.status import seconds_left
 
 TARGETS = ("all", "default")  # rules without a command
 LONG = ("train", "validate", "evaluate")  # rules
@@ -84,9 +84,9 @@ class Jobs:
         return {rule: rest[rule] for rule in (*LONG, *rest) if rule in rest}
 
     def begin(self, record: logging.LogRecord) -> None:
-        """A job begins."""
+        """A job begins, perhaps again after it failed."""
         event = record.__dict__
-        self.running[event["jobid"]] = Job(
+        self.running[event["jobid"]] = job = Job(
             event["rule_name"],
             name_of(event.get("wildcards") or {}),
             record.created,
@@ -94,6 +94,7 @@ class Jobs:
             [_path(path) for path in event.get("log") or ()],
             event.get("shellcmd"),
         )
+        self.failed = [other for other in self.failed if (other.rule, other.name) != (job.rule, job.name)]
 
     def finish(self, jobid: int, now: float) -> Job | None:
         """A job has succeeded."""
@@ -102,8 +103,6 @@ class Jobs:
             job.ended = now
             if not job.is_target:
                 self.finished.append(job)
-            # it may have failed before, and was tried again
-            self.failed = [other for other in self.failed if (other.rule, other.name) != (job.rule, job.name)]
         return job
 
     def fail(self, record: logging.LogRecord) -> Job:

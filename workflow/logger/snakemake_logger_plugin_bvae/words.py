@@ -46,7 +46,7 @@ def result_of(job: Job) -> str:
     return ""
 
 
-def failure(jobs: Jobs, job: Job) -> str:
+def failure(job: Job) -> str:
     """A job that failed: its rule and name, how it ended, the path of its log and the log's last lines."""
     took = "" if job.begun == NO_TIME else f" after {duration((job.ended or 0) - job.begun)}"
     ending = status_in_words(job.status) or " ".join(job.said.split())

@@ -2,18 +2,20 @@
 
 import time
 from collections import Counter
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
 
 from bvae.errors import InputError
+from bvae.report.outdated import MISSING, Plan, outdated, results_of
 from bvae.study.config import load_study
-from bvae.study.runs import expand_runs, found_results, is_record, run_name
+from bvae.study.runs import beside, is_record, run_name
 from bvae.system.files import read_json, read_lines
 from bvae.system.locks import is_held
 
 ENDED = ("done", "diverged")
-STATES = (*ENDED, "damaged", "trained", "training", "stopped", "waiting")
+STATES = (*ENDED, "outdated", "damaged", "trained", "training", "stopped", "waiting")
 CLEAR = "\x1b[H\x1b[J"  # of a terminal: to its top, and empty
 
 
@@ -29,33 +31,46 @@ class RunStatus:
 def read_status(config: str | Path, root: Path = Path()) -> tuple[dict, list[RunStatus]]:
     """The checked study of a file and the state of each of its runs below `root`.
 
-    done: evaluated; diverged: recorded as such; damaged: its results cannot be read; trained: to be evaluated;
-    training: a living process holds its lock; stopped: begun and neither finished nor at work; waiting: not begun.
-    Raises InputError for a faulty study.
+    done: evaluated; diverged: recorded as such; outdated: made from other settings, data or versions than today's;
+    damaged: its results cannot be read; trained: to be evaluated; training: a living process holds its lock; stopped:
+    begun and neither finished nor at work; waiting: not begun. Raises InputError for a faulty study.
     """
     study = load_study(Path(config), root)
-    return study, status_of_runs(study, root)
+    plan = Plan(study, root)
+    plan.contents.kept = None  # hashes that are kept are used, but not written
+    wanted = {path for results in plan.results.values() for path in (results, _model(results))}
+    of_runs = [result for result in results_of(plan) if result.path in wanted]
+    return study, status_of_runs(plan, outdated(plan, of_runs, known_only=True))
 
 
-def status_of_runs(study: dict, root: Path = Path()) -> list[RunStatus]:
-    """The state of each run of a checked study below `root`, in the order of `expand_runs`; see `read_status`."""
-    paths = found_results(study, root)
-    return [_status(run, paths[run_name(run)], root) for run in expand_runs(study)]
+def status_of_runs(plan: Plan, to_make: Mapping[str, str]) -> list[RunStatus]:
+    """The state of each run of a plan, in its order; see `read_status`.
+
+    `to_make` has the reason of each result of a run that is outdated or missing, by its path.
+    """
+    return [_status(plan.results[run_name(run)], to_make, plan.contents.root) for run in plan.runs]
 
 
-def _status(run: dict, results_path: str, root: Path) -> RunStatus:
+def _model(results_path: str) -> str:
+    return beside(results_path, "model.safetensors")
+
+
+def _status(results_path: str, to_make: Mapping[str, str], root: Path) -> RunStatus:
     results = root / results_path
     folder, name = results.parent, results_path.rpartition("/")[0]
     epochs = read_lines(folder / "epochs.jsonl")
     if is_held(folder / "train.lock"):
         return RunStatus(name, "training", _progress(epochs[-1]) if epochs else "in its first epoch")
     if is_record(results_path) or (folder / "model.safetensors").exists():
-        if not results.exists():
-            return RunStatus(name, "trained")
         try:
-            status = read_json(results)["status"]
+            status = read_json(results)["status"] if results.exists() else None
         except (InputError, KeyError, TypeError):
             return RunStatus(name, "damaged", f"{results.name}: not a run's results. Run snakemake again.")
+        for path in (_model(results_path), results_path):
+            if (reason := to_make.get(path, MISSING)) != MISSING:
+                return RunStatus(name, "outdated", f"{Path(path).name} {reason}")
+        if status is None:
+            return RunStatus(name, "trained")
         return RunStatus(name, "done" if status == "finished" else "diverged")
     log = root / f"logs/train{name.removeprefix('results/runs')}.log"
     said = log.read_text(encoding="utf-8", errors="replace").splitlines() if log.exists() else []
@@ -82,7 +97,7 @@ def describe(study: dict, runs: list[RunStatus]) -> str:
     """The counts of a study's states, and a line for each run that is at work or needs a look."""
     counts = Counter(run.state for run in runs)
     said = ", ".join(f"{counts[state]} {state}" for state in STATES if counts[state])
-    shown = [run for run in runs if run.state in ("diverged", "damaged", "training", "stopped")]
+    shown = [run for run in runs if run.state in ("diverged", "outdated", "damaged", "training", "stopped")]
     width = max((len(run.run) for run in shown), default=0)
     lines = [f"{run.run:{width}}  {run.state:8}  {run.detail}".rstrip() for run in shown]
     return "\n".join([f"{study['study']}: {len(runs)} runs: {said}", *lines])
