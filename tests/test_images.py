@@ -667,6 +667,13 @@ def test_skip_corrupt_leaves_out_exactly_the_corrupt_and_logs_them(caplog):
     assert "3 of 24" in record.getMessage() and all(name in record.getMessage() for name in corrupt)
 
 
+def test_a_damaged_image_is_not_the_one_that_the_others_must_be_like():
+    """Its head may be whole, and say another size."""
+    fake_data.write_files(FOLDER, classes() | {"cat/0.jpg": jpeg(1, size=(30, 30))[:-20]})
+    found = read(FOLDER, skip_corrupt=True)
+    assert sum(len(found[f"{split}_images"]) for split in ("train", "test")) == 12
+
+
 def test_an_interruption_leaves_nothing_and_nothing_is_ever_seen(monkeypatch):
     fake_data.write_files(FOLDER, classes(images.BATCH))
     seen, fit = [], images._fit

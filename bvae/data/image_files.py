@@ -314,7 +314,7 @@ def _upright(image: Any) -> Any:
 
 
 def _decode(files: ImageFiles, name: str, use: Callable[[Any], Any]) -> Any:
-    """`use` of one image, whose pixels PIL decodes when they are first asked for."""
+    """`use` of one image."""
     from PIL import Image, UnidentifiedImageError
 
     try:
@@ -329,6 +329,7 @@ def _decode(files: ImageFiles, name: str, use: Callable[[Any], Any]) -> Any:
         with Image.open(io.BytesIO(content), formats=FORMATS) as image:
             if image.format in STILL and (frames := getattr(image, "n_frames", 1)) > 1:
                 raise Unfit(f"{frames} frames", "1", "Save the frame that you want, or each frame in its own file.")
+            image.load()  # a damaged file is no unfit image, whatever its head says
             return use(image)
     except (Image.DecompressionBombError, Image.DecompressionBombWarning):
         raise Unfit("more pixels", f"at most {Image.MAX_IMAGE_PIXELS:,}", "Remove it, or make it smaller.") from None
