@@ -304,6 +304,8 @@ def test_files_that_change_or_go_are_noticed(quick_copy):
         ("results/runs/*/*/*/history.csv", lambda path: path.write_text("x"), {"figures": 1, "slow_figures": 1}),
         ("results/runs/*/*/*/metrics-*.json", Path.unlink, {"evaluate": 1, **EVERY}),
         ("results/runs/*/*/*/metrics-*.json", lambda path: path.write_text("{"), {"evaluate": 1, **EVERY}),
+        ("results/runs/*/*/*/metrics-*.json", lambda path: path.write_text("[]"), {"evaluate": 1, **EVERY}),
+        ("results/studies/*/made_from/table.json", lambda path: path.write_text("[]"), {"table": 1}),
         ("results/runs/*/*/*/per_image-*", Path.unlink, {"evaluate": 1}),
         ("results/runs/*/*/*/per_image-*", lambda path: path.write_bytes(b"x" * 99), {"evaluate": 1}),
         ("results/references/*", Path.unlink, {"reference": 1, "distortions": 1, "evaluate": 12}),
@@ -445,8 +447,9 @@ def test_a_hash_is_kept_and_a_file_that_was_replaced_is_hashed_again(tmp_path, m
     path.write_bytes(b"other")
     os.utime(path, ns=(stamp.st_atime_ns, stamp.st_mtime_ns))
     assert Contents(tmp_path, kept).sha256("a.bin") == digests[1]
-    kept.write_text("{")
-    assert Contents(tmp_path, kept).sha256("a.bin") == digests[1]
+    for damaged in ("{", "[]", '{"a.bin": 1}'):
+        kept.write_text(damaged)
+        assert Contents(tmp_path, kept).sha256("a.bin") == digests[1]
 
 
 def test_facts_are_those_of_the_file_and_damage_is_named(tmp_path, fake):

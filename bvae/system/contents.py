@@ -28,7 +28,9 @@ class Contents:
         self.changed = False
         if kept is not None and kept.exists():
             with contextlib.suppress(InputError):
-                self.hashes = read_json(kept)
+                known = read_json(kept)
+                if isinstance(known, dict) and all(isinstance(entry, list) for entry in known.values()):
+                    self.hashes = known
 
     def exists(self, path: str) -> bool:
         """Whether there is such a file."""
@@ -38,7 +40,10 @@ class Contents:
         """What a JSON file says, or what a safetensors file says of itself. InputError where it is damaged."""
         if path not in self.read:
             file = self.root / path
-            self.read[path] = read_facts(file) if file.suffix == ".safetensors" else read_json(file)
+            facts = read_facts(file) if file.suffix == ".safetensors" else read_json(file)
+            if not isinstance(facts, dict):
+                raise InputError(f"{file}: expected an object of JSON, found {str(facts)[:40]}. Delete this file.")
+            self.read[path] = facts
         return self.read[path]
 
     def sha256(self, path: str) -> str | None:
