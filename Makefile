@@ -102,4 +102,4 @@ lock: ## after a change of dependencies in pyproject.toml: new exact versions
 	  sed 's/.*/      - "&"/' requirements.lock; } > environment.yml
 
 clean:
-	rm -rf .venv results/runs results/studies results/controls results/references results/costs logs
+	rm -rf .venv results/runs results/studies results/controls results/references results/costs results/untrained results/networks logs

@@ -20,12 +20,15 @@ class Bernoulli(nn.Module):
         return -F.binary_cross_entropy_with_logits(logits, images, reduction="none").flatten(1).sum(1)
 
     def mean(self, logits: Tensor) -> Tensor:
-        """The mean image, in [0, 1]."""
+        """The mean images in [0, 1], from logits; both (n, c, h, w)."""
         return logits.sigmoid()
 
 
 class Gaussian(nn.Module):
-    """p(x|z) = prod N(x | means, sigma²), one scalar sigma, fixed or learned, for pixels in [0, 1]."""
+    """p(x|z) = prod N(x | means, sigma²), one scalar sigma, fixed or learned, for pixels in [0, 1].
+
+    Raises InputError unless `sigma` is positive and finite.
+    """
 
     name = "gaussian"
 
@@ -51,12 +54,15 @@ class Gaussian(nn.Module):
         return per_pixel.sum(1)
 
     def mean(self, means: Tensor) -> Tensor:
-        """The mean image, clamped to [0, 1]."""
+        """The mean images, from means that it clamps to [0, 1]; both (n, c, h, w)."""
         return means.clamp(0, 1)
 
 
 def build_likelihood(settings: dict, *, channels: int) -> nn.Module:
-    """The likelihood that a recipe names; `auto`: Bernoulli for grey images, Gaussian with learned sigma for colour."""
+    """The likelihood that a recipe names; `auto`: Bernoulli for grey images, Gaussian with learned sigma for colour.
+
+    Raises InputError for an unknown name.
+    """
     name = settings["name"]
     if name == "auto":
         name, settings = ("bernoulli", {}) if channels == 1 else ("gaussian", {"sigma": 0.1, "learned": True})
@@ -145,13 +151,17 @@ def total_correlation_terms(
     return log_posterior - log_aggregate, log_aggregate - log_marginals, log_marginals - log_prior
 
 
-# Objectives: each takes noise (k, n, latent_dim) and returns a batch's loss in nats per image, and the ELBO's terms.
+# Objectives. All take the same arguments: images (n, c, h, w) in [0, 1] and noise (k, n, latent_dim) from N(0, I).
+# Each returns the loss of the batch, a scalar in nats per image, and the terms of the ELBO, (n,).
 
 
 def elbo_loss(
     model: nn.Module, images: Tensor, noise: Tensor, *, beta: float = 1.0, dataset_size: int = 0
 ) -> tuple[Tensor, Elbo]:
-    """-(E_q[ln p(x|z)] - beta KL), by one sample: the (B)ELBO, or beta-VAE's (Higgins et al., 2017)."""
+    """-(E_q[ln p(x|z)] - beta KL), by one sample: the (B)ELBO, or beta-VAE's (Higgins et al., 2017).
+
+    `dataset_size` has no effect.
+    """
     terms = evaluate_elbo(model, images, noise[0])
     return -(terms.log_likelihood - beta * terms.kl).mean(), terms
 
@@ -159,7 +169,10 @@ def elbo_loss(
 def iwae_loss(
     model: nn.Module, images: Tensor, noise: Tensor, *, beta: float = 1.0, dataset_size: int = 0
 ) -> tuple[Tensor, Elbo]:
-    """-ln (1/k) sum of the k importance weights: Burda et al., arXiv 1509.00519. With k = 1 it is the ELBO's."""
+    """-ln (1/k) sum of the k importance weights: Burda et al., arXiv 1509.00519. With k = 1 it is the ELBO's.
+
+    `beta` and `dataset_size` have no effect.
+    """
     log_weights, terms = log_importance_weights(model, images, noise)
     return -(torch.logsumexp(log_weights, 0) - math.log(len(noise))).mean(), terms
 
@@ -167,7 +180,10 @@ def iwae_loss(
 def beta_tc_loss(
     model: nn.Module, images: Tensor, noise: Tensor, *, beta: float = 1.0, dataset_size: int
 ) -> tuple[Tensor, Elbo]:
-    """-(E_q[ln p(x|z)] - MI - beta TC - dimension-wise KL), by one sample: Chen et al., arXiv 1802.04942."""
+    """-(E_q[ln p(x|z)] - MI - beta TC - dimension-wise KL), by one sample: Chen et al., arXiv 1802.04942.
+
+    `dataset_size` is the number of training images, from which the aggregate posterior is estimated.
+    """
     mean, log_variance = (term.float() for term in model.encode(images))
     z = sample_posterior(mean, log_variance, noise[0])
     log_likelihood = model.likelihood.log_likelihood(model.decode(z).float(), images)

@@ -166,7 +166,10 @@ def read_record(path: Path) -> dict:
 
 
 def load_run(folder: str | Path, *, device: str = "cpu") -> tuple[VAE, dict]:
-    """Load a trained run from its folder: the model in evaluation mode on `device`, and its record."""
+    """Load a trained run from its folder: the model in evaluation mode on `device`, and its record.
+
+    Raises InputError for a model file that is missing, damaged or of an arm that is not here.
+    """
     path = Path(folder) / "model.safetensors"
     tensors, record = read_tensors(path, form=FORMAT, remedy=REMEDY)
     run = Run(**record["run"])

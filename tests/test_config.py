@@ -12,7 +12,7 @@ import yaml
 from bvae.__main__ import main
 from bvae.arms import ARMS
 from bvae.errors import InputError
-from bvae.networks import ACTIVATIONS
+from bvae.networks import ACTIVATIONS, NORMALIZATIONS
 from bvae.study.claims import expand_claims
 from bvae.study.config import (
     ConfigError,
@@ -26,9 +26,9 @@ from bvae.study.config import (
 )
 from bvae.study.runs import expand_runs, results_paths, run_folders, run_name, training_settings
 from bvae.system.files import read_json, read_yaml
-from bvae.training import OBJECTIVES
+from bvae.training import OBJECTIVES, PRECISIONS
 from helpers.checkouts import ROOT
-from helpers.studies import BLOCK, DATASETS, FOUR, RECIPE, SCHEMA, STUDIES, check, sound
+from helpers.studies import DATASETS, FOUR, RECIPE, SCHEMA, STUDIES, check, sound
 
 
 def faults(config: object) -> list[str]:
@@ -729,8 +729,10 @@ def test_only_the_arms_that_blocks_run_need_a_rate():
 
 
 def test_names_agree_with_what_builds_them():
-    assert list(ARMS) == BLOCK["arms"]["items"]["enum"] and {*FOUR} < {*ARMS}
+    assert {*FOUR} < {*ARMS}
     assert set(ACTIVATIONS) == set(RECIPE["network"]["properties"]["activation"]["enum"])
+    assert set(NORMALIZATIONS) == set(RECIPE["network"]["properties"]["normalization"]["enum"])
+    assert {*PRECISIONS, "auto"} == set(RECIPE["precision"]["enum"])
     assert set(OBJECTIVES) == set(RECIPE["objective"]["properties"]["name"]["enum"])
 
 

@@ -135,7 +135,11 @@ CHANGES = {  # what is changed, and the jobs that are then planned
         edit("bvae/evaluation/extractors/classifier.py", "version = ", "version = 9"),
         EVALUATED | {"reference": 1},
     ),
-    "code of figures": (edit("bvae/report/figures/_plots.py", "import", "# a word\nimport"), FIGURES | {"diagrams": 1}),
+    "code of a figure": (edit("bvae/report/figures/samples.py", "from", "# a word\nfrom"), FIGURES | {"diagrams": 1}),
+    "code that pictures share": (
+        edit("bvae/report/figures/_plots.py", "import", "# a word\nimport"),
+        TABLES | FIGURES | {"diagrams": 1},
+    ),
     "no data": (delete("resources/data/*"), ALL),
     "no model": (delete("results/runs/*/*/*/model.safetensors"), ONE_RUN),
     "no history": (delete("results/runs/*/*/*/history.csv"), ONE_RUN),

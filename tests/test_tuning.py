@@ -10,7 +10,7 @@ from bvae.errors import InputError
 from bvae.evaluation.evaluate import evaluate_run, validate_run
 from bvae.report.publication import newest, publish
 from bvae.report.published_data import rebuild
-from bvae.report.tuning import compare, draw, write_tuning
+from bvae.report.tuning import compare, draw, printed, write_tuning
 from bvae.runs import Run, train_run
 from bvae.study.runs import publication, results_paths
 from bvae.system.files import read_json, write_json
@@ -45,6 +45,13 @@ def test_the_best_rate_has_the_highest_mean_and_no_run_that_diverged():
     assert frame["best"][frame["best"]].index.tolist() == [("mlp-10", "vae"), ("mlp-20", "bvae"), ("relu-20", "bvae")]
     assert frame.loc[("mlp-20", "vae"), ["n", "diverged"]].tolist() == [1, 1]
     assert frame["family"].tolist() == ["mlp"] * 4 + ["relu"]
+
+
+def test_lines_of_two_latent_dimensions_are_told_apart():
+    assert "Latents" not in printed(compare(ROWS))
+    frame = printed(compare([*ROWS, *(row | {"latent_dim": 7} for row in ROWS)]))
+    assert frame["Latents"].tolist() == ["3", "3", "3", "7", "7", "7"]
+    assert not frame.duplicated().any()
 
 
 def test_each_width_has_a_best_rate_of_its_own():

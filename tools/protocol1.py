@@ -90,9 +90,9 @@ def pairing(published: Published) -> SimpleNamespace:
     return SimpleNamespace(correlation=correlation, width=float(np.median(widths)))
 
 
-def failed(published: Published, study: str, arm: str = "bvae") -> SimpleNamespace:
-    """How many of its `runs` an arm `lost`, how many the VAE (`vae_lost`), and Fisher's `p` that it loses more."""
-    lost, runs = cell_of(published, study).failures((arm, VAE))
+def failed(published: Published, study: str) -> SimpleNamespace:
+    """How many of its `runs` the BVAE `lost`, how many the VAE (`vae_lost`), and Fisher's `p` that it loses more."""
+    lost, runs = cell_of(published, study).failures(("bvae", VAE))
     return SimpleNamespace(lost=lost[0], vae_lost=lost[1], runs=runs[0], p=failures_p(lost, runs)[0])
 
 

@@ -26,8 +26,8 @@ def on_runs(
         trained_on.setdefault(pair, set()).add(f"{row['device']}, {row['precision']}")
     unlike = sum(len(found) > 1 for found in trained_on.values())
     warning = (
-        f" Arms are compared seed by seed, and {unlike} of {len(trained_on)} seeds have arms that were not trained"
-        " on the same device in the same precision: their differences are not of the arms alone."
+        f" {unlike} of {len(trained_on)} seeds have arms that were not trained on the same device in the same"
+        " precision: their differences are not of the arms alone."
     )
     return (
         f"{seeds or 'On'} {images} ({counts}); trained on {'; '.join(sorted(set().union(*trained_on.values())))}."

@@ -35,10 +35,10 @@ MATCHES = (
 )
 NONE_REGISTERED = "This study registers no claims, so nothing is judged. Its comparisons are described."
 DESCRIBED = (
-    "Every arm compared with the matched VAE and with the VAE of equal size, and the arms of each claim. There are no"
-    " verdicts here, because a study can judge only the few claims that were registered before its runs. Differences"
-    " are positive where the first arm is worse. The interval is over seeds; standard errors are over seeds, over test"
-    " images, and over both."
+    "Every arm compared with the matched VAE and with the VAE of equal size, tied arms with VAEs of other sizes, too,"
+    " and the arms of each claim. There are no verdicts here, because a study can judge only the few claims that were"
+    " registered before its runs. Differences are positive where the first arm is worse. The interval is over seeds;"
+    " standard errors are over seeds, over test images, and over both."
 )
 
 

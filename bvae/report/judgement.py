@@ -357,7 +357,8 @@ def describe_study(study: dict, rows: Sequence[dict], errors: ImageErrors = no_e
     """A line for each comparison of two arms of a study, without a verdict.
 
     It is by each variant of each task, and by every other printed metric that has a better side. Every arm is compared
-    with the matched VAE, and with the VAE of equal size; a tied arm also with VAEs of other sizes.
+    with the matched VAE, and with the VAE of equal size; a tied arm also with VAEs of other sizes; and the arms of each
+    claim with each other.
     """
     places = dict.fromkeys(tuple(run[key] for key in GROUP) for run in expand_runs(study))
     found = []
@@ -367,7 +368,7 @@ def describe_study(study: dict, rows: Sequence[dict], errors: ImageErrors = no_e
         arms = [arm for arm in ARMS if cell.of(arm)]
         pairs = [(arm, "vae") for arm in arms if arm != "vae"]
         pairs += [(arm, "vae_narrow") for arm in arms if arm not in ("vae", "vae_narrow")]
-        pairs += [(arm, other) for arm in TIED for other in arms if arm in arms and ARMS[other].ordinary]
+        pairs += [(arm, other) for arm in TIED if arm in arms for other in arms if ARMS[other].ordinary]
         claimed = [tuple(claim["arms"]) for claim in expand_claims(study) if place.items() <= claim.items()]
         pairs = list(dict.fromkeys([*pairs, *claimed]))
         for (task, variants), pair in product(all_variants().items(), [pair for pair in pairs if pair[1] in arms]):

@@ -74,7 +74,7 @@ OF_TABLES = (
     *("study/claims.py", "study/runs.py", "study/widths.py"),
 )
 OF_FIGURES = (*OF_TABLES, "evaluation/draws.py", "evaluation/trained.py", "report/figures/*.py")
-CONTROLS = {"table": ("untrained", "pca", "controls", "cost"), "claims": ("controls",)}  # that a rule takes
+CONTROLS_OF = {"table": ("untrained", "pca", "controls", "cost"), "claims": ("controls",)}  # that a rule takes
 
 
 def _itself(facts: dict) -> dict:
@@ -504,7 +504,7 @@ def inputs_of(plan: Plan, rule: str, group: dict | None = None) -> list[str]:
         return [*runs, *(beside(path, "history.csv") for path in runs)]
     if rule == "claims" and protocol_of(plan.study) == 2:  # its claims are those of the study itself
         return runs
-    controls = dict.fromkeys(found[part] for found in plan.groups for part in CONTROLS.get(rule, ()))
+    controls = dict.fromkeys(found[part] for found in plan.groups for part in CONTROLS_OF.get(rule, ()))
     distances = distances_of(plan.study) if rule == "table" else []
     return [*runs, *controls, *distances, *([plan.claims] if rule == "claims" else [])]
 

@@ -53,7 +53,7 @@ def check_pilots(pilots: list[dict], study: dict) -> None:
         for run in runs:
             if run["seed"] in pilot["seeds"]:
                 raise InputError(
-                    f"config/claims.yaml: the pilot of {pilot['metric']} on {pilot['dataset']}, {pilot['recipe']}, z"
+                    f"the claims file: the pilot of {pilot['metric']} on {pilot['dataset']}, {pilot['recipe']}, z"
                     f"{pilot['latent_dim']} used seed {run['seed']}, which study '{study['study']}' runs too. A margin"
                     " must not come from runs that it judges: give the study other seeds."
                 )

@@ -72,11 +72,13 @@ def with_families(rows: Sequence[dict]) -> list[dict]:
 
 
 def printed(frame: pd.DataFrame) -> pd.DataFrame:
-    """The lines of `compare` as text: one a recipe, a column an arm."""
+    """The lines of `compare` as text: one a recipe, a column an arm. Latent dimensions are a column if they differ."""
     lines: dict[tuple, dict[str, str]] = {}
+    several = frame["latent_dim"].nunique() > 1
     for row in frame.to_dict("records"):
         key = (row["dataset"], row["recipe"], row["latent_dim"])
         line = lines.setdefault(key, {"Data set": row["dataset"], "Recipe": row["recipe"]})
+        line |= {"Latents": str(row["latent_dim"])} if several else {}
         line["Learning rate"] = f"{row['learning_rate']:g}"
         lost = f" ({row['diverged']} diverged)" if row["diverged"] else ""
         spread = "" if pd.isna(row["elbo_sd"]) else f" ± {row['elbo_sd']:.2f}"

@@ -7,13 +7,12 @@ from itertools import product
 from bvae.arms import ARMS
 from bvae.evaluation.extractors import EXTRACTORS
 from bvae.evaluation.metrics import run_metrics
-from bvae.study.claims import PAPER_NUMBERS, PAPER_PLACE
+from bvae.study.claims import JUDGED_TASKS, PAPER_NUMBERS, PAPER_PLACE
 
 PIXELS_OF_MARGIN = 28 * 28  # of the images whose ELBO has the margin below; it grows with the number of pixel values
 # Margins, the same for all data sets and sizes: of a share of the second arm's mean, or in the metric's unit.
 RELATIVE = {"reconstruction": 0.02, "generation": 0.1, "interpolation": 0.1}
 ABSOLUTE = {"elbo": 0.25, "classification": 0.005}
-TASKS = ("reconstruction", "elbo", "classification", "generation", "interpolation")
 PROBES = {
     "probe_sampled_accuracy": "sampled z",
     "probe_unscaled_accuracy": "posterior means",
@@ -38,26 +37,28 @@ class Variant:
 
 def variants_of(task: str) -> list[Variant]:
     """The ways to measure a task. The first of which a study has numbers is judged, and no other may contradict it."""
-    if task == "reconstruction":
-        return [Variant("mse_per_pixel")]
-    if task == "elbo":
-        return [Variant("elbo")]
-    if task == "classification":
-        return [Variant(metric, {"latents": latents}) for metric, latents in PROBES.items()]
-    found = []
-    for extractor, what in product(EXTRACTORS.values(), SAMPLERS if task == "generation" else WAYS):
-        factors = {"features": extractor.label}
-        if task == "generation":
-            factors["sampler"] = SAMPLERS[what]
-        else:
-            factors["path"], factors["points"] = WAYS[what]
-        found.append(Variant(f"{extractor.metric('fd')}_{what}", factors))
-    return found
+    match task:
+        case "reconstruction":
+            return [Variant("mse_per_pixel")]
+        case "elbo":
+            return [Variant("elbo")]
+        case "classification":
+            return [Variant(metric, {"latents": latents}) for metric, latents in PROBES.items()]
+        case "generation":
+            ways = {what: {"sampler": sampler} for what, sampler in SAMPLERS.items()}
+        case "interpolation":
+            ways = {what: {"path": path, "points": points} for what, (path, points) in WAYS.items()}
+        case _:
+            raise ValueError(f"{task}: no task of {JUDGED_TASKS}")
+    return [
+        Variant(f"{extractor.metric('fd')}_{what}", {"features": extractor.label} | factors)
+        for extractor, (what, factors) in product(EXTRACTORS.values(), ways.items())
+    ]
 
 
 def all_variants() -> dict[str, list[Variant]]:
     """The ways to measure each task, and as "other" the other printed metrics that have a better side."""
-    found = {task: variants_of(task) for task in TASKS}
+    found = {task: variants_of(task) for task in JUDGED_TASKS}
     known = {variant.metric for variants in found.values() for variant in variants}
     others = [metric for metric in run_metrics().values() if metric.header and metric.better]
     return found | {"other": [Variant(metric.name) for metric in others if metric.name not in known]}

@@ -7,6 +7,7 @@ from bvae.study.runs import GROUP, expand_runs, protocol_of
 CLASSIFIERS = ("classifier", "classifier2", "classifier3")  # of three seeds, by which distances are judged
 IMPORTANCE_SAMPLES = (1, 10, 100, 1000)
 IMPORTANCE_IMAGES = 2_000  # at least: the standard error over images then allows a verdict
+JUDGED_TASKS = ("reconstruction", "elbo", "classification", "generation", "interpolation")  # of protocol 2
 COMPARED = ("matches", "outperforms")  # tests that compare two arms at a task
 PAPER_PLACE = ("mnist", 128)  # data set and latents of the two accuracies of a linear probe in the paper's abstract
 PAPER_NUMBERS = {"bvae": 0.9732, "vae": 0.952}

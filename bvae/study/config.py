@@ -16,7 +16,7 @@ from bvae.architectures import ARCHITECTURES
 from bvae.arms import ARMS
 from bvae.errors import InputError
 from bvae.evaluation.extractors import EXTRACTORS
-from bvae.study.claims import faults_of_claims, set_defaults
+from bvae.study.claims import JUDGED_TASKS, faults_of_claims, set_defaults
 from bvae.study.runs import expand_runs, run_name
 from bvae.study.widths import expand_widths
 from bvae.system.files import listed, read_json, read_yaml
@@ -49,7 +49,8 @@ def load_schema() -> dict:
     """Read the schema of a study, schema.yaml of this package, with the names of what there is."""
     schema = read_yaml(Path(__file__).with_name("schema.yaml"))
     schema["properties"]["blocks"]["items"]["properties"]["arms"]["items"]["enum"] = list(ARMS)
-    schema["properties"]["claims"]["items"]["properties"]["arms"]["items"]["enum"] = list(ARMS)
+    claim = schema["properties"]["claims"]["items"]["properties"]
+    claim["arms"]["items"]["enum"], claim["task"]["enum"] = list(ARMS), list(JUDGED_TASKS)
     recipe = schema["properties"]["recipes"]["additionalProperties"]["properties"]
     training = recipe["training"]["properties"]
     for rate in (training["learning_rate"], training["learning_rate_at"]["additionalProperties"]):

@@ -76,5 +76,5 @@ def main(page: Path, category: str, name: str, picture: Path) -> None:
         driver.save_screenshot(str(picture))
 
 
-if __name__ == "__main__":  # python tests/browser.py REPORT.html "1 Claims" quality docs/report.png
+if __name__ == "__main__":  # cd tests && python -m helpers.browser REPORT.html "1 Claims" quality docs/report.png
     main(Path(sys.argv[1]), sys.argv[2], sys.argv[3], Path(sys.argv[4]))

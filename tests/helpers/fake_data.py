@@ -53,11 +53,9 @@ def write_mnist(folder: Path, *, n_train: int, n_test: int, seed: int, packed: b
     return _write_idx_files(folder / "MNIST" / "raw", n_train, n_test, seed, packed)
 
 
-def write_fashion_mnist(
-    folder: Path, *, n_train: int, n_test: int, seed: int, packed: bool = False
-) -> dict[str, np.ndarray]:
-    """`folder`/FashionMNIST/raw/ with four IDX files, gzipped if `packed`."""
-    return _write_idx_files(folder / "FashionMNIST" / "raw", n_train, n_test, seed, packed)
+def write_fashion_mnist(folder: Path, *, n_train: int, n_test: int, seed: int) -> dict[str, np.ndarray]:
+    """`folder`/FashionMNIST/raw/ with four IDX files."""
+    return _write_idx_files(folder / "FashionMNIST" / "raw", n_train, n_test, seed, packed=False)
 
 
 def _write_idx_files(raw: Path, n_train: int, n_test: int, seed: int, packed: bool) -> dict[str, np.ndarray]:

@@ -28,17 +28,22 @@ from bvae.study.config import (
 )
 from bvae.study.runs import (
     CHECKED,
-    expand_runs,
+    controls_path,
     data_path,
+    distances_path,
+    expand_runs,
     found_results,
     group_paths,
     is_record,
     made_from_path,
+    pca_path,
     per_image_path,
     protocol_of,
     publication,
+    reference_path,
     results_paths,
     run_name,
+    study_folder,
 )
 from bvae.errors import InputError
 from bvae.system.devices import visible_cards
@@ -118,7 +123,7 @@ if not Path(STUDY_FILE).exists():
 RUNS = expand_runs(STUDY)
 RESULTS_OF = found_results(STUDY)  # by the name of each run
 RECORDED = any(map(is_record, RESULTS_OF.values()))
-STUDY_FOLDER = f"results/studies/{STUDY['study']}"
+STUDY_FOLDER = study_folder(STUDY).as_posix()
 RUN = "results/runs/{recipe}/{dataset}/{arm}-z{latent_dim}-seed{seed}"
 GROUPS = group_paths(STUDY)
 # The recipe of each folder of runs and controls, whose names have the key of its settings; figures have its plain name.
@@ -194,6 +199,11 @@ def minutes(count):
 
 def results_of(runs):
     return [RESULTS_OF[run_name(run)] for run in runs]
+
+
+def controls_of(rule):
+    """The controls and costs that tables or claims are made from."""
+    return [group[part] for group in GROUPS for part in comparison.CONTROLS_OF[rule]]
 
 
 def runs_of_figures(wildcards):

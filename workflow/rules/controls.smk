@@ -1,11 +1,17 @@
 # Once a data set: the real side of the distances, and what a model must beat.
+REFERENCE = reference_path("{dataset}", "{extractor}")
+DISTANCES = distances_path("{dataset}", "{extractor}")
+CONTROLS = controls_path("{dataset}")
+PCA = pca_path("{dataset}", "{latent_dim}")
+
+
 rule reference:
     input:
         data=DATA,
-        stamp=stamp("results/references/{dataset}-{extractor}.safetensors"),
+        stamp=stamp(REFERENCE),
         weights=lambda wildcards: WEIGHTS.get(wildcards.extractor, []),
     output:
-        "results/references/{dataset}-{extractor}.safetensors",
+        REFERENCE,
     log:
         "logs/references/{dataset}-{extractor}.log",
     conda:
@@ -23,11 +29,11 @@ rule reference:
 rule distortions:
     input:
         data=DATA,
-        reference="results/references/{dataset}-{extractor}.safetensors",
-        stamp=stamp("results/controls/{dataset}/distances-{extractor}.json"),
+        reference=REFERENCE,
+        stamp=stamp(DISTANCES),
         weights=lambda wildcards: WEIGHTS.get(wildcards.extractor, []),
     output:
-        "results/controls/{dataset}/distances-{extractor}.json",
+        DISTANCES,
     log:
         "logs/controls/{dataset}/distances-{extractor}.log",
     conda:
@@ -45,9 +51,9 @@ rule distortions:
 rule controls:
     input:
         DATA,
-        stamp=stamp("results/controls/{dataset}/controls.json"),
+        stamp=stamp(CONTROLS),
     output:
-        "results/controls/{dataset}/controls.json",
+        CONTROLS,
     log:
         "logs/controls/{dataset}/controls.log",
     conda:
@@ -63,9 +69,9 @@ rule controls:
 rule pca:
     input:
         DATA,
-        stamp=stamp("results/controls/{dataset}/pca{latent_dim}.json"),
+        stamp=stamp(PCA),
     output:
-        "results/controls/{dataset}/pca{latent_dim}.json",
+        PCA,
     log:
         "logs/controls/{dataset}/pca{latent_dim}.log",
     conda:

@@ -25,11 +25,7 @@ localrules:
 rule table:
     input:
         results_of(RUNS),
-        [
-            group[control]
-            for group in GROUPS
-            for control in ("untrained", "pca", "controls", "cost")
-        ],
+        controls_of("table"),
         distances_of(STUDY),
         stamp=stamp(made_from_path(STUDY, "table")),
     output:
@@ -48,7 +44,7 @@ rule table:
 rule claims:
     input:
         results_of(RUNS),
-        [group["controls"] for group in GROUPS if CLAIMS_OF_ALL],
+        controls_of("claims") if CLAIMS_OF_ALL else [],
         claims=CLAIMS_OF_ALL,
         stamp=stamp(made_from_path(STUDY, "claims")),
     output:

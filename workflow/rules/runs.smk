@@ -53,10 +53,7 @@ rule evaluate:
         data=DATA,
         model=f"{RUN}/model.safetensors",
         stamp=stamp(f"{RUN}/metrics-{{metrics}}.json"),
-        references=expand(
-            "results/references/{{dataset}}-{extractor}.safetensors",
-            extractor=STUDY["features"],
-        ),
+        references=[reference_path("{dataset}", name) for name in STUDY["features"]],
         weights=list(WEIGHTS.values()),
     output:
         # not deleted before the job, which computes only what the versions of its tasks ask for

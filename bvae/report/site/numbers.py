@@ -11,8 +11,8 @@ from bvae.evaluation.metrics import ARROWS, TASKS, Metric, run_metrics
 from bvae.report.claims import paired_difference
 from bvae.report.judgement import Cell, cell_of, judge_alone
 from bvae.report.site.publications import Publication
-from bvae.report.variants import TASKS as JUDGED_TASKS
 from bvae.report.verdicts import MINIMUM_SEEDS, Estimate, seeds_needed, smallest_effect
+from bvae.study.claims import JUDGED_TASKS
 from bvae.study.runs import GROUP
 
 SEEDS = (MINIMUM_SEEDS, 6, 8, 10, 15, 20, 30)  # for which the page says what they could decide
