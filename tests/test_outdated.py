@@ -22,9 +22,9 @@ from bvae.data.dataset import arrays_sha256
 from bvae.errors import InputError
 from bvae.evaluation import protocol
 from bvae.report import outdated as module
-from bvae.report.outdated import Plan, outdated, refuse_own_data, results_of
+from bvae.report.outdated import Plan, outdated, refuse_own_data, results_of, tell_left_over
 from bvae.system.contents import Contents
-from bvae.system.files import read_facts, read_yaml, write_json
+from bvae.system.files import read_facts, read_yaml, write_json, write_text
 from bvae.system.options import as_flags
 from bvae.system.stamps import OLD, set_stamps, stamp_of
 from helpers.checkouts import QUICK, ROOT, snakemake
@@ -417,6 +417,26 @@ def test_a_data_set_whose_rule_has_other_options_is_refused_with_a_remedy_that_w
     assert refused.returncode == 1 and f"{data} was made from source sklearn:digits" in refused.stdout
     (plan / data).unlink()
     assert planned_jobs(snakemake(plan, *dry_run).stdout)["wrens"] == 1
+
+
+def test_what_a_study_does_not_make_any_more_is_told(tmp_path, caplog):
+    study = edited(without_gain)
+    plan = Plan(study, tmp_path)
+    results = results_of(plan)
+    folder = tmp_path / "results/studies/quick"
+    kept = [path for result in results for path in (result.path, *result.also) if path.startswith("results/studies/")]
+    for path in (*(tmp_path / path for path in kept), folder / "notes.txt"):
+        write_text(path, "")
+    tell_left_over(plan, results)
+    assert caplog.messages == []
+    figures = "figures/mlp-quick/digits-z8"
+    assert f"results/studies/quick/{figures}/samples.svg" in kept
+    old = ["figures/mlp-old/digits-z8/samples.png", f"{figures}/latent_gains.svg", "tuning.csv"]
+    for name in old:
+        write_text(folder / name, "")
+    tell_left_over(plan, results)
+    [message] = caplog.messages
+    assert message.endswith(", ".join(f"results/studies/quick/{name}" for name in old))
 
 
 def test_only_data_sets_of_ones_own_are_refused():

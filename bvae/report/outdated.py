@@ -65,6 +65,7 @@ KEPT_HASHES = ".snakemake/hashes.json"
 CLAIMS = "config/claims.yaml"
 TABLES = ("table1", "table2", "table3", "runs")
 ALL_TABLES = (*TABLES, "distances")  # of a study of protocol 2
+OF_JUDGEMENT = ("claims", "comparisons", "sizes", "tuning")
 FORMATS = ("csv", "tex", "html", "json")  # of a table
 # The code whose change alters what is made, as patterns from the package's folder.
 OF_DIAGRAMS = ("arms/*.py", "report/figures/*.py")
@@ -213,6 +214,20 @@ def tell_outdated(found: Mapping[str, str]) -> None:
         log.warning("%s %s: it is made again", path, reason)
     if len(changed) > SHOWN:
         log.warning("and %d other results are made again", len(changed) - SHOWN)
+
+
+def tell_left_over(plan: Plan, results: Sequence[Result]) -> None:
+    """Say which files of the study's folder are tables, verdicts or figures that it does not make any more.
+
+    They show what the study was before, as the figures of an arm that was removed.
+    """
+    made = {path for result in results for path in (result.path, *result.also)}
+    root, names = plan.contents.root, {*FIGURES, *ALL_TABLES, *OF_JUDGEMENT}
+    files = (path for path in (root / study_folder(plan.study)).rglob("*") if path.stem in names and path.is_file())
+    if left := sorted(path for path in (file.relative_to(root).as_posix() for file in files) if path not in made):
+        shown = ", ".join(left[:SHOWN]) + (", ..." if len(left) > SHOWN else "")
+        text = "study '%s' does not make %d files of its folder any more. They show what it was before: delete them. %s"
+        log.warning(text, plan.study["study"], len(left), shown)
 
 
 def refuse_own_data(found: Mapping[str, str], own: Collection[str]) -> None:

@@ -62,6 +62,7 @@ if workflow.is_main_process:
     )
     comparison.tell_shared_widths(STUDY)
     comparison.tell_outdated(OUTDATED)
+    comparison.tell_left_over(PLAN, CONTENT)
     comparison.set_times_right(CONTENT, OUTDATED)
     # a publication is made when it is asked for, whatever is there
     ASKED_FOR = {f"{publication(STUDY)}/manifest.json": "is asked for"}
