@@ -21,7 +21,7 @@ from bvae.evaluation.distortions import (
 from bvae.evaluation.metrics._distortions import CHANGES
 from bvae.evaluation.references import make_reference, reference_index, reference_test_images
 from bvae.report.distances import table_of_distances
-from bvae.report.outdated import Plan, files_of, inputs_of, results_of
+from bvae.report.made_from import Plan, files_of, inputs_of, results_of
 from bvae.study.runs import distances_path
 from bvae.system.files import read_yaml, write_json
 from helpers.checkouts import ROOT

@@ -21,7 +21,8 @@ from bvae.evaluation import protocol
 from bvae.evaluation.draws import interpolation_pairs, prior_samples
 from bvae.evaluation.evaluate import evaluate_run
 from bvae.evaluation.trained import decode_images, posterior_means
-from bvae.report.figures import FIGURES, draw
+from bvae.report.drawing import draw
+from bvae.report.figures import FIGURES
 from bvae.report.figures import _page as page
 from bvae.report.figures import _pictures as pictures
 from bvae.report.figures import _plots as plots

@@ -21,8 +21,9 @@ from bvae.data import fetch, load, save
 from bvae.data.dataset import arrays_sha256
 from bvae.errors import InputError
 from bvae.evaluation import protocol
-from bvae.report import outdated as module
-from bvae.report.outdated import Plan, outdated, refuse_own_data, results_of, tell_left_over
+from bvae.report import made_from as module
+from bvae.report.made_from import Plan, results_of
+from bvae.report.outdated import outdated, refuse_own_data, tell_left_over
 from bvae.system.contents import Contents
 from bvae.system.files import read_facts, read_yaml, write_json, write_text
 from bvae.system.options import as_flags
@@ -208,7 +209,7 @@ def test_numbers_of_the_protocol_change_with_a_version():
 def test_code_that_makes_figures_or_tables_is_part_of_what_they_are_made_from(tmp_path, monkeypatch):
     package = tmp_path / "bvae"
     shutil.copytree(ROOT / "bvae", package, ignore=shutil.ignore_patterns("__pycache__"))
-    monkeypatch.setattr(module, "__file__", str(package / "report/outdated.py"))
+    monkeypatch.setattr(module, "__file__", str(package / "report/made_from.py"))
     kinds = (module.OF_DIAGRAMS, module.OF_TABLES, module.OF_FIGURES)
     changed = {}
     for path in ("report/figures/samples.py", "report/claims.py", "arms/vae.py", "training.py"):

@@ -30,7 +30,7 @@ from bvae import __main__ as command_line
 from bvae.errors import LOGS_ARE_SHOWN
 from bvae.evaluation.metrics import run_metrics
 from bvae.report.claims import write_claims
-from bvae.report.outdated import Plan, note_made_from
+from bvae.report.made_from import Plan, note_made_from
 from bvae.report.summary import summarise_study
 from bvae.report.tables import write_tables
 from bvae.report.tuning import write_tuning

@@ -20,7 +20,8 @@ from bvae.evaluation.metrics import TASKS
 from bvae.evaluation.per_image import read_per_image, write_per_image
 from bvae.evaluation.trained import Trained
 from bvae.objective import Gaussian
-from bvae.report.outdated import Plan, outdated, results_of
+from bvae.report.made_from import Plan, results_of
+from bvae.report.outdated import outdated
 from bvae.runs import Run, train_run
 from bvae.study.runs import find_run, per_image_path, results_paths, run_folders
 from bvae.system.files import read_yaml, write_json

@@ -13,7 +13,8 @@ import torch
 from bvae.__main__ import main
 from bvae.errors import InputError
 from bvae.evaluation.references import load_reference, save_reference
-from bvae.report.outdated import Plan, outdated, refuse_records, results_of
+from bvae.report.made_from import Plan, results_of
+from bvae.report.outdated import outdated, refuse_records
 from bvae.report.status import read_status
 from bvae.report.tables import collect_runs
 from bvae.study.runs import SUMS, found_results, is_record, write_sums

@@ -8,7 +8,8 @@ from scipy import stats
 
 from bvae.arms import ARMS as LOOKS
 from bvae.report.judgement import describe_study
-from bvae.report.outdated import files_of, tell_shared_widths
+from bvae.report.made_from import files_of
+from bvae.report.outdated import tell_shared_widths
 from bvae.report.size_curves import draw_sizes
 from bvae.report.sizes import measure_sizes, needed_share, share_in_words, slope
 from bvae.report.verdicts import Estimate, welch

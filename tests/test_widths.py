@@ -10,7 +10,8 @@ from bvae.arms._narrowing import count_parameters
 from bvae.data import save
 from bvae.errors import InputError
 from bvae.networks import BVAE, VAE, plan
-from bvae.report.outdated import Plan, refuse_layouts
+from bvae.report.made_from import Plan
+from bvae.report.outdated import refuse_layouts
 from bvae.study.config import ConfigError
 from bvae.study.runs import data_path, expand_runs, run_folders
 from bvae.study.widths import series_of

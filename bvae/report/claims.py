@@ -15,7 +15,7 @@ import pandas as pd
 from bvae.arms import ARMS
 from bvae.evaluation.metrics import run_metrics
 from bvae.report.claims_file import load_claims
-from bvae.report.outdated import Plan, note_made_from
+from bvae.report.made_from import Plan, note_made_from
 from bvae.report.pilots import check_pilots, pilots_of
 from bvae.report.tables import arms_in_words, collect_runs, count_of_seeds, place_in_words, provenance
 from bvae.report.typeset import Table, interval, markdown, number, to_markdown, write_table

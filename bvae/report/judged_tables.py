@@ -12,7 +12,8 @@ from bvae.arms import ARMS
 from bvae.evaluation.per_image import read_per_image
 from bvae.report.figures._page import save_figure
 from bvae.report.judgement import NOT_JUDGED, PerImage, describe_study, errors_by, errors_of, judge_study
-from bvae.report.outdated import Plan, note_made_from, tell_shared_widths
+from bvae.report.made_from import Plan, note_made_from
+from bvae.report.outdated import tell_shared_widths
 from bvae.report.size_curves import draw_sizes
 from bvae.report.sizes import measure_sizes
 from bvae.report.tables import arms_in_words, collect_runs, count_of_seeds, place_in_words, provenance

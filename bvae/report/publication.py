@@ -9,7 +9,8 @@ from PIL import Image
 
 from bvae.errors import InputError
 from bvae.report.figures import FIGURES, kinds_of
-from bvae.report.outdated import CLAIMS, Plan, files_made, outdated, results_of, rules_of
+from bvae.report.made_from import CLAIMS, Plan, files_made, results_of, rules_of
+from bvae.report.outdated import outdated
 from bvae.report.published_data import DATA_FILE, collect_data, write_data
 from bvae.study.runs import command_of, found_results, is_record, run_name, study_folder
 from bvae.system.files import copy_whole, read_json, sha256_of_file, whole_file, write_json, write_text

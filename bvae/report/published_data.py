@@ -12,7 +12,7 @@ import tempfile
 from pathlib import Path
 
 from bvae.errors import InputError
-from bvae.report.outdated import CLAIMS, Plan, inputs_of, rules_of
+from bvae.report.made_from import CLAIMS, Plan, inputs_of, rules_of
 from bvae.study.config import is_name
 from bvae.study.runs import beside, is_record, protocol_of, record_of, study_folder, write_sums
 from bvae.system.files import make_folder, read_json, sha256_of_file, whole_file, write_json, write_text
@@ -165,7 +165,8 @@ def _make_views(study: dict, root: Path, errors: list[dict] | None) -> None:
 
 
 def _draw_numeric(study: dict, root: Path) -> None:
-    from bvae.report.figures import FIGURES, draw_one, kinds_of
+    from bvae.report.drawing import draw_one
+    from bvae.report.figures import FIGURES, kinds_of
     from bvae.report.figures._page import DatasetFacts, find_subject
 
     plan = Plan(study, root)

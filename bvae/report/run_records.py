@@ -8,7 +8,8 @@ from dataclasses import replace
 from pathlib import Path
 
 from bvae.errors import InputError
-from bvae.report.outdated import Plan, outdated, results_of
+from bvae.report.made_from import Plan, results_of
+from bvae.report.outdated import outdated
 from bvae.study.runs import (
     beside,
     command_of,

@@ -8,7 +8,8 @@ from datetime import timedelta
 from pathlib import Path
 
 from bvae.errors import InputError
-from bvae.report.outdated import MISSING, Plan, outdated, results_of
+from bvae.report.made_from import Plan, results_of
+from bvae.report.outdated import MISSING, outdated
 from bvae.study.config import load_study
 from bvae.study.runs import beside, is_record, run_name
 from bvae.system.files import read_json, read_lines

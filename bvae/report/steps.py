@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from bvae.errors import InputError
 from bvae.evaluation.extractors import EXTRACTORS
-from bvae.report.outdated import CLAIMS
+from bvae.report.made_from import CLAIMS
 from bvae.study import runs as study_runs
 from bvae.system.options import IMAGE_OPTIONS, said_of_source
 
@@ -275,7 +275,7 @@ def rates(args: argparse.Namespace) -> None:
 
 def figure(args: argparse.Namespace) -> None:
     """Figures of a study."""
-    from bvae.report.figures import draw
+    from bvae.report.drawing import draw
 
     draw(args.names, _study(args.study))
 

@@ -16,7 +16,8 @@ from bvae.arms import ARMS
 from bvae.errors import InputError
 from bvae.evaluation.extractors import EXTRACTORS
 from bvae.evaluation.metrics import Metric
-from bvae.report.outdated import FORMATS, Plan, inputs_of, outdated, results_of
+from bvae.report.made_from import FORMATS, Plan, inputs_of, results_of
+from bvae.report.outdated import outdated
 from bvae.report.status import ENDED, STATES, status_of_runs
 from bvae.report.tables import TABLE1, cell, count_of_seeds, summarise
 from bvae.study.runs import GROUP, made_from_path, publication, run_name, study_folder

@@ -22,7 +22,8 @@ from bvae.evaluation.metrics.paths import PATHS
 from bvae.evaluation.metrics.probes import FEATURES as PROBES
 from bvae.report.distances import references_of, table_of_distances
 from bvae.report.footnotes import bounds, on_cost, on_empty, on_features, on_runs, on_table1, on_table2
-from bvae.report.outdated import ALL_TABLES, Plan, note_made_from, refuse_outdated, tables_of
+from bvae.report.made_from import ALL_TABLES, Plan, note_made_from, tables_of
+from bvae.report.outdated import refuse_outdated
 from bvae.report.typeset import Table, write_table
 from bvae.study.runs import GROUP, expand_runs, found_results, group_paths, is_record, protocol_of, run_name
 from bvae.system.files import read_json, sha256_of_json

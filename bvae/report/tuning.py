@@ -13,7 +13,7 @@ from bvae.arms import ARMS
 from bvae.evaluation.metrics import run_metrics
 from bvae.report.figures._page import DPI, save_figure
 from bvae.report.footnotes import on_runs
-from bvae.report.outdated import Plan, note_made_from
+from bvae.report.made_from import Plan, note_made_from
 from bvae.report.tables import collect_runs, provenance, summarise
 from bvae.report.typeset import Table, write_table
 from bvae.study.runs import GROUP

@@ -16,8 +16,8 @@ from bvae.__main__ import read_rule
 from bvae.report.figures import FIGURES as KINDS_OF_FIGURES, kinds_of
 from bvae.report.claims_file import load_claims
 from bvae.report.pilots import check_pilots
-from bvae.report import outdated as comparison
-from bvae.report.outdated import distances_of, files_of
+from bvae.report import made_from, outdated as comparison
+from bvae.report.made_from import distances_of, files_of
 from bvae.study.config import (
     check_files,
     check_interpreter,
@@ -203,7 +203,7 @@ def results_of(runs):
 
 def controls_of(rule):
     """The controls and costs that tables or claims are made from."""
-    return [group[part] for group in GROUPS for part in comparison.CONTROLS_OF[rule]]
+    return [group[part] for group in GROUPS for part in made_from.CONTROLS_OF[rule]]
 
 
 def runs_of_figures(wildcards):

@@ -49,8 +49,8 @@ if workflow.is_main_process:
                 if "--validation" in SOURCES[name].get("source", "--validation")
             ],
         )
-        PLAN = comparison.Plan(STUDY, claims=CLAIMS_FILE)
-        CONTENT = comparison.results_of(PLAN, SOURCES)
+        PLAN = made_from.Plan(STUDY, claims=CLAIMS_FILE)
+        CONTENT = made_from.results_of(PLAN, SOURCES)
         OUTDATED = comparison.outdated(PLAN, CONTENT)
         comparison.refuse_own_data(OUTDATED, OWN_DATA)
         comparison.refuse_records(OUTDATED)
