@@ -30,7 +30,7 @@ from bvae import __main__ as command_line
 from bvae.errors import LOGS_ARE_SHOWN
 from bvae.evaluation.metrics import run_metrics
 from bvae.report.claims import write_claims
-from bvae.report.made_from import Plan, note_made_from
+from bvae.report.made_from import Plan, made_from, note_made_from
 from bvae.report.summary import summarise_study
 from bvae.report.tables import write_tables
 from bvae.report.tuning import write_tuning
@@ -654,7 +654,8 @@ def test_verdicts_of_either_protocol_are_counted(records):
     verdicts = ["undecided", "not judged", "undecided", "depends"]
     write_json(path, json.loads(path.read_text()) | {"rows": [{"verdict": verdict} for verdict in verdicts]})
     assert "undecided" not in summarise_study(study, CONFIG)  # somebody has changed the file
-    note_made_from(Plan(study), "claims")
+    plan = Plan(study)
+    note_made_from(plan, "claims", made_from(plan, "claims"))
     text = summarise_study(study, CONFIG)
     assert re.search(r"^claims +1 depends, 2 undecided, 1 not judged: ", text, re.MULTILINE)
 

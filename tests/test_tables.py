@@ -15,10 +15,12 @@ import bvae
 from bvae.errors import InputError
 from bvae.evaluation.metrics import OF_CONTROLS, TASKS, run_metrics, versions
 from bvae.report.footnotes import on_runs
+from bvae.report.made_from import Plan, results_of
+from bvae.report.outdated import outdated
 from bvae.report.tables import collect_runs, provenance, table1, table2, table_of_runs, write_tables
-from bvae.report.typeset import Table, latex, markdown, to_html, to_latex, to_markdown
+from bvae.report.typeset import Table, latex, markdown, to_html, to_latex, to_markdown, write_table
 from bvae.study.runs import group_paths
-from bvae.system.files import write_json
+from bvae.system.files import read_json, write_json
 from helpers.run_results import GENERATED, SETTINGS, lost, run_row, study_of, write_study
 
 
@@ -300,6 +302,24 @@ def test_arms_of_a_seed_that_were_not_trained_alike_are_named(change):
     text = on_runs([*rows[:-1], rows[-1] | change])
     assert "1 of 2 seeds have arms that were not trained on the same device in the same precision" in text
     assert f"trained on {'; '.join(sorted(['CPU, float32', other]))}." in text
+
+
+def test_what_changes_while_tables_are_written_makes_them_outdated(tmp_path, monkeypatch):
+    study = write_study(ROWS, tmp_path)
+    write_tables(study, tmp_path / "results/studies/s/tables", tmp_path)
+    plan = Plan(study, tmp_path)
+    [of_tables] = [result for result in results_of(plan) if result.path.endswith("made_from/table.json")]
+    assert outdated(plan, [of_tables], known_only=True) == {}
+    changed = tmp_path / "results/controls/fake/controls.json"
+
+    def write_and_change(*arguments: object) -> None:
+        write_table(*arguments)
+        write_json(changed, read_json(changed) | {"probe_accuracy_raw_pixels": 0.7})
+
+    monkeypatch.setattr("bvae.report.tables.write_table", write_and_change)
+    write_tables(study, tmp_path / "results/studies/s/tables", tmp_path)
+    [reason] = outdated(Plan(study, tmp_path), [of_tables], known_only=True).values()
+    assert reason.startswith("was made from results/controls/fake/controls.json")
 
 
 @pytest.mark.parametrize(

@@ -15,7 +15,7 @@ import pandas as pd
 from bvae.arms import ARMS
 from bvae.evaluation.metrics import run_metrics
 from bvae.report.claims_file import load_claims
-from bvae.report.made_from import Plan, note_made_from
+from bvae.report.made_from import Plan, made_from, note_made_from
 from bvae.report.pilots import check_pilots, pilots_of
 from bvae.report.tables import arms_in_words, collect_runs, count_of_seeds, place_in_words, provenance
 from bvae.report.typeset import Table, interval, markdown, number, to_markdown, write_table
@@ -239,6 +239,8 @@ def _conclude(entry: dict) -> dict:
 
 def write_claims(study: dict, claims_path: Path, folder: Path, root: Path = Path()) -> None:
     """Write claims.{csv,tex,html,json,md} of a study into `folder`."""
+    plan = Plan(study, root, claims=str(claims_path))
+    begun = made_from(plan, "claims")
     claims, pilots = load_claims(claims_path)
     check_pilots(pilots, study)
     rows = collect_runs(study, "claims", root)
@@ -249,7 +251,7 @@ def write_claims(study: dict, claims_path: Path, folder: Path, root: Path = Path
     table = Table("claims", f"{title}: the claims of the paper, and what became of them.", frame, text, 5, [HEADING])
     write_table(table, folder, facts)
     write_text(folder / "claims.md", f"# Claims: {markdown(title)}\n\n{HEADING}\n\n{to_markdown(text)}")
-    note_made_from(Plan(study, root, claims=str(claims_path)), "claims")
+    note_made_from(plan, "claims", begun)
 
 
 def _shown(row: dict) -> dict[str, str]:

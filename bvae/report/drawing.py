@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from bvae.errors import InputError
 from bvae.report.figures import FIGURES, Figure, kinds_of
-from bvae.report.made_from import Plan, note_made_from
+from bvae.report.made_from import Plan, made_from, note_made_from
 from bvae.report.outdated import refuse_outdated
 from bvae.study.runs import data_path, first_name
 
@@ -49,6 +49,9 @@ def draw(names: Iterable[str], study: dict, root: Path = Path()) -> None:
             continue
         if not all(found.network for found in wanted.values()):
             refuse_outdated(plan, "figures", group)
+        kinds_by_rule = kinds_of(study, recorded=plan.recorded)
+        whole = [rule for rule, kinds in kinds_by_rule.items() if kinds and _all(kinds, group) <= wanted.keys()]
+        begun = {rule: made_from(plan, rule, group) for rule in whole}
         dataset = load(root / data_path(group["dataset"]))
         subject = find_subject(study, group["recipe"], dataset, group["latent_dim"], root)
         torch.set_num_threads(study["recipes"][group["recipe"]]["threads"])
@@ -57,9 +60,8 @@ def draw(names: Iterable[str], study: dict, root: Path = Path()) -> None:
             if found.network:  # for every study the same, so its recipe is that which names the folder
                 about = replace(subject, recipe=first_name(Path(path).parts[2]))
             draw_one(found, about, root / path)
-        for rule, kinds in kinds_of(study, recorded=plan.recorded).items():
-            if kinds and {_place(FIGURES[kind], group) for kind in kinds} <= wanted.keys():
-                note_made_from(plan, rule, group)
+        for rule, facts in begun.items():
+            note_made_from(plan, rule, facts, group)
 
 
 def draw_one(found: Figure, subject: "Subject", output: Path) -> None:
@@ -70,6 +72,11 @@ def draw_one(found: Figure, subject: "Subject", output: Path) -> None:
     save_figure(partial(found.draw, subject), output)
     if found.numbers:
         write_text(f"{output}.csv", found.numbers(subject).to_csv(index=False, lineterminator="\n"))
+
+
+def _all(kinds: Iterable[str], group: dict) -> set[str]:
+    """The paths of some kinds of figures without suffix."""
+    return {_place(FIGURES[kind], group) for kind in kinds}
 
 
 def _place(found: Figure, group: dict) -> str:

@@ -12,7 +12,7 @@ from bvae.arms import ARMS
 from bvae.evaluation.per_image import read_per_image
 from bvae.report.figures._page import save_figure
 from bvae.report.judgement import NOT_JUDGED, PerImage, describe_study, errors_by, errors_of, judge_study
-from bvae.report.made_from import Plan, note_made_from
+from bvae.report.made_from import Plan, made_from, note_made_from
 from bvae.report.outdated import tell_shared_widths
 from bvae.report.size_curves import draw_sizes
 from bvae.report.sizes import measure_sizes
@@ -58,6 +58,8 @@ def write_judgement(study: dict, folder: Path, root: Path = Path(), *, known: Se
     Of a study with networks of several sizes, also sizes.{csv,tex,html,json,svg,png}. `known` are lines of comparisons
     with the errors over images of a published study, whose values of images are not at hand.
     """
+    plan = Plan(study, root)
+    begun = made_from(plan, "claims")
     rows = collect_runs(study, "claims", root)
     title, facts = study["title"] or study["study"], provenance(study, rows, root)
     errors = errors_by(_per_image(study, root)) if known is None else errors_of(known)
@@ -76,7 +78,7 @@ def write_judgement(study: dict, folder: Path, root: Path = Path(), *, known: Se
         caption = f"{title}: the comparison with VAEs by the size of the network."
         write_table(_table("sizes", caption, measure_sizes(study, rows), _size, [OF_SIZES]), folder, facts)
         save_figure(partial(draw_sizes, series, rows), folder / "sizes")
-    note_made_from(Plan(study, root), "claims")
+    note_made_from(plan, "claims", begun)
 
 
 def _per_image(study: dict, root: Path) -> PerImage:

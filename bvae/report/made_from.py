@@ -351,11 +351,14 @@ def distances_of(study: dict) -> list[str]:
     return [distances_path(*pair) for pair in pairs] if protocol_of(study) == 2 else []
 
 
-def note_made_from(plan: Plan, rule: str, group: dict | None = None) -> None:
-    """Write what tables, claims or figures were made from, and their hashes, where `made_from_path` says."""
+def note_made_from(plan: Plan, rule: str, begun: Mapping[str, object], group: dict | None = None) -> None:
+    """Write what tables, claims or figures were made from, and their hashes, where `made_from_path` says.
+
+    `begun` is what `made_from` said before anything was read: what changed since then makes them outdated.
+    """
     made = {path: plan.contents.sha256(path) for path in files_made(plan, rule, group)}
     path = plan.contents.root / made_from_path(plan.study, rule, group)
-    write_json(path, made_from(plan, rule, group) | {MADE: made})
+    write_json(path, {**begun, MADE: made})
 
 
 def rules_of(study: dict) -> Sequence[str]:

@@ -22,7 +22,7 @@ from bvae.evaluation.metrics.paths import PATHS
 from bvae.evaluation.metrics.probes import FEATURES as PROBES
 from bvae.report.distances import references_of, table_of_distances
 from bvae.report.footnotes import bounds, on_cost, on_empty, on_features, on_runs, on_table1, on_table2
-from bvae.report.made_from import ALL_TABLES, Plan, note_made_from, tables_of
+from bvae.report.made_from import ALL_TABLES, Plan, made_from, note_made_from, tables_of
 from bvae.report.outdated import refuse_outdated
 from bvae.report.typeset import Table, write_table
 from bvae.study.runs import GROUP, expand_runs, found_results, group_paths, is_record, protocol_of, run_name
@@ -331,12 +331,14 @@ def write_tables(study: dict, folder: Path, root: Path = Path(), names: Sequence
     known = tables_of(study)
     if unknown := [name for name in names if name not in known]:
         raise InputError(f"{unknown[0]}: no such table. Expected one of {', '.join(known)}.")
+    plan = Plan(study, root)
+    begun = made_from(plan, "table")
     rows = collect_runs(study, "table", root)
     facts = provenance(study, rows, root)
     for name in names or known:
         write_table(TABLES[name](study, rows, root), folder, facts)
     if not names:
-        note_made_from(Plan(study, root), "table")
+        note_made_from(plan, "table", begun)
 
 
 TABLES: dict[str, Callable[[dict, list[dict], Path], Table]] = dict(

@@ -13,7 +13,7 @@ from bvae.arms import ARMS
 from bvae.evaluation.metrics import run_metrics
 from bvae.report.figures._page import DPI, save_figure
 from bvae.report.footnotes import on_runs
-from bvae.report.made_from import Plan, note_made_from
+from bvae.report.made_from import Plan, made_from, note_made_from
 from bvae.report.tables import collect_runs, provenance, summarise
 from bvae.report.typeset import Table, write_table
 from bvae.study.runs import GROUP
@@ -25,6 +25,8 @@ PANEL = (3.4, 2.5)  # inches
 
 def write_tuning(study: dict, folder: Path, root: Path = Path()) -> None:
     """Write tuning.{csv,tex,html,json,svg,png} of a checked study with `tuning: true` into `folder`."""
+    plan = Plan(study, root)
+    begun = made_from(plan, "tuning")
     rows = collect_runs(study, "tuning", root)
     frame = compare(rows)
     title = study["title"] or study["study"]
@@ -36,7 +38,7 @@ def write_tuning(study: dict, folder: Path, root: Path = Path()) -> None:
     table = Table("tuning", f"{title}: ELBO by learning rate and arm.", frame, printed(frame), 3, notes)
     write_table(table, folder, provenance(study, rows, root))
     save_figure(partial(draw, frame), folder / "tuning")
-    note_made_from(Plan(study, root), "tuning")
+    note_made_from(plan, "tuning", begun)
 
 
 def compare(rows: list[dict]) -> pd.DataFrame:
