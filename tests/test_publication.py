@@ -18,10 +18,11 @@ from bvae import load_run
 from bvae.__main__ import main
 from bvae.errors import InputError
 from bvae.evaluation.extractors import EXTRACTORS, Extractor
+from bvae.report.figures import kinds_of
 from bvae.report.publication import publish, shrink_picture, verify
 from bvae.report.published_data import read_data
 from bvae.study.claims import COMPARED
-from bvae.system.files import read_yaml, sha256_of_file, write_json
+from bvae.system.files import read_yaml, sha256_of_file, write_json, write_text
 from helpers.checkouts import ROOT
 from helpers.figures_and_tables import OF_MODELS
 from helpers.studies import FOUR, check, quick_metrics
@@ -91,6 +92,9 @@ def test_publications_are_not_written_over(published, capsys):
     for output in (FOLDER, FOLDER.parent, FOLDER.parent / "new-1", Path("results"), Path()):
         assert main(["rebuild", str(FOLDER), "--output", str(output)]) == 1
         assert "publications are there" in capsys.readouterr().err
+    write_text("used/table9.csv", "of another study")
+    assert main(["rebuild", str(FOLDER), "--output", "used"]) == 1
+    assert "found files in it" in capsys.readouterr().err
     Path("file").touch()
     assert main(["rebuild", str(FOLDER), "--output", "file"]) == 1
     assert "a file, expected a folder" in capsys.readouterr().err
@@ -195,6 +199,20 @@ def test_a_changed_file_of_a_publication_is_noticed(tmp_path, monkeypatch, capsy
         assert not Path("site.html").exists()
 
 
+def test_a_run_is_verified_also_where_the_published_table_is_damaged(tmp_path, monkeypatch, capsys):
+    folder = Path("results/published/fashion_mlp_z16_bound-1")
+    shutil.copytree(ROOT / folder, tmp_path / folder)
+    monkeypatch.chdir(tmp_path)
+    path, facts = next((path, facts) for path, facts in read_data(folder)["results"].items() if "seed" in path)
+    write_json(Path(path), facts | {"elbo": 2 * facts["elbo"]})
+    assert main(["verify", str(folder)]) == 1
+    assert "metrics.json differ, most in elbo, " in capsys.readouterr().out
+    for text in ((folder / "tables/runs.csv").read_text().splitlines()[0], "no table"):
+        write_text(folder / "tables/runs.csv", text)
+        assert main(["verify", str(folder)]) == 1
+        assert f"{folder}/tables/runs.csv: not the file that was published" in capsys.readouterr().out
+
+
 @pytest.mark.parametrize("text", ["{}", "[]", '{"study": "a", "files": {}, "runs": [], "provenance": {"config": {}}}'])
 @pytest.mark.parametrize("step", [["verify"], ["crate"], ["rebuild", "--output", "rebuilt"]])
 def test_an_incomplete_manifest_is_one_error(tmp_path, monkeypatch, capsys, text, step):
@@ -218,6 +236,57 @@ def test_other_claims_are_another_version(quick_copy, monkeypatch, capsys):
     assert main(["publish", "other.yaml"]) == 1
     assert "other claims are published as version 1" in capsys.readouterr().err
     assert (FOLDER / "claims.csv").read_bytes() == before
+    assert main(["claims", QUICK]) == 0
+    claims = pd.read_csv(FOLDER / "claims.csv")
+    claims.assign(margin=2 * claims["margin"]).to_csv(FOLDER / "claims.csv", index=False)
+    assert main(["publish", QUICK]) == 1
+    assert "other claims are published as version 1" in capsys.readouterr().err
+
+
+def test_a_manifest_has_the_study_and_the_code_of_its_publishing(quick_copy, monkeypatch):
+    """Not those of the first table: it is current also where claims or words were changed or committed since."""
+    monkeypatch.chdir(quick_copy)
+    study = read_yaml(QUICK)
+    Path("fewer.yaml").write_text(json.dumps(study | {"claims": study["claims"][1:3]}))
+    assert main(["claims", "fewer.yaml"]) == 0
+    monkeypatch.setattr("bvae.report.tables._git", lambda *asked: "c0" * 20 if asked[0] == "rev-parse" else "")
+    write_text(FOLDER / "ro-crate-metadata.json", "{}")
+    for _ in range(2):
+        assert main(["publish", "fewer.yaml"]) == 0
+        facts = json.loads((FOLDER / "manifest.json").read_text())["provenance"]
+        assert facts["config"]["claims"] == study["claims"][1:3]
+        assert (facts["commit"], facts["uncommitted_changes"]) == ("c0" * 20, False)
+        assert not (FOLDER / "ro-crate-metadata.json").exists()  # it said what was published before
+
+
+def test_publishing_from_records_removes_nothing_that_runs_have_made(quick_copy, monkeypatch, capsys):
+    monkeypatch.chdir(quick_copy)
+    assert main(["publish", QUICK]) == main(["record", QUICK]) == 0
+    before = {path: path.read_bytes() for path in FOLDER.rglob("*") if path.is_file()}
+    shutil.rmtree("results/runs")
+    kinds = [kind for names in kinds_of(check(read_yaml(QUICK)), recorded=True).values() for kind in names]
+    assert main(["table", QUICK]) == main(["claims", QUICK]) == main(["figure", QUICK, *kinds]) == 0
+    assert main(["publish", QUICK]) == 1
+    assert "cannot be made again from records" in capsys.readouterr().err
+    assert {path: path.read_bytes() for path in FOLDER.rglob("*") if path.is_file()} == before
+
+
+def test_a_report_is_current_until_something_in_it_is_made_again(quick_copy, monkeypatch, capsys):
+    monkeypatch.chdir(quick_copy)
+    folder = Path("results/studies/quick")
+
+    def is_named() -> bool:
+        assert main(["summary", QUICK]) == 0
+        return f"report    {folder}/report.html" in capsys.readouterr().out
+
+    assert not is_named()
+    write_text(folder / "report.html", "all")
+    assert is_named()
+    study = read_yaml(QUICK)
+    Path("config/quick.yaml").write_text(json.dumps(study | {"claims": study["claims"][1:3]}))
+    assert not is_named()
+    assert main(["claims", QUICK]) == 0
+    assert not is_named()
 
 
 def test_the_models_that_a_study_names_are_published_with_it(quick_copy, quick, monkeypatch, capsys):
@@ -232,10 +301,18 @@ def test_the_models_that_a_study_names_are_published_with_it(quick_copy, quick, 
         path, run = folder / arm / "model.safetensors", quick / Path(quick_metrics(arm, 1)).parent
         assert path.read_bytes() == (run / "model.safetensors").read_bytes()
         assert files[path.relative_to(FOLDER).as_posix()] == sha256_of_file(path)
-        assert f'load_run("{folder / arm}")' in (folder / arm / "model_card.md").read_text()
+        card = (folder / arm / "model_card.md").read_text()
+        called = Path(quick_metrics(arm, 1)).parent.as_posix()
+        assert card == (run / "model_card.md").read_text().replace(called, f"{folder / arm}")
+        assert f'load_run("{folder / arm}")' in card
         digits = torch.rand(2, 1, 8, 8, generator=torch.Generator().manual_seed(0))
         found, wanted = (load_run(place)[0].encode(digits)[0] for place in (folder / arm, run))
         assert torch.equal(found, wanted)
+    cards = {path: path.read_text() for path in folder.rglob("model_card.md")}
+    for card in Path("results/runs").rglob("model_card.md"):  # it may be of another study's evaluation
+        card.write_text("-> Not evaluated yet.")
+    assert main(["publish", "named.yaml"]) == 0
+    assert {path: path.read_text() for path in folder.rglob("model_card.md")} == cards
     # a record has no model
     assert main(["record", "named.yaml"]) == 0
     shutil.rmtree(Path(quick_metrics("vae", 1)).parent)

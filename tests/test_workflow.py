@@ -208,6 +208,16 @@ def test_every_result_of_the_report_is_shown_in_a_browser(quick_copy):
     assert shown == dict.fromkeys(KINDS, "picture") | dict.fromkeys(tables, "page")
 
 
+def test_no_report_is_made_of_outdated_results(quick_copy):
+    """Snakemake would show the old tables below a new title, and make nothing."""
+    edited = edited_quick(quick_copy, lambda config: config.update(title="Another"))
+    done = snakemake(quick_copy, "--configfile", edited, "--report", "report.html")
+    assert done.returncode == 1 and not (quick_copy / "report.html").exists()
+    assert "made_from/table.json was made from settings" in done.stdout
+    assert "without --report first" in done.stdout
+    assert "made again" not in done.stdout
+
+
 def test_publish_copies_with_a_manifest_that_holds(quick_copy):
     done = snakemake(quick_copy, *QUICK, "--", "publish")
     assert done.returncode == 0, done.stdout[-3000:]

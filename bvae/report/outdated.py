@@ -132,6 +132,15 @@ def refuse_records(found: Mapping[str, str]) -> None:
             raise InputError(f"{path} {reason}. {OF_RECORD}")
 
 
+def refuse_to_report(found: Mapping[str, str]) -> None:
+    """Raise InputError when a result that is there is outdated: Snakemake's report makes nothing, and would show it."""
+    for path, reason in found.items():
+        if reason != MISSING:
+            raise InputError(
+                f"{path} {reason}. A report shows results as they are: run the same command without --report first."
+            )
+
+
 def refuse_layouts(plan: Plan, shapes: Mapping[str, Sequence[int]]) -> None:
     """Raise InputError when an arm has no layout for a run that is to be trained.
 

@@ -1,7 +1,9 @@
 """Publishing a study: its data, the views that people read, and a manifest of hashes; checking runs against it."""
 
 import contextlib
+import csv
 import logging
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,9 +13,10 @@ from bvae.errors import InputError
 from bvae.report.figures import FIGURES, kinds_of
 from bvae.report.made_from import CLAIMS, Plan, files_made, results_of, rules_of
 from bvae.report.outdated import outdated
-from bvae.report.published_data import DATA_FILE, collect_data, write_data
-from bvae.study.runs import command_of, found_results, is_record, run_name, study_folder
-from bvae.system.files import copy_whole, read_json, sha256_of_file, whole_file, write_json, write_text
+from bvae.report.published_data import DATA_FILE, collect_data, read_errors, write_data
+from bvae.report.tables import collect_runs, provenance
+from bvae.study.runs import command_of, data_path, found_results, is_record, run_name, study_folder
+from bvae.system.files import copy_whole, read_json, sha256_of_file, whole_file, write_json
 
 log = logging.getLogger(__name__)
 
@@ -23,6 +26,10 @@ MODELS = "models"  # the folder of the models that a study publishes
 MODEL_FILES = ("model.safetensors", "model_card.md")
 COLOURS = (256, 64, 16)  # of a published picture, 256 being a third of the bytes of all colours
 NOT_PUBLISHED = "not the file that was published, or missing"
+OF_VERDICTS = (  # what a publication keeps under one version
+    *("role", "claim", "test", "task", "dataset", "recipe", "latent_dim", "arms", "metric", "margin", "verdict"),
+)
+CRATE = "ro-crate-metadata.json"
 PICTURE_BYTES = 200_000  # at most, of a published picture
 
 
@@ -35,8 +42,9 @@ def publish(study: dict, output: Path, root: Path = Path(), *, claims: str = CLA
     folder for each arm, from which `load_run` loads. The manifest names the SHA-256 of every published file, and of the
     model and results of every run behind them.
     Raises InputError when a file, a run or one of those models is missing or outdated, and when `output` holds other
-    runs than these: what was cited stays. Tables and figures of the same runs are replaced. `claims` is the path of the
-    claims.
+    runs than these, or other claims, margins or verdicts: what was cited stays. Tables and figures of the same runs are
+    replaced, unless that needs runs of which there are only records now. The provenance is that of the code and of the
+    study as they are now: the tables are current. `claims` is the path of the claims.
     """
     source, plan = root / study_folder(study), Plan(study, root, claims=claims)
     models = _models(plan)
@@ -49,33 +57,34 @@ def publish(study: dict, output: Path, root: Path = Path(), *, claims: str = CLA
     published = output / "manifest.json"
     if published.exists():
         before = read_manifest(output)
-        same = {
-            "runs": runs_of(before) == runs,
-            "claims": before["provenance"]["config"].get("claims") == study.get("claims"),
-        }
+        same = {"runs": runs_of(before) == runs, "claims": _verdicts(output) == _verdicts(source)}
         for what in (what for what, kept in same.items() if not kept):
             raise InputError(
                 f"{output}: other {what} are published as version {study['version']} of this study. Raise `version` in"
                 " its config to publish these beside them, or delete that folder if nobody has cited it."
             )
+        _refuse_losses(plan, output, before, names)
+    facts = provenance(study, collect_runs(study, rules_of(study)[-1], root), root)
     for name in names:
         (shrink_picture if name.endswith(".png") else copy_whole)(source / name, output / name)
-    for run, folder in models.items():
-        _publish_model(root / run, output / folder, run.as_posix())
+    for results, folder in models.items():
+        _publish_model(root / results, root / data_path(read_json(root / results)["dataset"]), output / folder)
         names += [f"{folder}/{name}" for name in MODEL_FILES]
     write_data(collect_data(plan), output / DATA_FILE)
-    table = next(name for name in made_of_study if name.endswith(".json"))
     files = {name: sha256_of_file(output / name) for name in (DATA_FILE, *names)}
     manifest = {
         "format": FORMAT,
         "study": study["study"],
         "version": study["version"],
-        "provenance": read_json(source / table)["provenance"],
+        "provenance": facts,
         "files": files,
         "runs": runs,
     }
     write_json(published, manifest)
-    if manifest["provenance"].get("uncommitted_changes"):
+    if (crate := output / CRATE).exists():
+        crate.unlink()
+        log.warning("%s: described what was published before, and is removed. Run `python -m bvae crate` again.", crate)
+    if facts["uncommitted_changes"]:
         log.warning(
             "%s: made from code with uncommitted changes, which nobody else has. Commit, and publish again.", output
         )
@@ -88,30 +97,55 @@ def publish(study: dict, output: Path, root: Path = Path(), *, claims: str = CLA
                 old.unlink()
 
 
+def _verdicts(folder: Path) -> list[dict[str, str]]:
+    """The claims in a folder with their margins and verdicts; none where there are none, as of a study that tunes."""
+    try:
+        with (folder / "claims.csv").open(encoding="utf-8", newline="") as file:
+            return [{name: line.get(name, "") for name in OF_VERDICTS} for line in csv.DictReader(file)]
+    except FileNotFoundError:
+        return []
+
+
+def _refuse_losses(plan: Plan, output: Path, before: dict, names: Sequence[str]) -> None:
+    """Raise InputError when a publication has what the runs made that are only recorded now: pictures and errors."""
+    lost = [name for name in before["files"] if name.startswith("figures/") and name not in names]
+    lost = [name for name in lost if plan.recorded and (output / name).exists() and not _made_from_data(name)]
+    tables = [folder / "comparisons.csv" for folder in (output, plan.contents.root / study_folder(plan.study))]
+    if plan.recorded and all(table.exists() for table in tables):
+        had, has = (len(read_errors(table)) for table in tables)
+        lost += ["the standard errors over images"] if has < had else []
+    if lost:
+        raise InputError(
+            f"{output}: holds {lost[0]}, which cannot be made again from records: publishing would remove it. Publish"
+            " where the runs are."
+        )
+
+
 def _models(plan: Plan) -> dict[Path, str]:
-    """The folder in the publication for the model of each run that is published with it, by the run's folder."""
+    """The folder in the publication for the model of each run that is published with it, by the path of its results."""
     found: dict[Path, str] = {}
     if (wanted := plan.study.get("published_models")) is None:
         return found
     for run in plan.runs:
         if wanted.items() <= run.items():
-            folder = Path(plan.results[run_name(run)]).parent
-            for name in MODEL_FILES:
-                if not (plan.contents.root / folder / name).exists():
-                    raise InputError(
-                        f"{folder / name}: no such file, and `published_models` asks for it. Run `snakemake`,"
-                        " or choose a seed whose models are here: a run of which only a record is left has none."
-                    )
+            results = Path(plan.results[run_name(run)])
+            if not (plan.contents.root / results.with_name(MODEL_FILES[0])).exists():
+                raise InputError(
+                    f"{results.with_name(MODEL_FILES[0])}: no such file, and `published_models` asks for it. Run"
+                    " `snakemake`, or choose a seed whose models are here: a run that is only recorded has none."
+                )
             place = f"{MODELS}/{run['recipe']}-{run['dataset']}-z{run['latent_dim']}"
-            found[folder] = f"{place}/{run['arm']}"
+            found[results] = f"{place}/{run['arm']}"
     return found
 
 
-def _publish_model(run: Path, folder: Path, called: str) -> None:
-    """Copy a run's model, and its card with the new folder in place of what it called the run's."""
-    model, card = MODEL_FILES
-    copy_whole(run / model, folder / model)
-    write_text(folder / card, (run / card).read_text(encoding="utf-8").replace(called, folder.as_posix()))
+def _publish_model(results: Path, dataset: Path, folder: Path) -> None:
+    """Copy a run's model, and write its card by its results: the run's own card may be of another evaluation."""
+    from bvae.data import load  # with torch
+    from bvae.report.model_cards import write_card
+
+    copy_whole(results.with_name(MODEL_FILES[0]), folder / MODEL_FILES[0])
+    write_card(folder, load(dataset), read_json(results))
 
 
 def shrink_picture(source: Path, target: Path) -> None:
@@ -206,7 +240,7 @@ def verify(published: Path, root: Path = Path()) -> tuple[list[str], bool]:
     manifest = read_manifest(published)
     runs = runs_of(manifest)
     here = found_results(manifest["provenance"]["config"], root)
-    lines, same, recorded = [], 0, 0
+    lines, same, recorded, others = [], 0, 0, changed_files(published)
     for run, files in runs.items():
         hashes = _hashes(root, here[run])
         if not files.keys() <= hashes.keys():
@@ -215,7 +249,7 @@ def verify(published: Path, root: Path = Path()) -> tuple[list[str], bool]:
         same += not changed
         recorded += is_record(here[run])
         found = "as published, bit for bit" if not changed else f"{' and '.join(sorted(changed))} differ"
-        if any(name.endswith(".json") for name in changed):
+        if any(name.endswith(".json") for name in changed) and "tables/runs.csv" not in others:
             found += _largest_difference(root / here[run], published, run.partition("/")[0])
         lines.append(f"{run}: {found}")
     if not lines:
@@ -225,7 +259,7 @@ def verify(published: Path, root: Path = Path()) -> tuple[list[str], bool]:
         )
     total = f"{same} of {len(lines)} runs here are as published; {len(runs)} were published"
     total += f"; {recorded} of those here are only records" if recorded else ""
-    changed = [f"{published / name}: {NOT_PUBLISHED}" for name in changed_files(published)]
+    changed = [f"{published / name}: {NOT_PUBLISHED}" for name in others]
     return [*lines, *changed, total], same == len(lines) and not changed
 
 

@@ -108,7 +108,7 @@ def rebuild(published: Path, output: Path) -> list[Path]:
 
     Returns the files. They are those of the publication, but for pictures of models; and published PNGs have fewer
     colours. Raises InputError when the data were made by another version of the code than this one, and for an `output`
-    in which publications are.
+    in which there are files.
     """
     data, kept = read_data(published), published.resolve().parent
     if output == Path() or output.resolve() in kept.parents or kept in (output.resolve(), *output.resolve().parents):
@@ -116,6 +116,11 @@ def rebuild(published: Path, output: Path) -> list[Path]:
             f"--output {output}: publications are there. Choose another folder, for example results/rebuilt."
         )
     make_folder(output)
+    if any(output.iterdir()):
+        raise InputError(
+            f"--output {output}: found files in it, expected a new or an empty folder, because files of another study"
+            " would stay among those that are made. Delete it, or choose another."
+        )
     study = data["study"]
     with tempfile.TemporaryDirectory() as folder:
         root = Path(folder)

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import bvae
 from bvae.errors import InputError
-from bvae.report.publication import read_manifest, refuse_changed
+from bvae.report.publication import CRATE, read_manifest, refuse_changed
 from bvae.report.published_data import DATA_FILE
 from bvae.system.files import sha256_of_file, write_text
 
@@ -70,7 +70,7 @@ def write_crate(published: Path) -> None:
     crate.add_action(
         code, identifier="#study", object=data if len(data) > 1 else data[0], result=files, properties=action
     )
-    write_text(published / "ro-crate-metadata.json", json.dumps(crate.metadata.generate(), indent=1) + "\n")
+    write_text(published / CRATE, json.dumps(crate.metadata.generate(), indent=1) + "\n")
 
 
 def _describe(published: Path, name: str, digest: str) -> dict[str, str]:

@@ -200,7 +200,7 @@ def _found(plan: Plan, rows: Sequence[dict], to_make: Mapping[str, str]) -> list
         facts = read_json(plan.contents.root / folder / f"{name}.json")["provenance"]
         found += [("cite", f"{Path(name).name} of {facts['id']}"), ("tables", f"{folder / name}.csv ({more})")]
         found += [] if study["tuning"] else [("figures", str(folder / "figures"))]
-        found += [("report", str(folder / "report.html"))] if _has_report(plan, rule) else []
+        found += [("report", str(folder / "report.html"))] if _has_report(plan, to_make) else []
     return [(label if label != before else "", text) for (before, _), (label, text) in pairwise([("", ""), *found])]
 
 
@@ -209,13 +209,12 @@ def _waits(plan: Plan, rule: str, to_make: Mapping[str, str]) -> bool:
     return any(path in to_make for path in (*inputs_of(plan, rule), made_from_path(plan.study, rule)))
 
 
-def _has_report(plan: Plan, rule: str) -> bool:
-    """Whether there is a report that is not older than the tables."""
-    report, tables = study_folder(plan.study) / "report.html", made_from_path(plan.study, rule)
-    times = [
-        (plan.contents.root / path).stat().st_mtime for path in (report, tables) if plan.contents.exists(str(path))
-    ]
-    return len(times) == 2 and times[0] >= times[1]
+def _has_report(plan: Plan, to_make: Mapping[str, str]) -> bool:
+    """Whether there is a report that is not older than anything in it, none of which is outdated."""
+    folder = plan.contents.root / study_folder(plan.study)
+    report, made = folder / "report.html", [path.stat().st_mtime for path in folder.glob("made_from/**/*.json")]
+    current = not any(path.startswith(study_folder(plan.study).as_posix()) for path in to_make)
+    return current and report.exists() and report.stat().st_mtime >= max(made, default=0)
 
 
 def _verdicts(plan: Plan) -> str:
@@ -252,7 +251,7 @@ def _next(plan: Plan, config: Path, to_make: Mapping[str, str]) -> list[tuple[st
         steps.append((f"python -m bvae status {file}", "how far each run is"))
     else:
         report = study_folder(study) / "report.html"
-        if not _has_report(plan, "tuning" if study["tuning"] else "table"):
+        if not _has_report(plan, to_make):
             by_make = config == Path("config") / f"{study['study']}.yaml"
             make = f"make report STUDY={study['study']}" if by_make else f"{run} --report {report}"
             steps.append((make, "all tables and figures on one page"))

@@ -32,6 +32,9 @@ def sources_of_data():
     return {name: sources.get(name, {}) for name in NAMES}
 
 
+# Snakemake does not say it before the plan is made.
+REPORTS_ONLY = "--report" in sys.argv and "--report-after-run" not in sys.argv
+
 if workflow.is_main_process:
     NAMES = dict.fromkeys(run["dataset"] for run in RUNS)
     SHAPES = {
@@ -52,6 +55,9 @@ if workflow.is_main_process:
         PLAN = made_from.Plan(STUDY, claims=CLAIMS_FILE)
         CONTENT = made_from.results_of(PLAN, SOURCES)
         OUTDATED = comparison.outdated(PLAN, CONTENT)
+        if REPORTS_ONLY:
+            known = comparison.outdated(PLAN, CONTENT, known_only=True)
+            comparison.refuse_to_report(known)
         comparison.refuse_own_data(OUTDATED, OWN_DATA)
         comparison.refuse_records(OUTDATED)
         comparison.refuse_layouts(PLAN, SHAPES)
