@@ -12,9 +12,10 @@ from bvae import runs
 from bvae.errors import InputError
 from bvae.report import tensorboard as events
 from bvae.runs import Run, train_run
-from bvae.study.runs import results_paths
-from bvae.system.files import write_json, write_text
+from bvae.study.runs import expand_runs, results_paths, training_settings
+from bvae.system.files import sha256_of_file, write_json, write_text
 from bvae.training import HISTORY_COLUMNS
+from helpers.run_results import made_today
 from helpers.small import SETTINGS
 from helpers.studies import check
 
@@ -23,7 +24,8 @@ STUDY = {
     "blocks": [{"datasets": ["digits"], "recipes": ["mlp"], "latent_dims": [3], "arms": ["bvae"], "seeds": [0]}],
     "recipes": {"mlp": SETTINGS},
 }
-[RESULTS] = map(Path, results_paths(check(STUDY)).values())
+CHECKED = check(STUDY)
+[RESULTS] = map(Path, results_paths(CHECKED).values())
 RUN = RESULTS.parent
 EVENTS = Path("events", *RUN.parts[2:])
 
@@ -35,7 +37,9 @@ def shown(folder: Path) -> dict[str, list[tuple[int, float]]]:
 
 
 def train(fake) -> None:
-    train_run(Run("mlp", SETTINGS, "digits", "bvae", 3, 0), fake, RUN, resume_interval=0)
+    [run] = expand_runs(CHECKED)
+    settings = training_settings(CHECKED["recipes"]["mlp"], run["arm"])
+    train_run(Run(**run, settings=settings), fake, RUN, resume_interval=0)
 
 
 def test_events_are_the_history_also_of_a_run_at_work(fake, tmp_path, monkeypatch):
@@ -54,7 +58,9 @@ def test_events_are_the_history_also_of_a_run_at_work(fake, tmp_path, monkeypatc
     def wait(seconds: float) -> None:
         seen.append((seconds, shown(tmp_path / EVENTS)))
         train(fake)
-        write_json(RESULTS, {"status": "finished"})
+        [run] = expand_runs(CHECKED)
+        sha256 = sha256_of_file(RUN / "model.safetensors")
+        write_json(RESULTS, made_today(CHECKED, run, fake.sha256) | {"model_sha256": sha256})
 
     monkeypatch.setattr(events.time, "sleep", wait)
     assert events.write_events("watched.yaml", tmp_path / "events", every=7) == 2
