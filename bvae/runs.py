@@ -28,8 +28,9 @@ from bvae.system.files import (
     write_text,
 )
 from bvae.system.locks import held_alone
+from bvae.system.processors import computes_in_bfloat16, device_name, pick_device, pick_precision
 from bvae.system.seeds import derive_seed
-from bvae.training import HISTORY_COLUMNS, computes_in_bfloat16, pick_device, pick_precision, train
+from bvae.training import HISTORY_COLUMNS, train
 
 log = logging.getLogger(__name__)
 
@@ -71,6 +72,9 @@ def train_run(
     since: float = math.inf,
 ) -> str:
     """Train a run and write `model.safetensors` and `history.csv` into `folder`; returns its status.
+
+    That is `finished` or `diverged`. Raises InputError for a device that is not there and for settings that no network
+    of the data set can have.
 
     `resume.pt` is beside them while training lasts, so that a killed run goes on where it was, and so is
     `epochs.jsonl`, which says how far it is. While another process trains the same run, this one waits, and takes its
@@ -185,13 +189,6 @@ def load_run(folder: str | Path, *, device: str = "cpu") -> tuple[VAE, dict]:
     if unexpected or own & set(missing):
         raise InputError(f"{path}: its tensors do not fit its recorded settings. {REMEDY}")
     return model.to(pick_device(device)).eval(), record
-
-
-def device_name(device: torch.device) -> str:
-    """The processor or card that computes."""
-    if device.type == "cuda":
-        return torch.cuda.get_device_name(device)
-    return f"CPU ({platform.machine()})"
 
 
 def versions() -> dict[str, str]:

@@ -18,6 +18,7 @@ from bvae import training
 from bvae.networks import BVAE, plan
 from bvae.objective import OBJECTIVES, Gaussian
 from bvae.runs import load_run
+from bvae.system import processors
 from helpers.small import make_dataset
 from helpers.training_runs import CPU, interrupt, make_run, read_history, train_into
 
@@ -250,7 +251,7 @@ def test_training_on_a_gpu_lets_float32_be_float32(monkeypatch):
     try:
         products.allow_tf32 = convolutions.allow_tf32 = True
         convolutions.deterministic = False
-        training.pick_device("cuda")
+        processors.pick_device("cuda")
         assert (products.allow_tf32, convolutions.allow_tf32, convolutions.deterministic) == (False, False, True)
     finally:
         products.allow_tf32, convolutions.allow_tf32, convolutions.deterministic = before

@@ -26,7 +26,8 @@ from bvae.study.config import (
 )
 from bvae.study.runs import expand_runs, results_paths, run_folders, run_name, training_settings
 from bvae.system.files import read_json, read_yaml
-from bvae.training import OBJECTIVES, PRECISIONS
+from bvae.system.processors import PRECISIONS
+from bvae.training import OBJECTIVES
 from helpers.checkouts import ROOT
 from helpers.studies import DATASETS, FOUR, RECIPE, SCHEMA, STUDIES, check, sound
 

@@ -196,7 +196,7 @@ def test_a_gaussian_has_a_positive_sigma(sigma):
 
 def test_an_unknown_likelihood_or_device_is_refused(tmp_path):
     from bvae.objective import build_likelihood
-    from bvae.training import pick_device
+    from bvae.system.processors import pick_device
 
     with pytest.raises(InputError, match="likelihood: found 'laplace', wanted one of auto, bernoulli, gaussian"):
         build_likelihood({"name": "laplace"}, channels=1)
@@ -220,7 +220,7 @@ def test_settings_that_train_nothing_are_refused(setting):
 
 
 def test_convolutions_on_a_gpu_are_in_float32_and_repeatable(monkeypatch):
-    from bvae.training import pick_device
+    from bvae.system.processors import pick_device
 
     monkeypatch.setattr(torch.backends.cudnn, "allow_tf32", True)
     monkeypatch.setattr(torch.backends.cudnn, "deterministic", False)

@@ -24,6 +24,7 @@ from bvae.evaluation.cost import measure_costs
 from bvae.evaluation.evaluate import evaluate_run
 from bvae.networks import parameter_breakdown
 from bvae.runs import Run, build_model, load_run, read_record, save_model, train_run
+from bvae.system import processors
 from bvae.system.files import as_line, read_lines
 from bvae.training import HISTORY_COLUMNS
 from helpers.small import SHORT_SWEEP, make_dataset
@@ -559,7 +560,7 @@ def test_precisions_run_and_are_recorded(fake, tmp_path, monkeypatch):
     for precision in ("float32", "bfloat16", "auto"):
         train_into(make_run(precision=precision), fake, tmp_path / precision)
         model, record = load_run(tmp_path / precision)
-        wanted = training.pick_precision("auto", CPU) if precision == "auto" else precision
+        wanted = processors.pick_precision("auto", CPU) if precision == "auto" else precision
         assert record["precision"] == wanted
         assert {parameter.dtype for parameter in model.parameters()} == {torch.float32}
         rows[precision] = evaluate_run(tmp_path / precision, fake, [], importance=SHORT_SWEEP, device=CPU).row
@@ -580,10 +581,10 @@ def test_precisions_run_and_are_recorded(fake, tmp_path, monkeypatch):
 )
 def test_auto_is_bfloat16_on_a_cpu_that_computes_in_it(monkeypatch, instructions, wanted):
     monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: instructions, raising=False)  # torch 2.8 has none
-    assert training.pick_precision("auto", CPU) == wanted
-    assert training.pick_precision("float32", CPU) == "float32"  # what a recipe names is what it gets
+    assert processors.pick_precision("auto", CPU) == wanted
+    assert processors.pick_precision("float32", CPU) == "float32"  # what a recipe names is what it gets
     monkeypatch.delattr(torch.cpu, "get_capabilities")  # an older torch
-    assert training.pick_precision("auto", CPU) == "float32"
+    assert processors.pick_precision("auto", CPU) == "float32"
 
 
 @pytest.mark.parametrize(("has", "precision", "warned"), [(0, "bfloat16", 1), (0, "auto", 0), (1, "bfloat16", 0)])

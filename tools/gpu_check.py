@@ -42,11 +42,12 @@ from bvae.data import dataset as data  # noqa: E402
 from bvae.errors import InputError  # noqa: E402
 from bvae.networks import VAE  # noqa: E402
 from bvae.report.typeset import to_markdown  # noqa: E402
-from bvae.runs import LINES, Run, build_model, device_name, load_run, train_run, versions  # noqa: E402
+from bvae.runs import LINES, Run, build_model, load_run, train_run, versions  # noqa: E402
 from bvae.study.config import check_study  # noqa: E402
 from bvae.system.allocator import keep_freed_memory  # noqa: E402
 from bvae.system.files import make_folder, read_lines, read_yaml, write_json, write_text  # noqa: E402
-from bvae.training import UNCAPTURED, build_optimizer, captured, captures, pick_device, train, training_step  # noqa: E402
+from bvae.system.processors import device_name, pick_device  # noqa: E402
+from bvae.training import UNCAPTURED, build_optimizer, captured, captures, train, training_step  # noqa: E402
 
 SHAPES = {"mlp": (1, 28), "resnet-grey": (1, 28), "resnet-cifar10": (3, 32), "resnet-celeba64": (3, 64)}
 OBJECTIVES = {

@@ -29,10 +29,11 @@ from bvae.errors import InputError  # noqa: E402
 from bvae.evaluation.cost import measure_costs  # noqa: E402
 from bvae.networks import VAE  # noqa: E402
 from bvae.objective import evaluate_elbo  # noqa: E402
-from bvae.runs import Run, build_model, device_name, train_run  # noqa: E402
+from bvae.runs import Run, build_model, train_run  # noqa: E402
 from bvae.study.config import check_study  # noqa: E402
 from bvae.system.allocator import keep_freed_memory  # noqa: E402
-from bvae.training import build_optimizer, pick_device, pick_precision, train, training_step  # noqa: E402
+from bvae.system.processors import device_name, pick_device, pick_precision  # noqa: E402
+from bvae.training import build_optimizer, train, training_step  # noqa: E402
 
 BATCH_SIZE, LEARNING_RATE, LATENT_DIM = 64, 1e-3, 128
 STEPS = 16  # of one timing of `arms`

@@ -17,8 +17,9 @@ from bvae.data import Dataset, to_batch
 from bvae.evaluation import protocol
 from bvae.evaluation.trained import BATCH
 from bvae.networks import VAE, log_variance_parameters, parameter_breakdown
-from bvae.runs import Run, build_model, device_name, versions
-from bvae.training import build_optimizer, captured, captures, check_batch, pick_precision, training_step
+from bvae.runs import Run, build_model, versions
+from bvae.system.processors import device_name, pick_precision
+from bvae.training import build_optimizer, captured, captures, check_batch, training_step
 
 MB = 2**20
 

@@ -43,6 +43,7 @@ def evaluate_run(
     is an earlier row and `known_images` its values of each image: tasks that would give the same again are taken from
     them. A metric that means nothing here is None, and `empty` says why: so is every metric of a model whose weights or
     posteriors are not finite. A run that diverged has its identity and size, and no other metric.
+    Raises InputError for a run or a reference of other data, and for a damaged model.
     """
     settings = {"importance": importance, "references": [[found.extractor, found.identity] for found in references]}
     trained, row = _open_run(folder, dataset, device, settings, references)

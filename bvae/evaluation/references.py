@@ -124,7 +124,8 @@ def make_reference(
     """Compute the real side of a distance: the extractor's network, statistics, floor.
 
     The network is that of a `recorded` reference, if one is given and is of this data set. Each kind of processor
-    trains another network, and distances over two networks cannot be compared.
+    trains another network, and distances over two networks cannot be compared. Raises InputError when the recorded
+    one is of another extractor or number of images.
     """
     real, chosen = reference_test_images(dataset), EXTRACTORS[extractor]
     if reason := chosen.why_empty(dataset, len(real)):

@@ -97,7 +97,7 @@ def evaluate(args: argparse.Namespace) -> None:
     from bvae.evaluation.references import load_reference
     from bvae.report.model_cards import write_card
     from bvae.system.files import read_json, sha256_of_file, write_json
-    from bvae.training import pick_device
+    from bvae.system.processors import pick_device
 
     study = _study(args.study)
     run, recipe, results = study_runs.find_run(study, args.name, results=True)
@@ -131,7 +131,7 @@ def evaluate(args: argparse.Namespace) -> None:
 def reference(args: argparse.Namespace) -> None:
     """The real side of a distance; over the network that recorded runs of the data set saw, if there are any."""
     from bvae.evaluation.references import load_reference, make_reference, save_reference
-    from bvae.training import pick_device
+    from bvae.system.processors import pick_device
 
     dataset, extractor = _of_features(args.name)
     record = Path(study_runs.recorded_reference(dataset, extractor))
@@ -153,7 +153,7 @@ def distortions(args: argparse.Namespace) -> None:
     from bvae.evaluation.distortions import measure_distortions
     from bvae.evaluation.references import load_reference
     from bvae.system.files import write_json
-    from bvae.training import pick_device
+    from bvae.system.processors import pick_device
 
     dataset, extractor = _of_features(args.name)
     data, reference = _load(dataset), load_reference(Path(study_runs.reference_path(dataset, extractor)))
@@ -186,7 +186,7 @@ def untrained(args: argparse.Namespace) -> None:
     """The probe on an encoder before training."""
     from bvae.evaluation.controls import evaluate_untrained
     from bvae.system.files import write_json
-    from bvae.training import pick_device
+    from bvae.system.processors import pick_device
 
     run, _, output = study_runs.find_group(_study(args.study), args.name, "untrained")
     write_json(output, evaluate_untrained(run, _load(run.dataset), pick_device(args.device)))
@@ -196,7 +196,7 @@ def cost(args: argparse.Namespace) -> None:
     """What each arm costs."""
     from bvae.evaluation.cost import measure_costs
     from bvae.system.files import read_json, write_json
-    from bvae.training import pick_device
+    from bvae.system.processors import pick_device
 
     study = _study(args.study)
     run, _, output = study_runs.find_group(study, args.name, "cost")
