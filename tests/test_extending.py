@@ -3,6 +3,7 @@
 import json
 import shutil
 import textwrap
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from types import FunctionType
@@ -16,7 +17,7 @@ from PIL import Image
 
 from bvae import load_run
 from bvae.architectures import architecture
-from bvae.arms import arm
+from bvae.arms import ARMS, arm
 from bvae.data import load
 from bvae.errors import InputError
 from bvae.evaluation.evaluate import evaluate_run
@@ -24,10 +25,13 @@ from bvae.evaluation.extractors import EXTRACTORS, extractor
 from bvae.evaluation.metrics import TASKS, Metric, Task, task
 from bvae.evaluation.trained import posterior_means
 from bvae.report.figures import figure
+from bvae.report.made_from import Plan, results_of
 from bvae.runs import train_run
+from bvae.study.runs import group_paths, training_settings
+from bvae.system.records import import_files
 from helpers.checkouts import QUICK, ROOT, run_in, snakemake
 from helpers.small import SHORT_SWEEP
-from helpers.studies import edited_quick, planned_jobs
+from helpers.studies import check, edited_quick, planned_jobs, sound
 from helpers.training_runs import make_run
 
 ADDED = {  # the three files of docs/extending.md
@@ -68,13 +72,14 @@ def largest_mean(trained):
 from bvae.report.figures import figure
 
 
-@figure(category="6 Networks and training", caption="Trained parameters, a bar an arm.")
+@figure(category="6 Networks and training", caption="Trained parameters, a bar an arm.", models=True)
 def parameters(subject):
     """Of the seed that is shown."""
     from bvae.report.figures._page import page
 
     drawing, place = page(subject, "Parameters", "Counted on the models.", 2.0)
-    counts = {arm: sum(p.numel() for p in model.parameters()) for arm, model in subject.models().items()}
+    models = {arm: model for arm, model in subject.models().items() if model}  # None for a run that diverged
+    counts = {arm: sum(p.numel() for p in model.parameters()) for arm, model in models.items()}
     place(1.5, 0.1, 5.0, 1.6).barh(list(counts), list(counts.values()))
     return drawing
 ''',
@@ -155,6 +160,10 @@ def one_task(**numbers):
         ({"mine": 1.0, "status": "odd"}, "the task own returns 'status', which is there already"),
         ({"yours": 1.0}, "the task own has a record of 'mine' and does not return it"),
         ({"mine": float("nan")}, "the task own returns nan for 'mine'"),
+        ({"mine": torch.tensor(1.0)}, "the task own returns Tensor for 'mine', wanted a number of Python"),
+        ({"mine": [1.0, np.float32(2)]}, "the task own returns float32 for 'mine', wanted a number of Python"),
+        ({"mine": True}, "the task own returns bool for 'mine', wanted a number of Python"),
+        ({"mine": "high"}, "the task own returns str for 'mine', wanted a number of Python"),
     ],
 )
 def test_a_task_that_returns_what_it_should_not_is_refused(fake, tmp_path, monkeypatch, returned, said):
@@ -175,6 +184,57 @@ def test_a_known_result_without_a_number_is_computed_anew(fake, tmp_path):
     assert evaluated(known={name: value for name, value in row.items() if name != "knn_accuracy"}).row == row
 
 
+@pytest.mark.parametrize(
+    ("enter", "said"),
+    [
+        (task(title="", version="1", metrics=[]), "the version '1', wanted a whole number from 1 on"),
+        (task(title="", version=1, protocol=3, metrics=[]), "the protocol 3, wanted 1 or 2"),
+        (task(title="", version=1, uses=["reference"], metrics=[]), "'reference' .*, wanted some of .*references"),
+        (
+            task(title="", version=1, metrics=[Metric("mine", "", better="bigger")]),
+            "better side of .mine. is",
+        ),
+        (
+            task(title="", version=1, metrics=[Metric("mine", "", table=5)]),
+            "table of .mine. is 5",
+        ),
+        (figure(caption="", arm="bvea"), "the arm 'bvea', wanted one of bvae, "),
+        (arm(label="VAE", description="", colour="", dash="", marker=""), "its label 'VAE' is that of vae"),
+        (arm(label="my", description="", colour="", dash="", marker="", version=0), "the version 0, wanted a whole"),
+    ],
+)
+def test_settings_of_an_addition_that_are_none_are_refused(enter, said):
+    with pytest.raises(InputError, match=said):
+        enter(one_task)
+
+
+def test_a_file_that_enters_nothing_is_refused(tmp_path, monkeypatch):
+    """Its decorator was forgotten."""
+    (tmp_path / "zoo").mkdir()
+    (tmp_path / "zoo/__init__.py").touch()
+    (tmp_path / "zoo/_shared.py").touch()
+    (tmp_path / "zoo/cat.py").write_text("def cat(): ...")
+    monkeypatch.syspath_prepend(tmp_path)
+    with pytest.raises(InputError, match="zoo.cat: expected a function or class with the decorator of zoo, found none"):
+        import_files("zoo", [str(tmp_path / "zoo")])
+
+
+def test_an_arm_of_another_version_is_trained_again_and_no_other(monkeypatch):
+    study = check(sound())
+    [recipe] = study["recipes"].values()
+    before, costs = {name: training_settings(recipe, name) for name in ("bvae", "vae")}, group_paths(study)
+    plan = Plan(study)
+    monkeypatch.setitem(ARMS, "vae", replace(ARMS["vae"], version=2))
+    assert training_settings(recipe, "bvae") == before["bvae"]
+    assert training_settings(recipe, "vae") == before["vae"] | {"arm_version": 2}
+    assert group_paths(study) == costs  # one file for all arms, which says of which versions
+    [cost] = [result for result in results_of(plan) if result.path == costs[0]["cost"]]
+    arms = {name: {} for name in costs[0]["arms"]}
+    assert cost.said({"arms": arms})["arm_versions"] != cost.wanted()["arm_versions"]
+    arms["vae"] = {"version": 2}
+    assert cost.said({"arms": arms})["arm_versions"] == cost.wanted()["arm_versions"]
+
+
 def test_two_of_one_name_are_refused():
     def size(trained):
         """Another one."""
@@ -186,7 +246,7 @@ def test_two_of_one_name_are_refused():
     with pytest.raises(InputError, match="the name 'mine' is taken by another metric"):
         task(title="Other", version=1, metrics=[Metric("mine", "one"), Metric("mine", "two")])(one_task)
     for enter, kind in (
-        (arm(label="", description="", colour="", dash="", marker=""), "bvae"),
+        (arm(label="-", description="", colour="", dash="", marker=""), "bvae"),
         (architecture(), "mlp"),
         (figure(caption=""), "samples"),
     ):

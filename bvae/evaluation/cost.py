@@ -50,6 +50,8 @@ def measure_costs(run: Run, dataset: Dataset, device: torch.device, arms: Iterab
             "macs_decode": _macs(model.decode, z[:1]),
             "peak_training_mb": _peak_of_training(model, take_step, device) / MB,
         }
+        if ARMS[arm].version > 1:  # the first is not written, here and in the settings of runs
+            costs[arm]["version"] = ARMS[arm].version
         timed[arm] = {
             "training": (capture(), batch_size),  # after the peak: a graph has memory of its own
             "encoding": (partial(model.encode, images), len(images)),

@@ -100,6 +100,8 @@ def _compute(
             empty = dict.fromkeys(found, reason)
         else:
             found = task.compute(trained)
+            if not isinstance(found, dict):
+                raise InputError(f"the task {task.name} returns {type(found).__name__}, wanted numbers by name, a dict")
             empty, of_images = found.pop("empty", {}), found.pop("per_image", {})
         _check(task, found, row)
         row |= found
@@ -113,6 +115,13 @@ def _compute(
 
 def _check(task: Task, found: dict, row: dict) -> None:
     """Raise InputError where a task returns what is another's, leaves out what it has a record of, or is no number."""
+    for name in sorted({metric.name for metric in task.metrics} & found.keys()):
+        for value in found[name] if isinstance(found[name], list) else [found[name]]:
+            if value is not None and (isinstance(value, bool) or not isinstance(value, int | float)):
+                raise InputError(
+                    f"the task {task.name} returns {type(value).__name__} for '{name}', wanted a number of Python, a"
+                    " list of such, or None. Of a tensor or an array take float(...) or .tolist()"
+                )
     for name in sorted(found.keys() & row.keys()):
         raise InputError(f"the task {task.name} returns '{name}', which is there already: call it otherwise")
     for name in sorted(_required(task) - found.keys()):

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import bvae
+from bvae.arms import ARMS
 from bvae.errors import InputError
 from bvae.evaluation.extractors import EXTRACTORS
 from bvae.evaluation.metrics import OF_CONTROLS, OF_UNTRAINED, TASKS, tasks_of, versions
@@ -193,13 +194,15 @@ def _of_groups(plan: Plan) -> Iterator[Result]:
         untrained = partial(_control, plan, dataset, tasks=OF_UNTRAINED, seed=group["seed"], **facts)
         yield Result(group["untrained"], untrained, data)
         of_code = {"training_version": bvae.TRAINING_VERSION, "arms": group["arms"]}
+        of_code["arm_versions"] = {arm: ARMS[arm].version for arm in group["arms"]}
         cost = partial(_of_dataset, plan, dataset, **facts, **of_code)
         yield Result(group["cost"], cost, data, partial(_said_by_cost, group["arms"]))
 
 
 def _said_by_cost(arms: Sequence[str], facts: dict) -> dict:
-    """What the costs say of some arms: they may be of more."""
-    return facts | {"arms": [arm for arm in arms if arm in facts["arms"]]}
+    """What the costs say of some arms: they may be of more. The first version of an arm is not written."""
+    here = [arm for arm in arms if arm in facts["arms"]]
+    return facts | {"arms": here, "arm_versions": {arm: facts["arms"][arm].get("version", 1) for arm in here}}
 
 
 def _of_runs(plan: Plan) -> Iterator[Result]:

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 import bvae
+from bvae.arms import ARMS
 from bvae.errors import InputError
 from bvae.system.files import sha256_of_json, write_text
 
@@ -37,6 +38,8 @@ def training_settings(recipe: dict, arm: str) -> dict:
     settings = {key: value for key, value in recipe.items() if key != "importance"}
     rate = recipe["training"]["learning_rate"]
     rate = rate[arm] if isinstance(rate, dict) else rate  # one for every arm, or each arm's own
+    if (version := ARMS[arm].version if arm in ARMS else 1) > 1:  # the first is not written: most keys have none
+        settings["arm_version"] = version
     return settings | {"training": recipe["training"] | {"learning_rate": rate}}
 
 

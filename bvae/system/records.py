@@ -7,16 +7,30 @@ from typing import Any
 
 from bvae.errors import InputError
 
+ENTERED: set[str] = set()  # modules
+
 
 def enter(records: dict[str, Any], record: Any, home: str) -> None:
     """Enter a record by its `name`; InputError names the module `home` when another record has it."""
     if record.name in records:
         raise InputError(f"{home}: the name '{record.name}' is taken: choose another")
     records[record.name] = record
+    ENTERED.add(home)
 
 
 def import_files(package: str, folders: Iterable[str]) -> None:
-    """Import the modules of a package in the order of their names, but those whose name begins with "_"."""
+    """Import the modules of a package in the order of their names, but those whose name begins with "_".
+
+    Raises InputError for a module that enters nothing.
+    """
     for name in sorted(module.name for module in iter_modules(folders)):
-        if not name.startswith("_"):
-            import_module(f"{package}.{name}")
+        if not name.startswith("_") and import_module(f"{package}.{name}").__name__ not in ENTERED:
+            raise InputError(
+                f"{package}.{name}: expected a function or class with the decorator of {package}, found none. Add it,"
+                f" or call the file _{name}.py."
+            )
+
+
+def is_version(value: object) -> bool:
+    """Whether it is a whole number from 1 on."""
+    return isinstance(value, int) and not isinstance(value, bool) and value >= 1

@@ -8,18 +8,19 @@ Tasks import torch inside their functions: Snakemake and `--help` read this fold
 """
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from bvae.errors import InputError
-from bvae.system.records import enter, import_files
+from bvae.system.records import enter, import_files, is_version
 
 if TYPE_CHECKING:
     from bvae.evaluation.trained import Trained
 
 OF_CONTROLS = ("reconstruction", "classification")  # tasks whose measures the controls share
 OF_UNTRAINED = (*OF_CONTROLS, "probes")  # likewise of the untrained encoder
+USES = ("importance", "references")  # what a task may depend on besides the model and the data
 ARROWS = {"lower": " ↓", "higher": " ↑", None: ""}
 
 
@@ -77,11 +78,13 @@ def task(
     """Enter the decorated function in TASKS. Raise `version` by one when a change alters its numbers.
 
     Only this task is then computed again. Tables show its columns after those of tasks with a lower `order`. A task of
-    `protocol` 2 is not computed in studies of protocol 1.
+    `protocol` 2 is not computed in studies of protocol 1. Raises InputError for a setting that is none.
     """
 
     def decorate(compute: Callable) -> Callable:
         name, text = compute.__name__, (compute.__doc__ or "").strip()
+        for fault in _faults(version, metrics, uses, protocol):
+            raise InputError(f"{compute.__module__}: {fault}")
         names = Counter((metric.any_features, metric.name) for metric in (*all_metrics(), *metrics))
         for _, taken in (found for found, count in names.items() if count > 1):
             raise InputError(f"{compute.__module__}: the name '{taken}' is taken by another metric: choose another")
@@ -89,6 +92,20 @@ def task(
         return compute
 
     return decorate
+
+
+def _faults(version: int, metrics: Sequence[Metric], uses: Sequence[str], protocol: int) -> Iterator[str]:
+    if not is_version(version):
+        yield f"found the version {version!r}, wanted a whole number from 1 on"
+    for use in (use for use in uses if use not in USES):
+        yield f"found '{use}' among what it uses, wanted some of {', '.join(USES)}"
+    if protocol not in (1, 2):
+        yield f"found the protocol {protocol!r}, wanted 1 or 2"
+    for metric in metrics:
+        if metric.better not in ARROWS:
+            yield f"the better side of '{metric.name}' is {metric.better!r}, wanted 'lower', 'higher' or None"
+        if metric.table not in (None, 1, 2):
+            yield f"the table of '{metric.name}' is {metric.table!r}, wanted 1, 2 or None"
 
 
 def all_metrics() -> list[Metric]:

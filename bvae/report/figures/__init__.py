@@ -11,6 +11,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from bvae.arms import ARMS
+from bvae.errors import InputError
 from bvae.system.records import enter, import_files
 
 if TYPE_CHECKING:
@@ -53,9 +55,11 @@ def figure(
     models: bool = False,
     numbers: "Callable[[Subject], pd.DataFrame] | None" = None,
 ) -> Callable:
-    """Enter the decorated function in FIGURES: it draws a Subject."""
+    """Enter the decorated function in FIGURES: it draws a Subject. Raises InputError for an unknown `arm`."""
 
     def decorate(draw: Callable) -> Callable:
+        if arm is not None and arm not in ARMS:
+            raise InputError(f"{draw.__module__}: found the arm '{arm}', wanted one of {', '.join(ARMS)}")
         record = Figure(draw.__name__, caption, category, slow, network, arm, models, numbers, draw)
         enter(FIGURES, record, draw.__module__)
         return draw
