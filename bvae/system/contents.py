@@ -3,6 +3,7 @@
 import contextlib
 import json
 import os
+import stat
 import time
 from pathlib import Path
 from typing import Any
@@ -51,6 +52,8 @@ class Contents:
         try:
             found = os.stat(self.root / path)
         except FileNotFoundError:
+            return None
+        if not stat.S_ISREG(found.st_mode):
             return None
         stamp = [found.st_size, found.st_ino, found.st_mtime_ns, found.st_ctime_ns]
         if (known := self.hashes.get(path)) is None or known[:-1] != stamp:
