@@ -313,6 +313,15 @@ def test_the_models_that_a_study_names_are_published_with_it(quick_copy, quick, 
         card.write_text("-> Not evaluated yet.")
     assert main(["publish", "named.yaml"]) == 0
     assert {path: path.read_text() for path in folder.rglob("model_card.md")} == cards
+    # a card names the source and the licence of the data: without these nothing is written
+    capsys.readouterr()
+    Path("resources/data/digits.safetensors").rename("digits.safetensors")
+    (FOLDER / "manifest.json").unlink()
+    (FOLDER / "claims.csv").unlink()
+    assert main(["publish", "named.yaml"]) == 1
+    assert "resources/data/digits.safetensors: no such file" in capsys.readouterr().err
+    assert not (FOLDER / "claims.csv").exists()
+    Path("digits.safetensors").rename("resources/data/digits.safetensors")
     # a record has no model
     assert main(["record", "named.yaml"]) == 0
     shutil.rmtree(Path(quick_metrics("vae", 1)).parent)

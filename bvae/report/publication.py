@@ -14,7 +14,6 @@ from bvae.report.figures import FIGURES, kinds_of
 from bvae.report.made_from import CLAIMS, Plan, files_made, results_of, rules_of
 from bvae.report.outdated import outdated
 from bvae.report.published_data import DATA_FILE, collect_data, read_errors, write_data
-from bvae.report.tables import collect_runs, provenance
 from bvae.study.runs import command_of, data_path, found_results, is_record, run_name, study_folder
 from bvae.system.files import copy_whole, read_json, sha256_of_file, whole_file, write_json
 
@@ -46,6 +45,10 @@ def publish(study: dict, output: Path, root: Path = Path(), *, claims: str = CLA
     replaced, unless that needs runs of which there are only records now. The provenance is that of the code and of the
     study as they are now: the tables are current. `claims` is the path of the claims.
     """
+    from bvae.data import load  # with torch and pandas, which `crate` does without
+    from bvae.report.model_cards import write_card
+    from bvae.report.tables import collect_runs, provenance
+
     source, plan = root / study_folder(study), Plan(study, root, claims=claims)
     models = _models(plan)
     made = [result for result in results_of(plan) if result.path.startswith("results/")]
@@ -65,10 +68,14 @@ def publish(study: dict, output: Path, root: Path = Path(), *, claims: str = CLA
             )
         _refuse_losses(plan, output, before, names)
     facts = provenance(study, collect_runs(study, rules_of(study)[-1], root), root)
+    rows = {results: read_json(root / results) for results in models}
+    datasets = {name: load(root / data_path(name)) for name in {row["dataset"] for row in rows.values()}}
     for name in names:
         (shrink_picture if name.endswith(".png") else copy_whole)(source / name, output / name)
     for results, folder in models.items():
-        _publish_model(root / results, root / data_path(read_json(root / results)["dataset"]), output / folder)
+        copy_whole(root / results.with_name(MODEL_FILES[0]), output / folder / MODEL_FILES[0])
+        row = rows[results]  # the run's own card may be of another evaluation
+        write_card(output / folder, datasets[row["dataset"]], row)
         names += [f"{folder}/{name}" for name in MODEL_FILES]
     write_data(collect_data(plan), output / DATA_FILE)
     files = {name: sha256_of_file(output / name) for name in (DATA_FILE, *names)}
@@ -137,15 +144,6 @@ def _models(plan: Plan) -> dict[Path, str]:
             place = f"{MODELS}/{run['recipe']}-{run['dataset']}-z{run['latent_dim']}"
             found[results] = f"{place}/{run['arm']}"
     return found
-
-
-def _publish_model(results: Path, dataset: Path, folder: Path) -> None:
-    """Copy a run's model, and write its card by its results: the run's own card may be of another evaluation."""
-    from bvae.data import load  # with torch
-    from bvae.report.model_cards import write_card
-
-    copy_whole(results.with_name(MODEL_FILES[0]), folder / MODEL_FILES[0])
-    write_card(folder, load(dataset), read_json(results))
 
 
 def shrink_picture(source: Path, target: Path) -> None:
