@@ -160,10 +160,10 @@ def one_task(**numbers):
         ({"mine": 1.0, "status": "odd"}, "the task own returns 'status', which is there already"),
         ({"yours": 1.0}, "the task own has a record of 'mine' and does not return it"),
         ({"mine": float("nan")}, "the task own returns nan for 'mine'"),
-        ({"mine": torch.tensor(1.0)}, "the task own returns Tensor for 'mine', wanted a number of Python"),
-        ({"mine": [1.0, np.float32(2)]}, "the task own returns float32 for 'mine', wanted a number of Python"),
-        ({"mine": True}, "the task own returns bool for 'mine', wanted a number of Python"),
-        ({"mine": "high"}, "the task own returns str for 'mine', wanted a number of Python"),
+        ({"mine": torch.tensor(1.0)}, "the task own returns Tensor for 'mine', wanted a Python number"),
+        ({"mine": [1.0, np.float32(2)]}, "the task own returns float32 for 'mine', wanted a Python number"),
+        ({"mine": True}, "the task own returns bool for 'mine', wanted a Python number"),
+        ({"mine": "high"}, "the task own returns str for 'mine', wanted a Python number"),
     ],
 )
 def test_a_task_that_returns_what_it_should_not_is_refused(fake, tmp_path, monkeypatch, returned, said):

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from bvae.errors import InputError
-from bvae.system.records import enter, import_files, is_version
+from bvae.system.records import check_version, enter, import_files
 
 if TYPE_CHECKING:
     from torch import nn
@@ -38,7 +38,7 @@ class Arm:
     as_large_as: tuple[str, ...] = ()  # arms that a claim compares with it at an equal number of parameters, if at all
     ordinary: bool = False  # a VAE of some size and nothing else, of whose parameters a tied arm can need a share
     may_refuse: bool = False  # a layout for which it has none of its own, by InputError
-    version: int = 1  # of what it builds: a run is made from it
+    version: int = 1  # of what it builds; the first is not written into the settings of runs
 
     def model(self, layout: "Layout", likelihood: "nn.Module") -> "VAE":
         """The untrained model of the layout that a recipe plans."""
@@ -81,15 +81,14 @@ def arm(
     """Enter the decorated function in ARMS: it builds the model of a layout and a likelihood.
 
     Raise `version` by one when a change alters what it builds or computes: runs of this arm alone are then trained
-    again. Raises InputError for a label of another arm.
+    again. Raises InputError for a label of another arm and for a version that is not a whole number.
     """
 
     def decorate(build: Callable) -> Callable:
         name = build.__name__
         if same_label := [other.name for other in ARMS.values() if other.label == label]:
             raise InputError(f"{build.__module__}: its label '{label}' is that of {same_label[0]}: choose another")
-        if not is_version(version):
-            raise InputError(f"{build.__module__}: found the version {version!r}, wanted a whole number from 1 on")
+        check_version(version, build.__module__)
         looks = (colour, dash, marker, aside)
         record = Arm(name, label, description, *looks, build, layout, as_large_as, ordinary, may_refuse, version)
         enter(ARMS, record, build.__module__)

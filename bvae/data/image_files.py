@@ -314,7 +314,7 @@ def _upright(image: Any) -> Any:
 
 
 def _decode(files: ImageFiles, name: str, use: Callable[[Any], Any]) -> Any:
-    """`use` of one image."""
+    """What `use` makes of one image, whose pixels are decoded first."""
     from PIL import Image, UnidentifiedImageError
 
     try:

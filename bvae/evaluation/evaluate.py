@@ -115,19 +115,19 @@ def _compute(
 
 def _check(task: Task, found: dict, row: dict) -> None:
     """Raise InputError where a task returns what is another's, leaves out what it has a record of, or is no number."""
-    for name in sorted({metric.name for metric in task.metrics} & found.keys()):
-        for value in found[name] if isinstance(found[name], list) else [found[name]]:
-            if value is not None and (isinstance(value, bool) or not isinstance(value, int | float)):
-                raise InputError(
-                    f"the task {task.name} returns {type(value).__name__} for '{name}', wanted a number of Python, a"
-                    " list of such, or None. Of a tensor or an array take float(...) or .tolist()"
-                )
     for name in sorted(found.keys() & row.keys()):
         raise InputError(f"the task {task.name} returns '{name}', which is there already: call it otherwise")
     for name in sorted(_required(task) - found.keys()):
         raise InputError(f"the task {task.name} has a record of '{name}' and does not return it")
+    metrics = {metric.name for metric in task.metrics}
     for name, found_values in found.items():
         for value in found_values if isinstance(found_values, list) else [found_values]:
+            is_number = isinstance(value, int | float) and not isinstance(value, bool)
+            if name in metrics and value is not None and not is_number:
+                raise InputError(
+                    f"the task {task.name} returns {type(value).__name__} for '{name}', wanted a Python number, a list"
+                    " of them, or None. Take float(...) or .tolist() of a tensor or an array"
+                )
             if isinstance(value, float) and not math.isfinite(value):
                 raise InputError(
                     f"the task {task.name} returns {value} for '{name}', wanted a finite number. Where there is none,"

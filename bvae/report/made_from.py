@@ -142,8 +142,8 @@ def results_of(plan: Plan, sources: Mapping[str, Mapping] | None = None) -> list
     """
     of_data = _of_data(plan, sources or {})
     if plan.study["tuning"]:
-        return [*of_data, *_of_runs(plan), *_of_study(plan)]
-    return [*of_data, *_of_real_images(plan), *_of_runs(plan), *_of_groups(plan), *_of_study(plan)]
+        return [*of_data, *of_runs(plan), *_of_study(plan)]
+    return [*of_data, *_of_real_images(plan), *of_runs(plan), *_of_groups(plan), *_of_study(plan)]
 
 
 def _of_data(plan: Plan, sources: Mapping[str, Mapping]) -> Iterator[Result]:
@@ -205,7 +205,8 @@ def _said_by_cost(arms: Sequence[str], facts: dict) -> dict:
     return facts | {"arms": here, "arm_versions": {arm: facts["arms"][arm].get("version", 1) for arm in here}}
 
 
-def _of_runs(plan: Plan) -> Iterator[Result]:
+def of_runs(plan: Plan) -> Iterator[Result]:
+    """The model and the results of each run; of a recorded one its record."""
     extractors = [] if plan.study["tuning"] else plan.study["features"]
     for run in plan.runs:
         data, results = data_path(run["dataset"]), plan.results[run_name(run)]

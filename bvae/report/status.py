@@ -8,7 +8,7 @@ from datetime import timedelta
 from pathlib import Path
 
 from bvae.errors import InputError
-from bvae.report.made_from import Plan, results_of
+from bvae.report.made_from import Plan, of_runs
 from bvae.report.outdated import MISSING, outdated
 from bvae.study.config import load_study
 from bvae.study.runs import beside, is_record, run_name
@@ -39,9 +39,7 @@ def read_status(config: str | Path, root: Path = Path()) -> tuple[dict, list[Run
     study = load_study(Path(config), root)
     plan = Plan(study, root)
     plan.contents.kept = None  # hashes that are kept are used, but not written
-    wanted = {path for results in plan.results.values() for path in (results, _model(results))}
-    of_runs = [result for result in results_of(plan) if result.path in wanted]
-    return study, status_of_runs(plan, outdated(plan, of_runs, known_only=True))
+    return study, status_of_runs(plan, outdated(plan, [*of_runs(plan)], known_only=True))
 
 
 def status_of_runs(plan: Plan, to_make: Mapping[str, str]) -> list[RunStatus]:
@@ -50,10 +48,6 @@ def status_of_runs(plan: Plan, to_make: Mapping[str, str]) -> list[RunStatus]:
     `to_make` has the reason of each result of a run that is outdated or missing, by its path.
     """
     return [_status(plan.results[run_name(run)], to_make, plan.contents.root) for run in plan.runs]
-
-
-def _model(results_path: str) -> str:
-    return beside(results_path, "model.safetensors")
 
 
 def _status(results_path: str, to_make: Mapping[str, str], root: Path) -> RunStatus:
@@ -67,7 +61,7 @@ def _status(results_path: str, to_make: Mapping[str, str], root: Path) -> RunSta
             status = read_json(results)["status"] if results.exists() else None
         except (InputError, KeyError, TypeError):
             return RunStatus(name, "damaged", f"{results.name}: not a run's results. Run snakemake again.")
-        for path in (_model(results_path), results_path):
+        for path in (beside(results_path, "model.safetensors"), results_path):
             if (reason := to_make.get(path, MISSING)) != MISSING:
                 return RunStatus(name, "outdated", f"{Path(path).name} {reason}")
         if status is None:

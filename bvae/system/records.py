@@ -31,6 +31,7 @@ def import_files(package: str, folders: Iterable[str]) -> None:
             )
 
 
-def is_version(value: object) -> bool:
-    """Whether it is a whole number from 1 on."""
-    return isinstance(value, int) and not isinstance(value, bool) and value >= 1
+def check_version(version: object, home: str) -> None:
+    """Raise InputError, which names the module `home`, for a version that is not a whole number from 1 on."""
+    if not isinstance(version, int) or isinstance(version, bool) or version < 1:
+        raise InputError(f"{home}: found the version {version!r}, wanted a whole number from 1 on")

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from bvae.errors import InputError
-from bvae.system.records import enter, import_files, is_version
+from bvae.system.records import check_version, enter, import_files
 
 if TYPE_CHECKING:
     from bvae.evaluation.trained import Trained
@@ -78,12 +78,13 @@ def task(
     """Enter the decorated function in TASKS. Raise `version` by one when a change alters its numbers.
 
     Only this task is then computed again. Tables show its columns after those of tasks with a lower `order`. A task of
-    `protocol` 2 is not computed in studies of protocol 1. Raises InputError for a setting that is none.
+    `protocol` 2 is not computed in studies of protocol 1. Raises InputError for an argument that has no meaning.
     """
 
     def decorate(compute: Callable) -> Callable:
         name, text = compute.__name__, (compute.__doc__ or "").strip()
-        for fault in _faults(version, metrics, uses, protocol):
+        check_version(version, compute.__module__)
+        for fault in _faults(metrics, uses, protocol):
             raise InputError(f"{compute.__module__}: {fault}")
         names = Counter((metric.any_features, metric.name) for metric in (*all_metrics(), *metrics))
         for _, taken in (found for found, count in names.items() if count > 1):
@@ -94,9 +95,8 @@ def task(
     return decorate
 
 
-def _faults(version: int, metrics: Sequence[Metric], uses: Sequence[str], protocol: int) -> Iterator[str]:
-    if not is_version(version):
-        yield f"found the version {version!r}, wanted a whole number from 1 on"
+def _faults(metrics: Sequence[Metric], uses: Sequence[str], protocol: int) -> Iterator[str]:
+    """What is wrong with the arguments of `task`."""
     for use in (use for use in uses if use not in USES):
         yield f"found '{use}' among what it uses, wanted some of {', '.join(USES)}"
     if protocol not in (1, 2):
