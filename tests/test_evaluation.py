@@ -24,9 +24,9 @@ from bvae.evaluation.draws import (
     prior_samples,
     slerp,
 )
-from bvae.evaluation.evaluate import evaluate_run, validate_run
+from bvae.evaluation.evaluate import _compute_beside_mixture, _open_run, evaluate_run, validate_run
 from bvae.evaluation.measures import gaussian_statistics, latent_trustworthiness, neighbour_accuracy
-from bvae.evaluation.metrics import TASKS
+from bvae.evaluation.metrics import TASKS, tasks_of
 from bvae.evaluation.references import make_reference
 from bvae.evaluation.trained import Trained, posterior_means
 from bvae.objective import log_importance_weights
@@ -364,6 +364,17 @@ def test_a_run_has_the_same_metrics_by_the_functions_of_a_gpu(fake, reference, r
     close(found, wanted, rel=1e-5)
     assert found["knn_accuracy"] == wanted["knn_accuracy"] and found["probe_accuracy"] == wanted["probe_accuracy"]
     assert found["precision_classifier_samples"] == wanted["precision_classifier_samples"]
+
+
+def test_a_mixture_that_is_fitted_beside_the_rest_is_the_same(fake, reference, runs):
+    """As on a GPU. All numbers, to the last digit."""
+    wanted = evaluated(runs["vae"], fake, [reference])
+    settings = {"importance": SHORT_SWEEP, "references": []}
+    opened, row = _open_run(runs["vae"], fake, CPU, settings, [reference])
+    tasks = [TASKS[name] for name in tasks_of("finished")]
+    found = _compute_beside_mixture(tasks, opened, row, {}).row
+    numbers = [{name: value for name, value in one.items() if isinstance(value, float)} for one in (wanted, found)]
+    assert numbers[0] == numbers[1] and "fd_classifier_mixture_samples" in numbers[0]
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU")

@@ -389,6 +389,7 @@ def evaluation(at: Setting) -> Iterator[Row]:
     """Seconds of the reference of a data set of 60,000 images, and of evaluating one run with all metrics."""
     from bvae.evaluation import protocol
     from bvae.evaluation.evaluate import evaluate_run
+    from bvae.evaluation.metrics import TASKS
     from bvae.evaluation.references import make_reference
 
     dataset = made_up(1, 28, 1_000 if at.toy else 60_000, test=1_000 if at.toy else 10_000)
@@ -402,10 +403,22 @@ def evaluation(at: Setting) -> Iterator[Row]:
     references = [make_reference(dataset, "classifier", at.device)]
     yield {"what": "reference", "seconds": time.perf_counter() - started}
     samples, images = ([1, 2], 10) if at.toy else ([1, 10, 100, 1000], 2_000)
+    seconds: dict[str, float] = {}
+    for name, task in TASKS.items():
+        TASKS[name] = replace(task, compute=partial(timed, seconds, name, task.compute))
     started = time.perf_counter()
     importance = {"samples": samples, "images": images}
     evaluate_run(at.folder / "run", dataset, references, importance=importance, device=at.device, protocol=2)
     yield {"what": "evaluation", "seconds": time.perf_counter() - started}
+    yield from ({"what": f"of which {name}", "seconds": found} for name, found in seconds.items())
+
+
+def timed(seconds: dict[str, float], name: str, compute: Callable[[object], dict], trained: object) -> dict:
+    """What a task returns; its seconds are entered."""
+    started = time.perf_counter()
+    found = compute(trained)
+    seconds[name] = time.perf_counter() - started
+    return found
 
 
 def quick(at: Setting) -> Iterator[Row]:

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
@@ -12,10 +13,10 @@ from torch import Tensor
 
 from bvae.data import Dataset, to_batch
 from bvae.evaluation import protocol
-from bvae.evaluation.draws import fixed_draw
+from bvae.evaluation.draws import fixed_draw, mixture_samples
 from bvae.evaluation.measures import active_latents, latent_trustworthiness, neighbour_accuracy
 from bvae.evaluation.probes import Features, linear_probes
-from bvae.evaluation.references import Reference
+from bvae.evaluation.references import Reference, reference_index
 from bvae.networks import VAE
 from bvae.objective import log_importance_weights, sample_posterior
 from bvae.runs import Run
@@ -68,6 +69,17 @@ class Trained:
     def train_means(self) -> Tensor:
         """Posterior means of the training images, (n, latent_dim)."""
         return self.train_posteriors[0]
+
+    @property
+    def compares(self) -> bool:
+        """Whether distances to the features of a reference can be computed."""
+        return any(reference.features is not None for reference in self.references)
+
+    @cached_property
+    def mixture_latents(self) -> Future[Tensor | None]:
+        """`draws.mixture_samples`, as many as a reference has images: the fit begins here, on a thread of its own."""
+        count = len(reference_index(self.dataset))
+        return ThreadPoolExecutor(1).submit(mixture_samples, self.run, self.train_means, count)
 
     @cached_property
     def nll_images(self) -> tuple[Tensor, Tensor]:

@@ -41,7 +41,7 @@ def paths(trained):
 
     model, dataset, device, means = trained.model, trained.dataset, trained.device, trained.test_means
     row, images = {"empty": {}}, []
-    if any(reference.features is not None for reference in trained.references):
+    if trained.compares:
         pairs = len(reference_test_images(dataset))
         first, second = (means[index] for index in interpolation_pairs(dataset.name, len(means), pairs))
         shares = path_shares(dataset.name, pairs)
