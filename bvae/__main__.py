@@ -21,13 +21,17 @@ import argcomplete
 
 import bvae
 from bvae.errors import LOGS_ARE_SHOWN, InputError, out_of_gpu_memory
-from bvae.evaluation.extractors import EXTRACTORS
-from bvae.report import steps
-from bvae.report.figures import FIGURES
-from bvae.report.made_from import ALL_TABLES
-from bvae.system import devices
-from bvae.system.allocator import keep_freed_memory
-from bvae.system.files import describe_path_error
+
+try:
+    from bvae.evaluation.extractors import EXTRACTORS
+    from bvae.report import steps
+    from bvae.report.figures import FIGURES
+    from bvae.report.made_from import ALL_TABLES
+    from bvae.system import devices
+    from bvae.system.allocator import keep_freed_memory
+    from bvae.system.files import describe_path_error
+except InputError as error:  # an arm, a metric, a figure or an extractor that somebody added
+    sys.exit(f"error: {error}")
 
 FETCH_SOURCES = """\
 sources, each as it is given:

@@ -21,12 +21,13 @@ from bvae.arms import ARMS, arm
 from bvae.data import load
 from bvae.errors import InputError
 from bvae.evaluation.evaluate import evaluate_run
-from bvae.evaluation.extractors import EXTRACTORS, extractor
+from bvae.evaluation.extractors import EXTRACTORS, Extractor, extractor
 from bvae.evaluation.metrics import TASKS, Metric, Task, task
 from bvae.evaluation.trained import posterior_means
 from bvae.report.figures import figure
+from bvae.report.figures._page import save_figure
 from bvae.report.made_from import Plan, results_of
-from bvae.runs import train_run
+from bvae.runs import build_model, train_run
 from bvae.study.runs import group_paths, training_settings
 from bvae.system.records import import_files
 from helpers.checkouts import QUICK, ROOT, run_in, snakemake
@@ -184,6 +185,12 @@ def test_a_known_result_without_a_number_is_computed_anew(fake, tmp_path):
     assert evaluated(known={name: value for name, value in row.items() if name != "knn_accuracy"}).row == row
 
 
+def an_extractor(*without, **parts):
+    """An extractor as Inception's, without some of its parts and with others."""
+    known = {name: part for name, part in vars(type(EXTRACTORS["inception"])).items() if not name.startswith("_")}
+    return type("Mine", (Extractor,), {name: part for name, part in (known | parts).items() if name not in without})
+
+
 @pytest.mark.parametrize(
     ("enter", "said"),
     [
@@ -201,11 +208,33 @@ def test_a_known_result_without_a_number_is_computed_anew(fake, tmp_path):
         (figure(caption="", arm="bvea"), "the arm 'bvea', wanted one of bvae, "),
         (arm(label="VAE", description="", colour="", dash="", marker=""), "its label 'VAE' is that of vae"),
         (arm(label="my", description="", colour="", dash="", marker="", version=0), "the version 0, wanted a whole"),
+        (arm(label="my", description="", colour="bleu", dash="", marker=""), "the colour 'bleu', wanted one such as"),
+        (lambda _: extractor(type("Mine", (), {})), "Mine is no Extractor"),
+        (lambda _: extractor(an_extractor("version")), "Mine lacks version: "),
+        (lambda _: extractor(an_extractor("make", "label")), "Mine lacks label, make: "),
+        (lambda _: extractor(an_extractor(version="1")), "the version '1', wanted a whole number"),
     ],
 )
 def test_settings_of_an_addition_that_are_none_are_refused(enter, said):
     with pytest.raises(InputError, match=said):
         enter(one_task)
+
+
+@pytest.mark.parametrize(
+    ("part", "said"),
+    [("layout", "NoneType as its layout, wanted a Layout"), ("build", "NoneType as its model, wanted a VAE")],
+)
+def test_an_arm_that_returns_nothing_is_refused(monkeypatch, part, said):
+    """Its function has no `return`."""
+    monkeypatch.setitem(ARMS, "bvae", replace(ARMS["bvae"], **{part: lambda *_: None}))
+    with pytest.raises(InputError, match=f"the arm bvae returns {said} of bvae/networks.py"):
+        build_model(make_run(), channels=1, size=8)
+
+
+def test_a_figure_that_returns_nothing_is_refused(tmp_path):
+    with pytest.raises(InputError, match="mine: its function returned NoneType, wanted a figure"):
+        save_figure(lambda: None, tmp_path / "mine")
+    assert not [*tmp_path.iterdir()]
 
 
 def test_a_file_that_enters_nothing_is_refused(tmp_path, monkeypatch):
@@ -246,7 +275,7 @@ def test_two_of_one_name_are_refused():
     with pytest.raises(InputError, match="the name 'mine' is taken by another metric"):
         task(title="Other", version=1, metrics=[Metric("mine", "one"), Metric("mine", "two")])(one_task)
     for enter, kind in (
-        (arm(label="-", description="", colour="", dash="", marker=""), "bvae"),
+        (arm(label="-", description="", colour="#000000", dash="", marker=""), "bvae"),
         (architecture(), "mlp"),
         (figure(caption=""), "samples"),
     ):

@@ -7,9 +7,10 @@ model cards and documentation read ARMS. A file whose name begins with "_" holds
 Arms import torch inside their functions: Snakemake and `--help` read this folder and do without it.
 """
 
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from bvae.errors import InputError
 from bvae.system.records import check_version, enter, import_files
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
 
     from bvae.networks import VAE, Layout
 
+Built = TypeVar("Built")
 SIZE_TOLERANCE = 0.01  # up to which counts of parameters are equal: of all published studies they are to 0.1 %
 
 
@@ -29,7 +31,7 @@ class Arm:
     name: str  # in configs and in the names of files: that of its function
     label: str  # in tables and figures
     description: str  # in model cards: "It is ..."
-    colour: str  # of Okabe and Ito: blues are tied, reds are not; the dashes tell the arms apart in grey
+    colour: str  # "#0072B2", of Okabe and Ito: blues are tied, reds are not; the dashes tell the arms apart in grey
     dash: Any  # of lines, as Matplotlib's linestyle
     marker: str  # of points, as Matplotlib's marker
     aside: int  # points that it is drawn beside an arm of nearly as many parameters, to be told apart
@@ -41,8 +43,22 @@ class Arm:
     version: int = 1  # of what it builds; the first is not written into the settings of runs
 
     def model(self, layout: "Layout", likelihood: "nn.Module") -> "VAE":
-        """The untrained model of the layout that a recipe plans."""
-        return self.build(self.layout(layout), likelihood)
+        """The untrained model of the layout that a recipe plans.
+
+        Raises InputError where the arm's functions return something else than a layout and a VAE.
+        """
+        from bvae.networks import VAE, Layout
+
+        own = self._returned(self.layout(layout), Layout, "as its layout")
+        return self._returned(self.build(own, likelihood), VAE, "as its model")
+
+    def _returned(self, found: Any, wanted: type[Built], what: str) -> Built:
+        if not isinstance(found, wanted):
+            raise InputError(
+                f"the arm {self.name} returns {type(found).__name__} {what}, wanted a {wanted.__name__} of"
+                " bvae/networks.py"
+            )
+        return found
 
     def unequal(self, other: "Arm", parameters: Mapping[str, int]) -> str | None:
         """Why this arm is not as large as another that it should be, by the parameters of each; None where it is."""
@@ -81,7 +97,8 @@ def arm(
     """Enter the decorated function in ARMS: it builds the model of a layout and a likelihood.
 
     Raise `version` by one when a change alters what it builds or computes: runs of this arm alone are then trained
-    again. Raises InputError for a label of another arm and for a version that is not a whole number.
+    again. Raises InputError for a label of another arm, a version that is not a whole number and a colour that is not
+    written as "#0072B2".
     """
 
     def decorate(build: Callable) -> Callable:
@@ -89,6 +106,8 @@ def arm(
         if same_label := [other.name for other in ARMS.values() if other.label == label]:
             raise InputError(f"{build.__module__}: its label '{label}' is that of {same_label[0]}: choose another")
         check_version(version, build.__module__)
+        if not re.fullmatch("#[0-9A-Fa-f]{6}", colour):
+            raise InputError(f"{build.__module__}: found the colour {colour!r}, wanted one such as '#0072B2'")
         looks = (colour, dash, marker, aside)
         record = Arm(name, label, description, *looks, build, layout, as_large_as, ordinary, may_refuse, version)
         enter(ARMS, record, build.__module__)

@@ -12,7 +12,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from bvae.system.records import enter, import_files
+from bvae.errors import InputError
+from bvae.system.records import check_version, enter, import_files
 
 if TYPE_CHECKING:
     import torch
@@ -71,13 +72,22 @@ class Extractor(ABC):
         """The network that `make` made, of the tensors and facts that a reference keeps of it."""
 
 
+NEEDED = ("label", "header", "features", "note", "version")  # what an Extractor says of itself without a default
 EXTRACTORS: dict[str, Extractor] = {}  # by name, in the order of their columns
 
 
 def extractor(kind: type[Extractor]) -> type[Extractor]:
-    """Enter the decorated class in EXTRACTORS."""
-    kind.name = kind.__name__.lower()
-    enter(EXTRACTORS, kind(), kind.__module__)
+    """Enter the decorated class in EXTRACTORS. Raises InputError for one that lacks a part or has no version."""
+    kind.name, home = kind.__name__.lower(), kind.__module__
+    if not issubclass(kind, Extractor):
+        raise InputError(f"{home}: {kind.__name__} is no Extractor: write class {kind.__name__}(Extractor)")
+    lacking = [part for part in NEEDED if not hasattr(kind, part)] + sorted(kind.__abstractmethods__)
+    if lacking:
+        raise InputError(
+            f"{home}: {kind.__name__} lacks {', '.join(lacking)}: bvae/evaluation/extractors/ says what each is"
+        )
+    check_version(kind.version, home)
+    enter(EXTRACTORS, kind(), home)
     return kind
 
 

@@ -98,9 +98,14 @@ def page(subject: Subject, title: str, caption: str, body: float) -> tuple[Figur
 
 
 def save_figure(draw: Callable[[], Figure], output: str | Path) -> None:
-    """Draw in STYLE, not the user's matplotlibrc, into `<output>.svg` and `.png`, the same bytes every time."""
+    """Draw in STYLE, not the user's matplotlibrc, into `<output>.svg` and `.png`, the same bytes every time.
+
+    Raises InputError where `draw` returns something else than a figure.
+    """
     with matplotlib.style.context(["default", STYLE]):
         figure = draw()
+        if not isinstance(figure, Figure):
+            raise InputError(f"{output}: its function returned {type(figure).__name__}, wanted a figure of Matplotlib")
         with whole_file(f"{output}.svg") as svg, whole_file(f"{output}.png") as png:
             figure.savefig(svg, format="svg", dpi=DPI, metadata={"Date": None})
             figure.savefig(png, format="png", dpi=DPI, metadata={"Software": None})
