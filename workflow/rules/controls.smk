@@ -14,6 +14,7 @@ rule reference:
         REFERENCE,
     log:
         "logs/references/{dataset}-{extractor}.log",
+    priority: 1  # evaluation waits for it
     conda:
         ENVIRONMENT
     threads: 1

@@ -1,4 +1,5 @@
-# One run: train, then evaluate.
+# One run: train, then evaluate, at once: on a GPU the CPU evaluates while other runs train, and a study that is stopped has
+# whole runs.
 METRICS = f"{RUN}/metrics-{{metrics}}.json"
 PER_IMAGE = [per_image_path(METRICS)] if protocol_of(STUDY) == 2 else []
 
@@ -35,6 +36,7 @@ rule validate:
         f"{RUN}/validation.json",
     log:
         "logs/validate/{recipe}/{dataset}/{arm}-z{latent_dim}-seed{seed}.log",
+    priority: 1
     conda:
         ENVIRONMENT
     threads: threads_of
@@ -61,6 +63,7 @@ rule evaluate:
         per_image=[update(path) for path in PER_IMAGE],
     log:
         "logs/evaluate/{recipe}/{dataset}/{arm}-z{latent_dim}-seed{seed}-{metrics}.log",
+    priority: 1
     conda:
         ENVIRONMENT
     threads: threads_of
