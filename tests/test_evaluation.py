@@ -4,6 +4,7 @@ import hashlib
 import inspect
 import math
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +14,7 @@ import torch
 from bvae.data import to_batch
 from bvae.data.dataset import make
 from bvae.errors import InputError
-from bvae.evaluation import draws, measures, protocol, trained
+from bvae.evaluation import draws, evaluate, measures, protocol, trained
 from bvae.evaluation.controls import evaluate_controls, evaluate_pca, evaluate_untrained
 from bvae.evaluation.draws import (
     fixed_draw,
@@ -24,9 +25,9 @@ from bvae.evaluation.draws import (
     prior_samples,
     slerp,
 )
-from bvae.evaluation.evaluate import _compute_beside_mixture, _open_run, evaluate_run, validate_run
+from bvae.evaluation.evaluate import evaluate_run, validate_run
 from bvae.evaluation.measures import gaussian_statistics, latent_trustworthiness, neighbour_accuracy
-from bvae.evaluation.metrics import TASKS, tasks_of
+from bvae.evaluation.metrics import TASKS
 from bvae.evaluation.references import make_reference
 from bvae.evaluation.trained import Trained, posterior_means
 from bvae.objective import log_importance_weights
@@ -366,15 +367,16 @@ def test_a_run_has_the_same_metrics_by_the_functions_of_a_gpu(fake, reference, r
     assert found["precision_classifier_samples"] == wanted["precision_classifier_samples"]
 
 
-def test_a_mixture_that_is_fitted_beside_the_rest_is_the_same(fake, reference, runs):
-    """As on a GPU. All numbers, to the last digit."""
-    wanted = evaluated(runs["vae"], fake, [reference])
-    settings = {"importance": SHORT_SWEEP, "references": []}
-    opened, row = _open_run(runs["vae"], fake, CPU, settings, [reference])
-    tasks = [TASKS[name] for name in tasks_of("finished")]
-    found = _compute_beside_mixture(tasks, opened, row, {}).row
-    numbers = [{name: value for name, value in one.items() if isinstance(value, float)} for one in (wanted, found)]
-    assert numbers[0] == numbers[1] and "fd_classifier_mixture_samples" in numbers[0]
+@pytest.mark.parametrize("version", [1, 2])
+def test_what_is_fitted_beside_the_rest_is_the_same(fake, reference, runs, monkeypatch, version):
+    """As on a GPU: all numbers to the last digit, of all tasks and where one of them is already known."""
+    evaluated = partial(evaluate_run, runs["vae"], fake, [reference], importance=SHORT_SWEEP, device=CPU)
+    wanted, images = evaluated(protocol=version)
+    monkeypatch.setattr(evaluate, "_leaves_cpu", lambda device: True)
+    assert evaluated(protocol=version).row == wanted
+    older = wanted | {"tasks": wanted["tasks"] | {"distances": wanted["tasks"]["distances"] | {"version": 0}}}
+    assert evaluated(protocol=version, known=older, known_images=images).row == wanted
+    assert wanted["fd_classifier_mixture_samples"] > 0 and ("probe_sampled_accuracy" in wanted) == (version == 2)
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU")

@@ -1,7 +1,9 @@
 """Evaluation: a trained run to its results, one flat row."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -18,6 +20,9 @@ from bvae.evaluation.references import Reference
 from bvae.evaluation.trained import Trained
 from bvae.runs import Run, load_run
 from bvae.system.files import sha256_of_file
+
+# Tasks that fit on the CPU for long, and the property of Trained that has what they fit.
+BESIDE_GPU = {"distances": "mixture_latents", "probes": "fitted_probes"}
 
 
 class Evaluated(NamedTuple):
@@ -51,9 +56,7 @@ def evaluate_run(
     row["importance"] = importance
     tasks = [TASKS[name] for name in tasks_of(row["status"], protocol=protocol)]
     images = None if protocol == 1 else dict(known_images or {})
-    if device.type == "cpu" or row["status"] != "finished" or trained.why_empty or not trained.compares:
-        return Evaluated(*_compute(tasks, trained, row, known or {}, images))
-    return _compute_beside_mixture(tasks, trained, row, known or {}, images)
+    return Evaluated(*_compute(tasks, trained, row, known or {}, images))
 
 
 def validate_run(folder: Path, dataset: Dataset, *, device: torch.device) -> dict:
@@ -78,17 +81,6 @@ def validate_run(folder: Path, dataset: Dataset, *, device: torch.device) -> dic
     return row | {name: found[name] for name in ("elbo", "elbo_noise_error", "reconstruction", "kl")}
 
 
-def _compute_beside_mixture(tasks: Sequence[Task], trained: Trained, *rest: Any) -> Evaluated:
-    """`_compute` while one core of the CPU fits the mixture, whose distances come last.
-
-    For a run on a GPU, which leaves the CPU time for it. The cores of linear algebra are limited for the whole process,
-    so they stay so until the end: if they changed during the fit, its last digits would.
-    """
-    with threadpool_limits(1, user_api="blas"):
-        _ = trained.mixture_latents  # begins
-        return Evaluated(*_compute(sorted(tasks, key=lambda task: task.name == "distances"), trained, *rest))
-
-
 def _compute(
     tasks: Sequence[Task], trained: Trained, row: dict, known: dict, known_images: Mapping[str, Tensor] | None = None
 ) -> tuple[dict, dict[str, Tensor]]:
@@ -98,33 +90,76 @@ def _compute(
     """
     row["tasks"] = {}
     images: dict[str, Tensor] = {}
-    kept = known if all(known.get(key) == row.get(key) for key in ("model_sha256", "dataset_sha256")) else {}
-    for task in tasks:
-        by = {"version": task.version} | {name: trained.settings[name] for name in task.uses}
-        before = kept.get("tasks", {}).get(task.name, {})
-        of_images: Mapping[str, Tensor] = {}
-        arrays = before.get("per_image", ())
-        whole = kept.keys() >= {*before.get("gives", ())} and (known_images or {}).keys() >= {*arrays}
-        if by.items() <= before.items() and whole:
-            found: dict[str, Any] = {name: kept[name] for name in before["gives"]}
-            of_images = {name: (known_images or {})[name] for name in arrays}
-            empty = {name: reason for name, reason in kept["empty"].items() if name in before["empty"]}
-        elif task.name not in tasks_of("diverged") and (reason := trained.why_empty):
-            found = dict.fromkeys(_required(task))
-            empty = dict.fromkeys(found, reason)
-        else:
-            found = task.compute(trained)
-            if not isinstance(found, dict):
-                raise InputError(f"the task {task.name} returns {type(found).__name__}, wanted numbers by name, a dict")
-            empty, of_images = found.pop("empty", {}), found.pop("per_image", {})
-        _check(task, found, row)
-        row |= found
-        row["empty"] |= empty
-        row["tasks"][task.name] = by | {"gives": sorted(found), "empty": sorted(empty)}
-        if known_images is not None and of_images:
-            row["tasks"][task.name]["per_image"] = sorted(of_images)
-            images |= {name: as_kept(values) for name, values in of_images.items()}
+    same = all(known.get(key) == row.get(key) for key in ("model_sha256", "dataset_sha256"))
+    kept, kept_images = (known, known_images or {}) if same else ({}, {})
+    computed_by = {
+        task.name: {"version": task.version} | {name: trained.settings[name] for name in task.uses} for task in tasks
+    }
+    to_compute = [task for task in tasks if not _is_kept(task.name, computed_by[task.name], kept, kept_images)]
+    with _beside_gpu(to_compute, trained) as compute:
+        for task in sorted(tasks, key=lambda task: task.name in BESIDE_GPU):
+            of_images: Mapping[str, Tensor] = {}
+            if task not in to_compute:
+                before = kept["tasks"][task.name]
+                found: dict[str, Any] = {name: kept[name] for name in before["gives"]}
+                of_images = {name: kept_images[name] for name in before.get("per_image", ())}
+                empty = {name: reason for name, reason in kept["empty"].items() if name in before["empty"]}
+            elif task.name not in tasks_of("diverged") and (reason := trained.why_empty):
+                found = dict.fromkeys(_required(task))
+                empty = dict.fromkeys(found, reason)
+            else:
+                found = compute(task)
+                if not isinstance(found, dict):
+                    returned = type(found).__name__
+                    raise InputError(f"the task {task.name} returns {returned}, wanted numbers by name, a dict")
+                empty, of_images = found.pop("empty", {}), found.pop("per_image", {})
+            _check(task, found, row)
+            row |= found
+            row["empty"] |= empty
+            row["tasks"][task.name] = computed_by[task.name] | {"gives": sorted(found), "empty": sorted(empty)}
+            if known_images is not None and of_images:
+                row["tasks"][task.name]["per_image"] = sorted(of_images)
+                images |= {name: as_kept(values) for name, values in of_images.items()}
     return row, images
+
+
+def _is_kept(name: str, computed_by: dict, kept: dict, kept_images: Mapping[str, Tensor]) -> bool:
+    """Whether an earlier row has what a task would give again, all of it."""
+    before = kept.get("tasks", {}).get(name, {})
+    whole = kept.keys() >= {*before.get("gives", ())} and kept_images.keys() >= {*before.get("per_image", ())}
+    return whole and computed_by.items() <= before.items()
+
+
+@contextmanager
+def _beside_gpu(tasks: Sequence[Task], trained: Trained) -> Iterator[Callable[[Task], dict]]:
+    """What computes a task. On a GPU, a thread of its own has begun what those of BESIDE_GPU wait for.
+
+    The cores of linear algebra are limited for the whole process, so they stay so until the end: if they changed during
+    a fit, its last digits would.
+    """
+    ahead = [task.name for task in tasks if task.name in BESIDE_GPU]
+    if not ahead or not _leaves_cpu(trained.device) or trained.why_empty:
+        yield lambda task: task.compute(trained)
+        return
+    _ = trained.train_posteriors  # both threads need them
+    threads = torch.get_num_threads()
+    with (
+        threadpool_limits(1, user_api="blas"),
+        ThreadPoolExecutor(1, initializer=torch.set_num_threads, initargs=(threads,)) as thread,
+    ):
+        begun = {name: thread.submit(getattr, trained, BESIDE_GPU[name]) for name in ahead}
+
+        def compute(task: Task) -> dict:
+            if task.name in begun:
+                begun[task.name].result()
+            return task.compute(trained)
+
+        yield compute
+
+
+def _leaves_cpu(device: torch.device) -> bool:
+    """Whether evaluation on this device leaves most of the CPU free."""
+    return device.type != "cpu"
 
 
 def _check(task: Task, found: dict, row: dict) -> None:

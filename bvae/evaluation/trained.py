@@ -2,7 +2,6 @@
 
 import math
 from collections.abc import Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
@@ -76,10 +75,19 @@ class Trained:
         return any(reference.features is not None for reference in self.references)
 
     @cached_property
-    def mixture_latents(self) -> Future[Tensor | None]:
-        """`draws.mixture_samples`, as many as a reference has images: the fit begins here, on a thread of its own."""
+    def mixture_latents(self) -> Tensor | None:
+        """As many `draws.mixture_samples` as a reference has images; None without a reference to compare them with."""
         count = len(reference_index(self.dataset))
-        return ThreadPoolExecutor(1).submit(mixture_samples, self.run, self.train_means, count)
+        return mixture_samples(self.run, self.train_means, count) if self.compares else None
+
+    @cached_property
+    def fitted_probes(self) -> tuple[dict, dict[str, str]]:
+        """What `probe_unstandardised` and `probe_inactive` find, and why some of it is None."""
+        dataset = self.dataset
+        latents = latents_of_probes(dataset.name, self.run.seed, self.train_posteriors, self.test_posteriors)
+        row, empty = probe_unstandardised(dataset, latents)
+        controls, also_empty = probe_inactive(dataset, latents)
+        return row | controls, empty | also_empty
 
     @cached_property
     def nll_images(self) -> tuple[Tensor, Tensor]:

@@ -108,7 +108,7 @@ def distances(trained):
         first, second = interpolation_pairs(run.dataset, len(means), len(shown))
         latents = {
             "samples": prior_samples(run.dataset, run.seed, len(shown), run.latent_dim),
-            "mixture_samples": trained.mixture_latents.result(),
+            "mixture_samples": trained.mixture_latents,
             "reconstructions": means if len(shown) == len(means) else posterior_means(model, shown, device),
             "interpolations": lerp(means[first], means[second], 0.5),
             "slerp_interpolations": slerp(means[first], means[second], 0.5),
