@@ -9,6 +9,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 import torch
+import yaml
 
 from bvae.__main__ import main
 from bvae.errors import InputError
@@ -174,6 +175,16 @@ def test_runs_are_not_recorded_without_their_references(quick_copy, monkeypatch,
     assert main(["record", QUICK]) == 1
     assert "digits-classifier.safetensors: no such file" in capsys.readouterr().err
     assert not Path("results/records").exists()
+
+
+def test_runs_of_one_data_set_are_recorded_before_another_has_a_reference(quick_copy, monkeypatch):
+    monkeypatch.chdir(quick_copy)
+    study = read_yaml(QUICK)
+    study["blocks"].append(study["blocks"][0] | {"datasets": ["mnist"]})
+    Path("config/two.yaml").write_text(yaml.safe_dump(study))
+    assert main(["record", "config/two.yaml"]) == 0
+    assert len([*Path("results/records").glob("*/digits/*/metrics-*.json")]) == 12
+    assert {path.name[:7] for path in Path("results/records/references").iterdir()} == {"digits-"}
 
 
 def test_records_are_not_written_where_a_file_is(quick_copy, monkeypatch, capsys):

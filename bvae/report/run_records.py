@@ -4,6 +4,7 @@ Beside them are the networks of the references that the runs saw, so that the ru
 machine, are compared over the same features.
 """
 
+from collections.abc import Collection
 from dataclasses import replace
 from pathlib import Path
 
@@ -37,7 +38,7 @@ def write_records(study: dict, root: Path = Path()) -> tuple[int, int]:
     for path, reason in outdated(plan, of_runs, known_only=True).items():
         raise InputError(f"{root / path} {reason}. Run `{command_of(study)}`, which makes it again.")
     if paths and not study["tuning"]:
-        _record_references(plan)
+        _record_references(plan, {Path(path).parts[3] for path in paths})
     new = 0
     for path in paths:
         record = root / record_of(path, root)
@@ -56,11 +57,12 @@ def write_records(study: dict, root: Path = Path()) -> tuple[int, int]:
     return new, len(paths)
 
 
-def _record_references(plan: Plan) -> None:
+def _record_references(plan: Plan, data_sets: Collection[str]) -> None:
+    """Of these data sets."""
     from bvae.evaluation.references import load_reference, save_reference
 
     root = plan.contents.root
-    for dataset in plan.data_sets:
+    for dataset in sorted(data_sets):
         for name in plan.study["features"]:
             here, record = root / reference_path(dataset, name), root / recorded_reference(dataset, name)
             if not here.exists():
