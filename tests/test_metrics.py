@@ -1,6 +1,9 @@
 """Metrics, features and references against oracles: planted answers, closed forms, independent implementations."""
 
 import math
+import os
+import subprocess
+import sys
 from dataclasses import replace
 
 import numpy as np
@@ -34,6 +37,7 @@ from bvae.evaluation.references import (
 )
 from bvae.report.footnotes import on_features, on_nll
 from bvae.system.files import write_tensors
+from helpers.checkouts import ROOT
 from helpers.small import make_dataset
 
 CPU = torch.device("cpu")
@@ -158,6 +162,24 @@ def test_frechet_distance_of_two_draws_of_one_distribution_falls_as_one_over_n(n
     wanted = 2 * d + (d**2 + d) / 2  # 18
     error = np.std(found, ddof=1) / math.sqrt(1_000)
     assert abs(np.mean(found) - wanted) < 5 * error < 0.08 * wanted
+
+
+LOADS_LATE = """
+import torch; torch.set_num_threads(2)
+from threadpoolctl import threadpool_info
+from bvae.evaluation.measures import side_by_side
+def cores(_):
+    import scipy.linalg, sklearn.mixture
+    return [library["num_threads"] for library in threadpool_info() if library["user_api"] == "blas"]
+print(*side_by_side(cores, [0])[0])
+"""
+
+
+def test_linear_algebra_that_a_fit_loads_has_one_core_too():
+    """In a process of its own, because here it is loaded. NumPy and SciPy have a library each."""
+    environment = {name: value for name, value in os.environ.items() if not name.endswith("_NUM_THREADS")}
+    done = subprocess.run([sys.executable, "-c", LOADS_LATE], cwd=ROOT, env=environment, capture_output=True, text=True)
+    assert done.stdout.split() == ["1"] * 2, done.stderr
 
 
 def test_side_by_side_is_map_with_one_core_for_each():

@@ -97,7 +97,8 @@ def _compute(
     }
     to_compute = [task for task in tasks if not _is_kept(task.name, computed_by[task.name], kept, kept_images)]
     with _beside_gpu(to_compute, trained) as compute:
-        for task in sorted(tasks, key=lambda task: task.name in BESIDE_GPU):
+        last = BESIDE_GPU if _leaves_cpu(trained.device) else ()
+        for task in sorted(tasks, key=lambda task: task.name in last):
             of_images: Mapping[str, Tensor] = {}
             if task not in to_compute:
                 before = kept["tasks"][task.name]
@@ -141,6 +142,10 @@ def _beside_gpu(tasks: Sequence[Task], trained: Trained) -> Iterator[Callable[[T
     if not ahead or not _leaves_cpu(trained.device) or trained.why_empty:
         yield lambda task: task.compute(trained)
         return
+    import scipy.linalg  # noqa: F401 - a limit holds for the libraries that are loaded when it is set
+    import sklearn.linear_model
+    import sklearn.mixture  # noqa: F401
+
     _ = trained.train_posteriors  # both threads need them
     threads = torch.get_num_threads()
     with (

@@ -33,6 +33,8 @@ def side_by_side(function: Callable[[Item], Found], items: Iterable[Item]) -> li
 
     What scikit-learn and NumPy compute gains little from several cores, or loses by them: docs/performance.md.
     """
+    import scipy.linalg  # noqa: F401 - a limit holds for the libraries that are loaded when it is set
+
     threads = torch.get_num_threads()
 
     def take_one_core() -> None:
