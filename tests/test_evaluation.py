@@ -4,7 +4,6 @@ import hashlib
 import inspect
 import math
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +13,7 @@ import torch
 from bvae.data import to_batch
 from bvae.data.dataset import make
 from bvae.errors import InputError
-from bvae.evaluation import draws, evaluate, measures, protocol, trained
+from bvae.evaluation import draws, measures, protocol, trained
 from bvae.evaluation.controls import evaluate_controls, evaluate_pca, evaluate_untrained
 from bvae.evaluation.draws import (
     fixed_draw,
@@ -365,18 +364,6 @@ def test_a_run_has_the_same_metrics_by_the_functions_of_a_gpu(fake, reference, r
     close(found, wanted, rel=1e-5)
     assert found["knn_accuracy"] == wanted["knn_accuracy"] and found["probe_accuracy"] == wanted["probe_accuracy"]
     assert found["precision_classifier_samples"] == wanted["precision_classifier_samples"]
-
-
-@pytest.mark.parametrize("version", [1, 2])
-def test_what_is_fitted_beside_the_rest_is_the_same(fake, reference, runs, monkeypatch, version):
-    """As on a GPU: all numbers to the last digit, of all tasks and where one of them is already known."""
-    evaluated = partial(evaluate_run, runs["vae"], fake, [reference], importance=SHORT_SWEEP, device=CPU)
-    wanted, images = evaluated(protocol=version)
-    monkeypatch.setattr(evaluate, "_leaves_cpu", lambda device: True)
-    assert evaluated(protocol=version).row == wanted
-    older = wanted | {"tasks": wanted["tasks"] | {"distances": wanted["tasks"]["distances"] | {"version": 0}}}
-    assert evaluated(protocol=version, known=older, known_images=images).row == wanted
-    assert wanted["fd_classifier_mixture_samples"] > 0 and ("probe_sampled_accuracy" in wanted) == (version == 2)
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU")

@@ -1,15 +1,12 @@
 """Evaluation: a trained run to its results, one flat row."""
 
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
-from threadpoolctl import threadpool_limits
 from torch import Tensor
 
 from bvae.data import Dataset
@@ -20,9 +17,6 @@ from bvae.evaluation.references import Reference
 from bvae.evaluation.trained import Trained
 from bvae.runs import Run, load_run
 from bvae.system.files import sha256_of_file
-
-# Tasks that fit on the CPU for long, and the property of Trained that has what they fit.
-BESIDE_GPU = {"distances": "mixture_latents", "probes": "fitted_probes"}
 
 
 class Evaluated(NamedTuple):
@@ -90,81 +84,33 @@ def _compute(
     """
     row["tasks"] = {}
     images: dict[str, Tensor] = {}
-    same = all(known.get(key) == row.get(key) for key in ("model_sha256", "dataset_sha256"))
-    kept, kept_images = (known, known_images or {}) if same else ({}, {})
-    computed_by = {
-        task.name: {"version": task.version} | {name: trained.settings[name] for name in task.uses} for task in tasks
-    }
-    to_compute = [task for task in tasks if not _is_kept(task.name, computed_by[task.name], kept, kept_images)]
-    with _beside_gpu(to_compute, trained) as compute:
-        last = BESIDE_GPU if _leaves_cpu(trained.device) else ()
-        for task in sorted(tasks, key=lambda task: task.name in last):
-            of_images: Mapping[str, Tensor] = {}
-            if task not in to_compute:
-                before = kept["tasks"][task.name]
-                found: dict[str, Any] = {name: kept[name] for name in before["gives"]}
-                of_images = {name: kept_images[name] for name in before.get("per_image", ())}
-                empty = {name: reason for name, reason in kept["empty"].items() if name in before["empty"]}
-            elif task.name not in tasks_of("diverged") and (reason := trained.why_empty):
-                found = dict.fromkeys(_required(task))
-                empty = dict.fromkeys(found, reason)
-            else:
-                found = compute(task)
-                if not isinstance(found, dict):
-                    returned = type(found).__name__
-                    raise InputError(f"the task {task.name} returns {returned}, wanted numbers by name, a dict")
-                empty, of_images = found.pop("empty", {}), found.pop("per_image", {})
-            _check(task, found, row)
-            row |= found
-            row["empty"] |= empty
-            row["tasks"][task.name] = computed_by[task.name] | {"gives": sorted(found), "empty": sorted(empty)}
-            if known_images is not None and of_images:
-                row["tasks"][task.name]["per_image"] = sorted(of_images)
-                images |= {name: as_kept(values) for name, values in of_images.items()}
+    kept = known if all(known.get(key) == row.get(key) for key in ("model_sha256", "dataset_sha256")) else {}
+    for task in tasks:
+        by = {"version": task.version} | {name: trained.settings[name] for name in task.uses}
+        before = kept.get("tasks", {}).get(task.name, {})
+        of_images: Mapping[str, Tensor] = {}
+        arrays = before.get("per_image", ())
+        whole = kept.keys() >= {*before.get("gives", ())} and (known_images or {}).keys() >= {*arrays}
+        if by.items() <= before.items() and whole:
+            found: dict[str, Any] = {name: kept[name] for name in before["gives"]}
+            of_images = {name: (known_images or {})[name] for name in arrays}
+            empty = {name: reason for name, reason in kept["empty"].items() if name in before["empty"]}
+        elif task.name not in tasks_of("diverged") and (reason := trained.why_empty):
+            found = dict.fromkeys(_required(task))
+            empty = dict.fromkeys(found, reason)
+        else:
+            found = task.compute(trained)
+            if not isinstance(found, dict):
+                raise InputError(f"the task {task.name} returns {type(found).__name__}, wanted numbers by name, a dict")
+            empty, of_images = found.pop("empty", {}), found.pop("per_image", {})
+        _check(task, found, row)
+        row |= found
+        row["empty"] |= empty
+        row["tasks"][task.name] = by | {"gives": sorted(found), "empty": sorted(empty)}
+        if known_images is not None and of_images:
+            row["tasks"][task.name]["per_image"] = sorted(of_images)
+            images |= {name: as_kept(values) for name, values in of_images.items()}
     return row, images
-
-
-def _is_kept(name: str, computed_by: dict, kept: dict, kept_images: Mapping[str, Tensor]) -> bool:
-    """Whether an earlier row has what a task would give again, all of it."""
-    before = kept.get("tasks", {}).get(name, {})
-    whole = kept.keys() >= {*before.get("gives", ())} and kept_images.keys() >= {*before.get("per_image", ())}
-    return whole and computed_by.items() <= before.items()
-
-
-@contextmanager
-def _beside_gpu(tasks: Sequence[Task], trained: Trained) -> Iterator[Callable[[Task], dict]]:
-    """What computes a task. On a GPU, a thread of its own has begun what those of BESIDE_GPU wait for.
-
-    The cores of linear algebra are limited for the whole process, so they stay so until the end: if they changed during
-    a fit, its last digits would.
-    """
-    ahead = [task.name for task in tasks if task.name in BESIDE_GPU]
-    if not ahead or not _leaves_cpu(trained.device) or trained.why_empty:
-        yield lambda task: task.compute(trained)
-        return
-    import scipy.linalg  # noqa: F401 - a limit holds for the libraries that are loaded when it is set
-    import sklearn.linear_model
-    import sklearn.mixture  # noqa: F401
-
-    _ = trained.train_posteriors  # both threads need them
-    threads = torch.get_num_threads()
-    with (
-        threadpool_limits(1, user_api="blas"),
-        ThreadPoolExecutor(1, initializer=torch.set_num_threads, initargs=(threads,)) as thread,
-    ):
-        begun = {name: thread.submit(getattr, trained, BESIDE_GPU[name]) for name in ahead}
-
-        def compute(task: Task) -> dict:
-            if task.name in begun:
-                begun[task.name].result()
-            return task.compute(trained)
-
-        yield compute
-
-
-def _leaves_cpu(device: torch.device) -> bool:
-    """Whether evaluation on this device leaves most of the CPU free."""
-    return device.type != "cpu"
 
 
 def _check(task: Task, found: dict, row: dict) -> None:

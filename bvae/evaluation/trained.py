@@ -12,10 +12,10 @@ from torch import Tensor
 
 from bvae.data import Dataset, to_batch
 from bvae.evaluation import protocol
-from bvae.evaluation.draws import fixed_draw, mixture_samples
+from bvae.evaluation.draws import fixed_draw
 from bvae.evaluation.measures import active_latents, latent_trustworthiness, neighbour_accuracy
 from bvae.evaluation.probes import Features, linear_probes
-from bvae.evaluation.references import Reference, reference_index
+from bvae.evaluation.references import Reference
 from bvae.networks import VAE
 from bvae.objective import log_importance_weights, sample_posterior
 from bvae.runs import Run
@@ -73,21 +73,6 @@ class Trained:
     def compares(self) -> bool:
         """Whether distances to the features of a reference can be computed."""
         return any(reference.features is not None for reference in self.references)
-
-    @cached_property
-    def mixture_latents(self) -> Tensor | None:
-        """As many `draws.mixture_samples` as a reference has images; None without a reference to compare them with."""
-        count = len(reference_index(self.dataset))
-        return mixture_samples(self.run, self.train_means, count) if self.compares else None
-
-    @cached_property
-    def fitted_probes(self) -> tuple[dict, dict[str, str]]:
-        """What `probe_unstandardised` and `probe_inactive` find, and why some of it is None."""
-        dataset = self.dataset
-        latents = latents_of_probes(dataset.name, self.run.seed, self.train_posteriors, self.test_posteriors)
-        row, empty = probe_unstandardised(dataset, latents)
-        controls, also_empty = probe_inactive(dataset, latents)
-        return row | controls, empty | also_empty
 
     @cached_property
     def nll_images(self) -> tuple[Tensor, Tensor]:

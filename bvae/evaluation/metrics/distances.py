@@ -97,7 +97,7 @@ def distances(trained):
     the floor, the distance of as many training images to the test images.
     """
     from bvae.errors import InputError
-    from bvae.evaluation.draws import interpolation_pairs, lerp, prior_samples, slerp
+    from bvae.evaluation.draws import interpolation_pairs, lerp, mixture_samples, prior_samples, slerp
     from bvae.evaluation.references import compare_each, extract, reference_test_images
     from bvae.evaluation.trained import decode_images, posterior_means
 
@@ -108,7 +108,7 @@ def distances(trained):
         first, second = interpolation_pairs(run.dataset, len(means), len(shown))
         latents = {
             "samples": prior_samples(run.dataset, run.seed, len(shown), run.latent_dim),
-            "mixture_samples": trained.mixture_latents,
+            "mixture_samples": mixture_samples(run, trained.train_means, len(shown)),
             "reconstructions": means if len(shown) == len(means) else posterior_means(model, shown, device),
             "interpolations": lerp(means[first], means[second], 0.5),
             "slerp_interpolations": slerp(means[first], means[second], 0.5),

@@ -42,5 +42,10 @@ def probes(trained):
     A probe on samples of z sees what a decoder sees. The probes on inactive latents say how much of an accuracy comes
     from latents that the model does not use.
     """
-    row, empty = trained.fitted_probes
-    return row | {"empty": dict(empty)}
+    from bvae.evaluation.trained import latents_of_probes, probe_inactive, probe_unstandardised
+
+    dataset = trained.dataset
+    latents = latents_of_probes(dataset.name, trained.run.seed, trained.train_posteriors, trained.test_posteriors)
+    row, empty = probe_unstandardised(dataset, latents)
+    controls, also_empty = probe_inactive(dataset, latents)
+    return row | controls | {"empty": empty | also_empty}
