@@ -31,6 +31,8 @@ try:
     from bvae.system.allocator import keep_freed_memory
     from bvae.system.files import describe_path_error
 except InputError as error:  # an arm, a metric, a figure or an extractor that somebody added
+    if __name__ != "__main__":  # the workflow imports this module, too, and says it in its own way
+        raise
     sys.exit(f"error: {error}")
 
 FETCH_SOURCES = """\

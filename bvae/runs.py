@@ -183,7 +183,7 @@ def load_run(folder: str | Path, *, device: str = "cpu") -> tuple[VAE, dict]:
     layout = Layout(**sizes)
     likelihood = build_likelihood(run.settings["likelihood"], channels=layout.channels)
     with torch.random.fork_rng(devices=[]):  # the initial weights that are replaced leave the caller's numbers alone
-        model = ARMS[run.arm].build(layout, likelihood).to(memory_format=torch.channels_last)
+        model = ARMS[run.arm].of_own_layout(layout, likelihood).to(memory_format=torch.channels_last)
     missing, unexpected = model.load_state_dict(tensors, strict=False)
     own = dict(model.named_parameters()).keys() | dict(model.named_buffers()).keys()  # shared ones once, as in the file
     if unexpected or own & set(missing):

@@ -30,7 +30,7 @@ from bvae.report.made_from import Plan, results_of
 from bvae.runs import build_model, train_run
 from bvae.study.runs import group_paths, training_settings
 from bvae.system.records import import_files
-from helpers.checkouts import QUICK, ROOT, run_in, snakemake
+from helpers.checkouts import QUICK, ROOT, make_checkout, run_in, snakemake
 from helpers.small import SHORT_SWEEP
 from helpers.studies import check, edited_quick, planned_jobs, sound
 from helpers.training_runs import make_run
@@ -209,6 +209,8 @@ def an_extractor(*without, **parts):
         (arm(label="VAE", description="", colour="", dash="", marker=""), "its label 'VAE' is that of vae"),
         (arm(label="my", description="", colour="", dash="", marker="", version=0), "the version 0, wanted a whole"),
         (arm(label="my", description="", colour="bleu", dash="", marker=""), "the colour 'bleu', wanted one such as"),
+        (arm(label="my", description="", colour=None, dash="", marker=""), "the colour None, wanted one such as"),
+        (extractor, "one_task is no Extractor"),
         (lambda _: extractor(type("Mine", (), {})), "Mine is no Extractor"),
         (lambda _: extractor(an_extractor("version")), "Mine lacks version: "),
         (lambda _: extractor(an_extractor("make", "label")), "Mine lacks label, make: "),
@@ -229,6 +231,23 @@ def test_an_arm_that_returns_nothing_is_refused(monkeypatch, part, said):
     monkeypatch.setitem(ARMS, "bvae", replace(ARMS["bvae"], **{part: lambda *_: None}))
     with pytest.raises(InputError, match=f"the arm bvae returns {said} of bvae/networks.py"):
         build_model(make_run(), channels=1, size=8)
+
+
+def test_an_arm_that_returns_nothing_any_more_is_refused_where_its_run_is_loaded(fake, tmp_path, monkeypatch):
+    train_run(make_run(), fake, tmp_path, device="cpu")
+    monkeypatch.setitem(ARMS, "bvae", replace(ARMS["bvae"], build=lambda *_: None))
+    with pytest.raises(InputError, match="the arm bvae returns NoneType as its model, wanted a VAE"):
+        load_run(tmp_path)
+
+
+def test_a_faulty_addition_is_one_line_on_the_command_line_and_in_the_workflow(tmp_path):
+    checkout = make_checkout(tmp_path)
+    (checkout / "bvae/report/figures/mine.py").write_text("def mine(subject): ...")
+    said = "bvae.report.figures.mine: expected a function or class with the decorator"
+    done = run_in(checkout, "-m", "bvae", "--version")
+    assert (done.returncode, done.stdout.count("\n")) == (1, 1) and done.stdout.startswith(f"error: {said}")
+    done = snakemake(checkout, "-n", "--configfile", "config/quick.yaml")
+    assert done.returncode == 1 and said in done.stdout
 
 
 def test_a_figure_that_returns_nothing_is_refused(tmp_path):

@@ -10,7 +10,7 @@ Arms import torch inside their functions: Snakemake and `--help` read this folde
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
 from bvae.errors import InputError
 from bvae.system.records import check_version, enter, import_files
@@ -20,7 +20,6 @@ if TYPE_CHECKING:
 
     from bvae.networks import VAE, Layout
 
-Built = TypeVar("Built")
 SIZE_TOLERANCE = 0.01  # up to which counts of parameters are equal: of all published studies they are to 0.1 %
 
 
@@ -43,22 +42,23 @@ class Arm:
     version: int = 1  # of what it builds; the first is not written into the settings of runs
 
     def model(self, layout: "Layout", likelihood: "nn.Module") -> "VAE":
-        """The untrained model of the layout that a recipe plans.
+        """The untrained model of the layout that a recipe plans; see `of_own_layout`."""
+        return self.of_own_layout(self.layout(layout), likelihood)
 
-        Raises InputError where the arm's functions return something else than a layout and a VAE.
+    def of_own_layout(self, layout: "Layout", likelihood: "nn.Module") -> "VAE":
+        """The untrained model of the arm's own layout, which a run records.
+
+        Raises InputError where one of the arm's functions has returned something else than a layout or a VAE.
         """
         from bvae.networks import VAE, Layout
 
-        own = self._returned(self.layout(layout), Layout, "as its layout")
-        return self._returned(self.build(own, likelihood), VAE, "as its model")
-
-    def _returned(self, found: Any, wanted: type[Built], what: str) -> Built:
-        if not isinstance(found, wanted):
-            raise InputError(
-                f"the arm {self.name} returns {type(found).__name__} {what}, wanted a {wanted.__name__} of"
-                " bvae/networks.py"
-            )
-        return found
+        returned = f"the arm {self.name} returns %s, wanted a %s of bvae/networks.py"
+        if not isinstance(layout, Layout):
+            raise InputError(returned % (f"{type(layout).__name__} as its layout", "Layout"))
+        model = self.build(layout, likelihood)
+        if not isinstance(model, VAE):
+            raise InputError(returned % (f"{type(model).__name__} as its model", "VAE"))
+        return model
 
     def unequal(self, other: "Arm", parameters: Mapping[str, int]) -> str | None:
         """Why this arm is not as large as another that it should be, by the parameters of each; None where it is."""
@@ -106,7 +106,7 @@ def arm(
         if same_label := [other.name for other in ARMS.values() if other.label == label]:
             raise InputError(f"{build.__module__}: its label '{label}' is that of {same_label[0]}: choose another")
         check_version(version, build.__module__)
-        if not re.fullmatch("#[0-9A-Fa-f]{6}", colour):
+        if not re.fullmatch("#[0-9A-Fa-f]{6}", str(colour)):
             raise InputError(f"{build.__module__}: found the colour {colour!r}, wanted one such as '#0072B2'")
         looks = (colour, dash, marker, aside)
         record = Arm(name, label, description, *looks, build, layout, as_large_as, ordinary, may_refuse, version)

@@ -1,5 +1,5 @@
-# One run: train, then evaluate, at once: on a GPU the CPU evaluates while other runs train, and a study that is stopped has
-# whole runs.
+# One run: train it, then evaluate it. Evaluation has a priority: on a GPU, the CPU then evaluates while other runs train,
+# and a study that is stopped has whole runs.
 METRICS = f"{RUN}/metrics-{{metrics}}.json"
 PER_IMAGE = [per_image_path(METRICS)] if protocol_of(STUDY) == 2 else []
 

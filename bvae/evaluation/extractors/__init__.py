@@ -79,7 +79,7 @@ EXTRACTORS: dict[str, Extractor] = {}  # by name, in the order of their columns
 def extractor(kind: type[Extractor]) -> type[Extractor]:
     """Enter the decorated class in EXTRACTORS. Raises InputError for one that lacks a part or has no version."""
     kind.name, home = kind.__name__.lower(), kind.__module__
-    if not issubclass(kind, Extractor):
+    if not (isinstance(kind, type) and issubclass(kind, Extractor)):
         raise InputError(f"{home}: {kind.__name__} is no Extractor: write class {kind.__name__}(Extractor)")
     lacking = [part for part in NEEDED if not hasattr(kind, part)] + sorted(kind.__abstractmethods__)
     if lacking:
