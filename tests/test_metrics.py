@@ -176,10 +176,10 @@ print(*side_by_side(cores, [0])[0])
 
 
 def test_linear_algebra_that_a_fit_loads_has_one_core_too():
-    """In a process of its own, because here it is loaded. NumPy and SciPy have a library each."""
+    """In a process of its own, because here it is loaded. SciPy can have another library than NumPy."""
     environment = {name: value for name, value in os.environ.items() if not name.endswith("_NUM_THREADS")}
     done = subprocess.run([sys.executable, "-c", LOADS_LATE], cwd=ROOT, env=environment, capture_output=True, text=True)
-    assert done.stdout.split() == ["1"] * 2, done.stderr
+    assert {*done.stdout.split()} == {"1"}, done.stderr
 
 
 def test_side_by_side_is_map_with_one_core_for_each():

@@ -78,7 +78,7 @@ EXTRACTORS: dict[str, Extractor] = {}  # by name, in the order of their columns
 
 def extractor(kind: type[Extractor]) -> type[Extractor]:
     """Enter the decorated class in EXTRACTORS. Raises InputError for one that lacks a part or has no version."""
-    kind.name, home = kind.__name__.lower(), kind.__module__
+    home = kind.__module__
     if not (isinstance(kind, type) and issubclass(kind, Extractor)):
         raise InputError(f"{home}: {kind.__name__} is no Extractor: write class {kind.__name__}(Extractor)")
     lacking = [part for part in NEEDED if not hasattr(kind, part)] + sorted(kind.__abstractmethods__)
@@ -87,6 +87,7 @@ def extractor(kind: type[Extractor]) -> type[Extractor]:
             f"{home}: {kind.__name__} lacks {', '.join(lacking)}: bvae/evaluation/extractors/ says what each is"
         )
     check_version(kind.version, home)
+    kind.name = kind.__name__.lower()
     enter(EXTRACTORS, kind(), home)
     return kind
 
