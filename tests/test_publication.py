@@ -3,6 +3,7 @@
 import gzip
 import hashlib
 import json
+import re
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -19,7 +20,8 @@ from bvae.__main__ import main
 from bvae.errors import InputError
 from bvae.evaluation.extractors import EXTRACTORS, Extractor
 from bvae.report.figures import kinds_of
-from bvae.report.publication import publish, shrink_picture, verify
+from bvae.report.made_from import Plan
+from bvae.report.publication import _made, publish, shrink_picture, verify
 from bvae.report.published_data import read_data
 from bvae.study.claims import COMPARED
 from bvae.system.files import read_yaml, sha256_of_file, write_json, write_text
@@ -426,3 +428,19 @@ def test_what_git_has_of_results_stays_small():
     assert max(path.stat().st_size for path in files if path.suffix == ".png") <= 200_000
     models = [path for path in files if path.suffix == ".safetensors" and path.parent.name != "references"]
     assert {path.parent.name for path in models} == {*FOUR} and max(path.stat().st_size for path in models) <= 2.5e6
+
+
+def test_pictures_are_published_of_the_networks_whose_models_are(tmp_path):
+    study = read_yaml(ROOT / "config/resnet_sizes.yaml")
+
+    def networks(ending, **changes):
+        found = Plan(check(study | changes), tmp_path)
+        return sorted({name.rpartition("/")[0] for name in _made(found) if re.match(f"figures/.*{ending}", name)})
+
+    every = ["resnet-w16/mnist-z128", "resnet-w8/fashion_mnist-z128", "resnet-w8/mnist-z128"]
+    every = [f"figures/{network}" for network in every]
+    assert networks("png") == every[1:2]
+    assert networks("png", published_models={"recipe": "resnet-w8", "seed": 210}) == every[1:]
+    assert networks("csv") == every
+    del study["published_models"]
+    assert networks("png") == every

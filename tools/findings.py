@@ -11,6 +11,7 @@ import pandas as pd
 from scipy import stats
 
 from bvae.arms import ARMS
+from bvae.errors import InputError
 from bvae.report.claims import judge_claims, load_claims, paired_difference
 from bvae.report.figures._plots import gain_lines
 from bvae.report.pilots import pilots_of
@@ -22,7 +23,7 @@ from bvae.study.config import check_study
 from bvae.study.runs import GROUP, expand_runs
 from bvae.system.files import read_yaml
 from tools.overview import PANELS, differences
-from tools.published import ROOT, Published, place_name
+from tools.published import NAMES, ROOT, Published, place_name
 
 COLUMNS = {  # of runs.csv: header, decimals, factor
     "reconstruction": ("Reconstruction, nats ↓", 2, 1),
@@ -198,8 +199,11 @@ SHORT = {claim.removesuffix("-matches").replace("classification", "probe"): foun
 
 
 def mean(published: Published, study: str, arm: str, metric: str) -> float:
-    """Over the finished runs of an arm."""
-    return float(published.runs(study, arm)[metric].mean())
+    """Over the finished runs of an arm, in a study of one data set, network and latent dimension."""
+    runs = published.runs(study, arm)
+    if len(cells := runs[GROUP].drop_duplicates()) > 1:
+        raise InputError(f"{study}: a mean over {len(cells)} networks or data sets says nothing. Use 'by_seed'.")
+    return float(runs[metric].mean())
 
 
 def verdict(published: Published, study: str, claim: str) -> str:
@@ -233,16 +237,42 @@ def _by_width(table: pd.DataFrame, **wanted: str) -> dict[int | str, SimpleNames
     named = {"difference": "worse", "interval_95_low": "low", "interval_95_high": "high", "n_1": "n"}
     rows = table[(table[[*wanted]] == [*wanted.values()]).all(axis=1)].rename(columns=named).to_dict("records")
     widths = [row["recipe"].rpartition("-w")[2] for row in rows]
-    return {
-        int(width) if width.isdecimal() else row["recipe"]: SimpleNamespace(**row)
-        for width, row in zip(widths, rows, strict=True)
-    }
+    return _unique(
+        (int(width) if width.isdecimal() else row["recipe"], row) for width, row in zip(widths, rows, strict=True)
+    )
 
 
-def sizes(published: Published, study: str, arm: str) -> dict[int | str, SimpleNamespace]:
-    """The lines of an arm in the table of sizes by width, and as "doubling" what a doubling of the width changes."""
-    rows = published.read(study, "sizes.csv").query("arm == @arm").to_dict("records")
-    return {"doubling" if np.isnan(row["width"]) else int(row["width"]): SimpleNamespace(**row) for row in rows}
+def _unique(rows: Iterable[tuple[int | str, dict]]) -> dict[int | str, SimpleNamespace]:
+    found: dict[int | str, SimpleNamespace] = {}
+    for key, row in rows:
+        if key in found:
+            raise InputError(f"two lines of a table are of {key}: {row}, and {found[key]}. Choose by data set, too.")
+        found[key] = SimpleNamespace(**row)
+    return found
+
+
+def sizes(published: Published, study: str, arm: str, dataset: str = "") -> dict[int | str, SimpleNamespace]:
+    """The lines of an arm in the table of sizes by width, and as "doubling" what a doubling of the width changes.
+
+    Of one data set, where the study has several.
+    """
+    rows = published.read(study, "sizes.csv").query("arm == @arm")
+    rows = rows[rows["dataset"] == dataset] if dataset else rows
+    widths = ["doubling" if np.isnan(width) else int(width) for width in rows["width"]]
+    return _unique(zip(widths, rows.to_dict("records"), strict=True))
+
+
+def by_size(published: Published, *studies: str) -> str:
+    """How far the tied arms are behind a VAE of their width and one of their size in ELBO, with 95 % intervals."""
+    lines, tables = [], [published.read(study, "sizes.csv") for study in studies]
+    for row in pd.concat(tables).dropna(subset="width").itertuples():
+        line = {"Data set": NAMES.get(row.dataset, row.dataset), "Width": f"{row.width:.0f}"}
+        line |= {"Arm": ARMS[row.arm].label, "n": f"{row.n:.0f}", "Parameters": f"{row.parameters:,.0f}"}
+        for of, what in (("equal_width", "of its width"), ("equal_count", "of its size")):
+            worse, low, high = (getattr(row, of + end) for end in ("", "_low", "_high"))
+            line[f"Behind a VAE {what}, nats"] = f"{worse:.2f} [{low:.2f}, {high:.2f}]"
+        lines.append(line)
+    return to_markdown(pd.DataFrame(lines))
 
 
 def shares(published: Published, studies: Iterable[str]) -> list[float]:
@@ -285,10 +315,13 @@ def best_of_tuning(published: Published, study: str, family: str) -> pd.Series:
     return table[table["family"] == family].groupby("arm")["elbo"].max()
 
 
-def by_seed(published: Published, study: str, metric: str = "elbo", recipe: str = "") -> pd.DataFrame:
-    """A row a seed, a column an arm; of one recipe, where the study has several."""
+def by_seed(
+    published: Published, study: str, metric: str = "elbo", recipe: str = "", dataset: str = ""
+) -> pd.DataFrame:
+    """A row a seed, a column an arm; of one recipe and data set, where the study has several."""
     runs = published.read(study, "tables/runs.csv")
     runs = runs[runs["recipe"] == recipe] if recipe else runs
+    runs = runs[runs["dataset"] == dataset] if dataset else runs
     return runs.pivot(index="seed", columns="arm", values=metric)
 
 
@@ -444,6 +477,7 @@ CALLS = (
     registered,
     compared,
     sizes,
+    by_size,
     both_probes,
     best_mean,
     shares,

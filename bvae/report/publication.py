@@ -38,8 +38,8 @@ def publish(study: dict, output: Path, root: Path = Path(), *, claims: str = CLA
     The data (bvae/report/published_data.py) are all that tables, claims and figures of numbers are made from. Tables
     are copied as csv, claims also as md, and pictures as PNG of fewer colours: those of models, which the data cannot
     make again, and those of the whole study. The models that the study's `published_models` names are in models/, a
-    folder for each arm, from which `load_run` loads. The manifest names the SHA-256 of every published file, and of the
-    model and results of every run behind them.
+    folder for each arm, from which `load_run` loads; then there are pictures of their networks alone. The manifest
+    names the SHA-256 of every published file, and of the model and results of every run behind them.
     Raises InputError when a file, a run or one of those models is missing or outdated, and when `output` holds other
     runs than these, or other claims, margins or verdicts: what was cited stays. Tables and figures of the same runs are
     replaced, unless that needs runs of which there are only records now. The provenance is that of the code and of the
@@ -159,13 +159,21 @@ def shrink_picture(source: Path, target: Path) -> None:
 
 
 def _made(plan: Plan) -> list[str]:
-    """The files that are made of a study, from its folder: diagrams are of no study."""
+    """The files of a study that may be published, from its folder: diagrams are of no study."""
     study = plan.study
     files = [path for rule in rules_of(study) for path in files_made(plan, rule)]
     if not study["tuning"]:
         kinds = [rule for rule in kinds_of(study) if rule != "diagrams"]
-        files += [path for group in plan.groups for rule in kinds for path in files_made(plan, rule, group)]
+        for group in plan.groups:
+            made = [path for rule in kinds for path in files_made(plan, rule, group)]
+            files += [path for path in made if not path.endswith(".png") or _pictured(study, group)]
     return [Path(path).relative_to(study_folder(study)).as_posix() for path in files]
+
+
+def _pictured(study: dict, group: dict) -> bool:
+    """Whether pictures of this network are published: of each, or of those whose models are, to keep git small."""
+    models = study.get("published_models") or {}
+    return all(group[key] == models.get(key, group[key]) for key in ("recipe", "dataset"))
 
 
 def _made_from_data(name: str) -> bool:
