@@ -228,9 +228,13 @@ def registered(published: Published, study: str, test: str, task: str, arms: str
     return _by_width(published.read(study, "claims.csv"), test=test, task=task, arms=arms)
 
 
-def compared(published: Published, study: str, arms: str) -> dict[int | str, SimpleNamespace]:
-    """The comparison of two arms by ELBO, without a verdict, with the names that `registered` gives."""
-    return _by_width(published.read(study, "comparisons.csv"), metric="elbo", arms=arms)
+def compared(published: Published, study: str, arms: str, dataset: str = "") -> dict[int | str, SimpleNamespace]:
+    """The comparison of two arms by ELBO, without a verdict, with the names that `registered` gives.
+
+    Of one data set, where the study has several.
+    """
+    chosen = {"dataset": dataset} if dataset else {}
+    return _by_width(published.read(study, "comparisons.csv"), metric="elbo", arms=arms, **chosen)
 
 
 def _by_width(table: pd.DataFrame, **wanted: str) -> dict[int | str, SimpleNamespace]:
@@ -262,15 +266,18 @@ def sizes(published: Published, study: str, arm: str, dataset: str = "") -> dict
     return _unique(zip(widths, rows.to_dict("records"), strict=True))
 
 
-def by_size(published: Published, *studies: str) -> str:
+def by_size(published: Published, study: str) -> str:
     """How far the tied arms are behind a VAE of their width and one of their size in ELBO, with 95 % intervals."""
-    lines, tables = [], [published.read(study, "sizes.csv") for study in studies]
-    for row in pd.concat(tables).dropna(subset="width").itertuples():
-        line = {"Data set": NAMES.get(row.dataset, row.dataset), "Width": f"{row.width:.0f}"}
-        line |= {"Arm": ARMS[row.arm].label, "n": f"{row.n:.0f}", "Parameters": f"{row.parameters:,.0f}"}
-        for of, what in (("equal_width", "of its width"), ("equal_count", "of its size")):
-            worse, low, high = (getattr(row, of + end) for end in ("", "_low", "_high"))
-            line[f"Behind a VAE {what}, nats"] = f"{worse:.2f} [{low:.2f}, {high:.2f}]"
+    table = published.read(study, "comparisons.csv").query("metric == 'elbo'").set_index([*GROUP, "arms"])
+    runs, lines = published.runs(study), []
+    for place, arm in product(table.index.droplevel("arms").unique(), (STRICT, GAIN)):
+        of_arm = runs[(runs[[*GROUP]] == [*place]).all(axis=1) & (runs["arm"] == arm)]
+        line = {"Data set, network": place_name(of_arm.iloc[0]), "Arm": ARMS[arm].label, "n": str(len(of_arm))}
+        line["Parameters"] = f"{of_arm['parameters'].iloc[0]:,.0f}"
+        for other, what in ((VAE, "of its width"), (NARROW, "of its size")):
+            found = table.loc[(*place, f"{arm} against {other}")]
+            interval = f"{found['interval_95_low']:.2f} to {found['interval_95_high']:.2f}"
+            line[f"Nats behind a VAE {what} (95 % interval)"] = f"{found['difference']:.2f} ({interval})"
         lines.append(line)
     return to_markdown(pd.DataFrame(lines))
 

@@ -88,4 +88,6 @@ class Published:
 def place_name(row: Mapping) -> str:
     """The data set, network and latent dimension of a row of any table."""
     network = VARIANTS.get(row["recipe"]) or re.sub(r"[-_].*", "", row["recipe"]).replace("mlp", "MLP")
+    if width := re.search(r"-w(\d+)$", row["recipe"]):
+        network += f" of width {int(width[1]):,}"
     return f"{NAMES.get(row['dataset'], row['dataset'])}, {network}, z{row['latent_dim']}"
