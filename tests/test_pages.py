@@ -106,7 +106,7 @@ def test_a_wrong_count_of_verdicts_is_noticed(results):
     assert render("docs/results.md", Published(results)) != (ROOT / "docs/results.md").read_text(encoding="utf-8")
 
 
-@pytest.mark.parametrize(("study", "width"), zip(SIZES, (512, 1024), strict=True))
+@pytest.mark.parametrize(("study", "width"), list(zip(SIZES, (512, 1024), strict=True)))
 def test_a_wrong_number_in_the_readme_is_noticed(results, study, width):
     change(results, study, "sizes.csv", {"arm": "bvae_gain", "width": width}, equal_width=0.73)
     assert render("README.md", Published(results)) != (ROOT / "README.md").read_text(encoding="utf-8")

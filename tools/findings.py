@@ -23,7 +23,7 @@ from bvae.study.config import check_study
 from bvae.study.runs import GROUP, expand_runs
 from bvae.system.files import read_yaml
 from tools.overview import PANELS, differences
-from tools.published import NAMES, ROOT, Published, place_name
+from tools.published import ROOT, Published, place_name
 
 COLUMNS = {  # of runs.csv: header, decimals, factor
     "reconstruction": ("Reconstruction, nats ↓", 2, 1),
