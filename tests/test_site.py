@@ -90,6 +90,17 @@ def test_means_are_those_of_table_1(data, study):
         assert (row["n"], row["diverged"], row["parameters"]) == tuple(line[["n", "diverged", "parameters"]])
 
 
+def test_a_study_without_claims_has_differences_and_no_verdicts(data):
+    assert rows_of(data, "claims", "resnet_sizes-1") == []
+    found = [row for row in rows_of(data, "differences", "resnet_sizes-1") if row["metric"] == "elbo"]
+    table = read(PUBLISHED / "resnet_sizes-1/comparisons.csv").query("metric == 'elbo'")
+    wanted = table[table["arms"].str.endswith(" against vae")]
+    assert len(found) == len(wanted) == 9  # three arms against the VAE, three networks
+    for names in (("difference", "difference"), ("low", "interval_95_low"), ("high", "interval_95_high")):
+        values = (sorted(row[names[0]] for row in found), sorted(wanted[names[1]]))
+        assert values[0] == pytest.approx(values[1])
+
+
 def test_a_planted_number_is_shown(copy):
     claims, runs = read(copy / "claims.csv"), read(copy / "tables/runs.csv")
     claims.loc[claims["claim"] == "elbo-matches", ["difference", "verdict"]] = [12345.678, "depends"]

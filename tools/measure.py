@@ -24,6 +24,7 @@ from torch.utils.data import BatchSampler, DataLoader, Dataset, RandomSampler, T
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
+from bvae.arms import ARMS  # noqa: E402
 from bvae.data import dataset as data  # noqa: E402
 from bvae.errors import InputError  # noqa: E402
 from bvae.evaluation.cost import measure_costs  # noqa: E402
@@ -353,7 +354,7 @@ def costs(args: argparse.Namespace) -> dict:
     keep_freed_memory()
     dataset = data.load(args.data)
     run = Run("benchmark", recipe(threads=args.threads), dataset.name, "bvae", LATENT_DIM, 0)
-    arms = measure_costs(run, dataset, pick_device(args.device))["arms"]
+    arms = measure_costs(run, dataset, pick_device(args.device), ARMS)["arms"]
     for arm in arms.values():  # two operations each; the gradients take twice what the forward passes take
         arm["mflop_of_training"] = 3 * 2 * (arm["macs_encode"] + arm["macs_decode"]) / 1e6
     return arms

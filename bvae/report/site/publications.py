@@ -82,6 +82,8 @@ def _rows(path: Path, wanted: set[str]) -> list[dict]:
         frame = pd.read_csv(path)
     except (ValueError, pd.errors.ParserError) as error:  # pandas' and Unicode's errors are ValueErrors
         raise InputError(f"{path}: damaged ({error}). Get it again, for example from git.") from None
+    if frame.empty:  # a study without claims has a table without their columns
+        return []
     if missing := sorted(wanted - set(frame)):
         raise InputError(
             f"{path}: found no column {', '.join(missing)}, expected {', '.join(sorted(wanted))}."
