@@ -130,7 +130,7 @@ async function draw(name, rows, message) {
 function verdictTables() { // one for each protocol, as each has its own claims
   const rows = claims(), judged = new Set(rows.filter((row) => row.n && row.arms.includes(" against ")).map((row) => row.place));
   const columns = chosen().filter((place) => judged.has(place.id));
-  if (!columns.length) return [empty("None of these studies has runs of both arms of a claim.")];
+  if (!columns.length) return [empty(rows.length ? "None of these studies has runs of both arms of a claim." : "These studies make no claims, so they have no verdicts.")];
   const protocols = [...new Set(columns.map((place) => place.protocol))].sort().reverse();
   return protocols.map((protocol) => verdictTable(protocol, columns.filter((place) => place.protocol === protocol), rows));
 }
