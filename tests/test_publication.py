@@ -437,8 +437,8 @@ def test_pictures_are_published_of_the_networks_whose_models_are(tmp_path):
         found = Plan(check(study | changes), tmp_path)
         return sorted({name.rpartition("/")[0] for name in _made(found) if re.match(f"figures/.*{ending}", name)})
 
-    every = ["resnet-w16/mnist-z128", "resnet-w8/fashion_mnist-z128", "resnet-w8/mnist-z128"]
-    every = [f"figures/{network}" for network in every]
+    names = ("resnet-w16/mnist-z128", "resnet-w8/fashion_mnist-z128", "resnet-w8/mnist-z128")
+    every = [f"figures/{name}" for name in names]
     assert networks("png") == every[1:2]
     assert networks("png", published_models={"recipe": "resnet-w8", "seed": 210}) == every[1:]
     assert networks("csv") == every

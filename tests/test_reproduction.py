@@ -122,6 +122,23 @@ def test_the_gaps_by_samples_of_z_are_paired_t_over_the_published_runs():
     assert found[0][4].startswith(f"{behind:.2f} [")
 
 
+def test_differences_of_several_networks_are_scipys_and_are_not_mixed():
+    runs = pd.read_csv(newest(PUBLISHED)["resnet_sizes"] / "tables/runs.csv")
+    lines = iter(cells(findings.by_size(HERE, "resnet_sizes")))
+    for _, of_network in runs.groupby(["dataset", "recipe"], sort=False):
+        elbo = {arm: found["elbo"] for arm, found in of_network.groupby("arm")}
+        for arm in ("bvae", "bvae_gain"):
+            line = next(lines)
+            for other, shown in (("vae", line[4]), ("vae_narrow", line[5])):
+                low, high = stats.ttest_ind(elbo[other], elbo[arm], equal_var=False).confidence_interval(0.95)
+                assert shown == f"{elbo[other].mean() - elbo[arm].mean():.2f} ({low:.2f} to {high:.2f})"
+    assert next(lines, None) is None
+    with pytest.raises(InputError, match="a mean over 3 networks or data sets"):
+        findings.mean(HERE, "resnet_sizes", "bvae", "elbo")
+    with pytest.raises(InputError, match="two lines of a table are of 8, expected one"):
+        findings.compared(HERE, "resnet_sizes", "bvae against vae")
+
+
 def test_five_of_ten_seeds_decide_on_the_elbo_as_scipys_interval_does():
     """The ELBO's claim is one that no other corrects."""
     counts = findings.five_of(HERE, "mnist_mlp")

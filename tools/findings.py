@@ -228,13 +228,12 @@ def registered(published: Published, study: str, test: str, task: str, arms: str
     return _by_width(published.read(study, "claims.csv"), test=test, task=task, arms=arms)
 
 
-def compared(published: Published, study: str, arms: str, dataset: str = "") -> dict[int | str, SimpleNamespace]:
+def compared(published: Published, study: str, arms: str, **place: str) -> dict[int | str, SimpleNamespace]:
     """The comparison of two arms by ELBO, without a verdict, with the names that `registered` gives.
 
-    Of one data set, where the study has several.
+    A study of several data sets needs `dataset`.
     """
-    chosen = {"dataset": dataset} if dataset else {}
-    return _by_width(published.read(study, "comparisons.csv"), metric="elbo", arms=arms, **chosen)
+    return _by_width(published.read(study, "comparisons.csv"), metric="elbo", arms=arms, **place)
 
 
 def _by_width(table: pd.DataFrame, **wanted: str) -> dict[int | str, SimpleNamespace]:
@@ -250,18 +249,14 @@ def _unique(rows: Iterable[tuple[int | str, dict]]) -> dict[int | str, SimpleNam
     found: dict[int | str, SimpleNamespace] = {}
     for key, row in rows:
         if key in found:
-            raise InputError(f"two lines of a table are of {key}: {row}, and {found[key]}. Choose by data set, too.")
+            raise InputError(f"two lines of a table are of {key}, expected one: {row} and {vars(found[key])}")
         found[key] = SimpleNamespace(**row)
     return found
 
 
-def sizes(published: Published, study: str, arm: str, dataset: str = "") -> dict[int | str, SimpleNamespace]:
-    """The lines of an arm in the table of sizes by width, and as "doubling" what a doubling of the width changes.
-
-    Of one data set, where the study has several.
-    """
+def sizes(published: Published, study: str, arm: str) -> dict[int | str, SimpleNamespace]:
+    """The lines of an arm in the table of sizes by width, and as "doubling" what a doubling of the width changes."""
     rows = published.read(study, "sizes.csv").query("arm == @arm")
-    rows = rows[rows["dataset"] == dataset] if dataset else rows
     widths = ["doubling" if np.isnan(width) else int(width) for width in rows["width"]]
     return _unique(zip(widths, rows.to_dict("records"), strict=True))
 
@@ -322,13 +317,10 @@ def best_of_tuning(published: Published, study: str, family: str) -> pd.Series:
     return table[table["family"] == family].groupby("arm")["elbo"].max()
 
 
-def by_seed(
-    published: Published, study: str, metric: str = "elbo", recipe: str = "", dataset: str = ""
-) -> pd.DataFrame:
-    """A row a seed, a column an arm; of one recipe and data set, where the study has several."""
+def by_seed(published: Published, study: str, metric: str = "elbo", recipe: str = "") -> pd.DataFrame:
+    """A row a seed, a column an arm; of one recipe, where the study has several."""
     runs = published.read(study, "tables/runs.csv")
     runs = runs[runs["recipe"] == recipe] if recipe else runs
-    runs = runs[runs["dataset"] == dataset] if dataset else runs
     return runs.pivot(index="seed", columns="arm", values=metric)
 
 
