@@ -47,7 +47,8 @@ def latent_gains(subject):
     axes.plot(x, y, markersize=3.5, alpha=0.7, markeredgewidth=0, label=label, **look)
     if len(lines):
         slope, intercept, correlation = lines.mean(axis=0)
-        label = f"{slope:.2f} norm² + {intercept:.1f}, correlation {correlation:.3f}"
+        sign = "-" if intercept < 0 else "+"
+        label = f"{slope:.2f} norm² {sign} {abs(intercept):.1f}, correlation {correlation:.3f}"
         axes.axline((0, intercept), slope=slope, color="0.35", linestyle="--", linewidth=1, label=label)
     axes.axhline(1, color=ARMS["bvae"].colour, linewidth=1.2, label="strict BVAE")
     axes.set(xlabel="squared norm of the latent's weights", ylabel="1 / gain of the posterior mean")
