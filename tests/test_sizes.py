@@ -167,7 +167,9 @@ def study(**blocks) -> dict:
     )
 
 
-def rows_of(means: dict[str, dict[str, float]], *, lost: int = 0) -> list[dict]:
+def rows_of(
+    means: dict[str, dict[str, float]], *, lost: int = 0, sizes: tuple[float, float] = (1, 5)
+) -> list[dict]:
     """Runs of made-up ELBOs, each arm's mean exact, with spread 0.1; the first `lost` of the narrow VAE diverged."""
     parameters = {"bvae_gain": 100, "vae_narrow": 100, "vae_s75": 133, "vae": 200}
     spread = 0.1 * stats.zscore(np.arange(SEEDS), ddof=1)
@@ -176,7 +178,7 @@ def rows_of(means: dict[str, dict[str, float]], *, lost: int = 0) -> list[dict]:
         place
         | {"recipe": recipe, "arm": arm, "seed": seed, "parameters": parameters[arm] * factor}
         | {"status": "diverged" if arm == "vae_narrow" and seed < lost else "finished", "elbo": mean + noise}
-        for (recipe, of_arm), factor in zip(means.items(), (1, 5), strict=True)
+        for (recipe, of_arm), factor in zip(means.items(), sizes, strict=True)
         for arm, mean in of_arm.items()
         for seed, noise in enumerate(spread)
     ]
@@ -235,6 +237,14 @@ def test_the_figure_shows_means_intervals_and_shares():
     files = {path.rpartition("/")[2] for path in files_of(study(), "claims")}
     assert {f"sizes.{suffix}" for suffix in ("csv", "tex", "html", "json", "svg", "png")} < files
     assert "sizes.csv" not in {path.rpartition("/")[2] for path in files_of(study(widths=[256]), "claims")}
+
+
+def test_sizes_that_are_close_have_more_marks_on_the_axis():
+    """From 600 to 1,400 parameters there is one of 1, 2 and 5."""
+    _, below = draw_sizes(series_of(study()), rows_of(MEANS, sizes=(6, 7))).axes
+    low, high = below.get_xlim()
+    marks = [float(mark) for mark in below.xaxis.get_majorticklocs() if low <= mark <= high]
+    assert marks == pytest.approx([600, 700, 800, 900, 1000])
 
 
 def test_only_vaes_count_in_the_needed_share():

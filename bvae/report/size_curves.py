@@ -77,7 +77,8 @@ def _shares(axes: Axes, series: Series, rows: Sequence[dict]) -> None:
             axes.plot([x, x], ends, color=colour, linewidth=2.5, solid_capstyle="butt")
             for end, place, marker in ((low, least, "v"), (high, most, "^")):
                 axes.plot(x, place if end is None else end, marker if end is None else "_", color=colour, markersize=6)
-    axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    low, high = axes.get_xlim()
+    axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5) if high > 5 * low else range(1, 10)))
     axes.xaxis.set_major_formatter(EngFormatter(sep=""))  # 500k, 2M
     axes.xaxis.set_minor_formatter(NullFormatter())
     axes.axhline(HALF, color="0.4", linewidth=0.8, linestyle=(0, (4, 3)))
