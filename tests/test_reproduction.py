@@ -139,6 +139,23 @@ def test_differences_of_several_networks_are_scipys_and_are_not_mixed():
         findings.compared(HERE, "resnet_sizes", "bvae against vae")
 
 
+def test_differences_of_corrected_decoders_are_scipys():
+    runs = pd.read_csv(newest(PUBLISHED)["untying"] / "tables/runs.csv")
+    elbo = {place: found["elbo"] for place, found in runs.groupby(["recipe", "arm"])}
+    lines = cells(findings.by_rank(HERE, "untying"))
+    assert [line[0] for line in lines] == ["4", "16", "64"] and [line[3] for line in lines] == ["518", "540", "618"]
+    for line in lines:
+        first = elbo["mlp-w512", f"bvae_rank{line[0]}"]
+        without, wider, untied = (
+            elbo["mlp-w512", "bvae_gain"],
+            elbo[f"mlp-w{line[3]}", "bvae_gain"],
+            elbo["mlp-w512", "vae"],
+        )
+        for shown, pair in zip(line[4:], ((first, without), (first, wider), (untied, first)), strict=True):
+            low, high = stats.ttest_ind(*pair, equal_var=False).confidence_interval(0.95)
+            assert shown == f"{pair[0].mean() - pair[1].mean():.2f} ({low:.2f} to {high:.2f})"
+
+
 def test_five_of_ten_seeds_decide_on_the_elbo_as_scipys_interval_does():
     """The ELBO's claim is one that no other corrects."""
     counts = findings.five_of(HERE, "mnist_mlp")

@@ -167,9 +167,7 @@ def study(**blocks) -> dict:
     )
 
 
-def rows_of(
-    means: dict[str, dict[str, float]], *, lost: int = 0, sizes: tuple[float, float] = (1, 5)
-) -> list[dict]:
+def rows_of(means: dict[str, dict[str, float]], *, lost: int = 0, sizes: tuple[float, float] = (1, 5)) -> list[dict]:
     """Runs of made-up ELBOs, each arm's mean exact, with spread 0.1; the first `lost` of the narrow VAE diverged."""
     parameters = {"bvae_gain": 100, "vae_narrow": 100, "vae_s75": 133, "vae": 200}
     spread = 0.1 * stats.zscore(np.arange(SEEDS), ddof=1)

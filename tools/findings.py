@@ -18,7 +18,7 @@ from bvae.report.pilots import pilots_of
 from bvae.report.tables import count_of_seeds
 from bvae.report.tuning import printed
 from bvae.report.typeset import to_markdown
-from bvae.report.verdicts import MINIMUM_SEEDS
+from bvae.report.verdicts import MINIMUM_SEEDS, welch
 from bvae.study.config import check_study
 from bvae.study.runs import GROUP, expand_runs
 from bvae.system.files import read_yaml
@@ -277,6 +277,44 @@ def by_size(published: Published, study: str) -> str:
     return to_markdown(pd.DataFrame(lines))
 
 
+def ranks(published: Published, study: str) -> dict[int, SimpleNamespace]:
+    """What a decoder's correction of each rank brings, of a study that spends as many parameters on width, by rank.
+
+    `parameters` are the corrected network's, and `width` is that of the BVAE with gains of nearest size. By ELBO, with
+    Welch's intervals, the corrected network is worse than the BVAE with gains of its own width by `without`, than that
+    of nearest size by `wider`, and than the VAE of its own width by `untied`.
+    """
+    runs, found = published.runs(study), {}
+    gain = runs[runs["arm"] == GAIN]
+    corrected = runs["arm"].str.extract(r"^bvae_rank(\d+)$")[0]
+    for rank, of_rank in runs[corrected.notna()].groupby(corrected.dropna().astype(int)):
+        [(recipe, parameters)] = of_rank[["recipe", "parameters"]].drop_duplicates().to_numpy()
+        nearest = gain.loc[(gain["parameters"] - parameters).abs().idxmin(), "recipe"]
+        others = {"without": (GAIN, recipe), "wider": (GAIN, nearest), "untied": (VAE, recipe)}
+        found[int(rank)] = SimpleNamespace(parameters=int(parameters), width=int(nearest.rpartition("-w")[2]))
+        for name, (arm, of) in others.items():
+            other = runs[(runs["arm"] == arm) & (runs["recipe"] == of)]
+            setattr(found[int(rank)], name, welch(of_rank["elbo"], other["elbo"], better="higher"))
+    return found
+
+
+def by_rank(published: Published, study: str) -> str:
+    """How a correction of each rank compares with the same parameters spent on width, and with an untied network."""
+    lines = []
+    for rank, found in ranks(published, study).items():
+        line = {"Rank": str(rank), "n": str(found.wider.counts[0]), "Parameters": f"{found.parameters:,}"}
+        line["Width of as many"] = str(found.width)
+        heads = {"without": "Nats better than without a correction", "wider": "Nats better than at that width",
+                 "untied": "Nats behind the VAE"}  # fmt: skip
+        for name, head in heads.items():
+            sign = 1 if name == "untied" else -1
+            compared = getattr(found, name)
+            low, high = sorted(sign * end for end in compared.interval(0.95))
+            line[f"{head} (95 % interval)"] = f"{sign * compared.difference:.2f} ({low:.2f} to {high:.2f})"
+        lines.append(line)
+    return to_markdown(pd.DataFrame(lines))
+
+
 def shares(published: Published, studies: Iterable[str]) -> list[float]:
     """How many per cent of the matched VAE's parameters the strict BVAE has, in each study."""
     return [
@@ -477,6 +515,8 @@ CALLS = (
     compared,
     sizes,
     by_size,
+    ranks,
+    by_rank,
     both_probes,
     best_mean,
     shares,

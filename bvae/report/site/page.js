@@ -1,5 +1,7 @@
 "use strict";
-const data = JSON.parse(document.getElementById("data").textContent);
+const { tables, charts } = JSON.parse(document.getElementById("data").textContent);
+const data = Object.fromEntries(Object.entries(tables).map(([name, { columns, rows }]) =>
+  [name, rows.map((row) => Object.fromEntries(row.map((value, index) => [columns[index], value])))]));
 const $ = (selector) => document.querySelector(selector);
 const arms = Object.fromEntries(data.arms.map((arm, order) => [arm.name, { ...arm, order }]));
 const places = Object.fromEntries(data.places.map((place) => [place.id, place]));
@@ -111,7 +113,7 @@ function scaleDifferences(spec) {
 async function draw(name, rows, message) {
   const box = $(`#${name}`);
   if (!rows.length) { box.replaceChildren(empty(message)); return; }
-  const spec = structuredClone(data.charts[name]), left = name === "differences" ? 108 : 62, right = 30;
+  const spec = structuredClone(charts[name]), left = name === "differences" ? 108 : 62, right = 30;
   const panels = new Set(rows.map((row) => row.panel)).size;
   spec.columns = Math.max(1, Math.min(panels, Math.floor(box.clientWidth / 330)));
   spec.spec.width = Math.min(520, Math.floor((box.clientWidth - right) / spec.columns) - left);

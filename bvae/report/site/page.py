@@ -67,7 +67,7 @@ def render(data: dict) -> str:
     return template.render(
         style=_text("page.css"),
         programs=[_program(name) for name in PROGRAMS],
-        data=_json(data | {"charts": charts()}),
+        data=_json({"tables": {name: _columns(rows) for name, rows in data.items()}, "charts": charts()}),
         program=_text("page.js"),
         verdicts=verdict_tables(data),
         publications=data["publications"],
@@ -103,6 +103,12 @@ def _program(name: str) -> str:
     lines = _text(f"vendor/{name}.min.js").splitlines()
     kept = "\n".join(line for line in lines if not line.startswith("//# sourceMappingURL"))
     return kept.replace("</script", "<\\/script")
+
+
+def _columns(rows: Sequence[dict]) -> dict:
+    """A table whose columns are named once and not in every row, which is half of the page."""
+    names = list(rows[0]) if rows else []
+    return {"columns": names, "rows": [[row[name] for name in names] for row in rows]}
 
 
 def _json(data: dict) -> str:
