@@ -495,4 +495,6 @@ def test_a_stamp_is_newer_than_what_is_outdated_and_older_than_the_rest(tmp_path
     first = Path(stamp_of("b")).read_text()
     set_stamps(["a", "b", "c"], {"b": "is old"})
     assert Path(stamp_of("b")).read_text() != first  # Snakemake compares checksums with the last it knew
-    assert os.stat(stamp_of("c")).st_mtime == OLD
+    assert os.stat(stamp_of("c")).st_mtime == OLD and Path(stamp_of("c")).read_text() == ""
+    set_stamps(["b"], {"b": "is"})  # shorter than before
+    assert re.fullmatch(r"b is \(\d+\)\n", Path(stamp_of("b")).read_text())

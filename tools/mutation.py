@@ -1,4 +1,4 @@
-"""`make mutation`: break one line that a number rests on, and see that the tests notice; ten lines, one at a time.
+"""`make mutation`: break one line that a number rests on, and see that the tests notice; 17 lines, one at a time.
 
 Each mutation is made in a copy of the checkout, where the tests named run until the first of them fails. It ends with
 an error when no test fails.
@@ -73,6 +73,48 @@ MUTATIONS = {  # name: file, its line, the line that takes its place, the tests 
         "order = sorted((p, i) for i, p in enumerate(p_values) if not math.isnan(p))",
         "order = sorted(((p, i) for i, p in enumerate(p_values) if not math.isnan(p)), reverse=True)",
         "tests/test_claims.py",
+    ),
+    "the better side": (
+        "bvae/report/verdicts.py",
+        'sign = 1 if better == "lower" else -1',
+        'sign = 1 if better == "higher" else -1',
+        "tests/test_verdicts.py",
+    ),
+    "the two sides of a lead": (
+        "bvae/report/verdicts.py",
+        "return min(1.0, 2 * below), min(1.0, 2 * above)",
+        "return min(1.0, below), min(1.0, above)",
+        "tests/test_verdicts.py",
+    ),
+    "the primary claim before the others": (
+        "bvae/report/verdicts.py",
+        "if not primary_holds:",
+        "if not pairs:",
+        "tests/test_verdicts.py",
+    ),
+    "a claim without a p-value counts": (
+        "bvae/report/verdicts.py",
+        "columns = ([1.0 if math.isnan(pair[side]) else pair[side] for pair in pairs] for side in (0, 1))",
+        "columns = ([pair[side] for pair in pairs] for side in (0, 1))",
+        "tests/test_verdicts.py",
+    ),
+    "shares without a gap": (
+        "bvae/report/sizes.py",
+        "for share, verdict in reversed(verdicts):",
+        "for share, verdict in verdicts:",
+        "tests/test_sizes.py",
+    ),
+    "the bound on the log-variance": (
+        "bvae/networks.py",
+        "if self.log_variance_bound is not None:",
+        "if self.log_variance_bound is None and False:",
+        "tests/test_bound.py",
+    ),
+    "the correction that is not tied": (
+        "bvae/networks.py",
+        "return shared.decode(y, bias) + (y @ self.first @ self.second).unflatten(1, self.decoded_shape)",
+        "return shared.decode(y, bias)",
+        "tests/test_networks.py",
     ),
 }
 

@@ -16,7 +16,7 @@ OLD = 86_400  # seconds: a day in 1970
 
 def stamp_of(result: str) -> str:
     """The stamp of a result, by the result's path."""
-    return str(FOLDER / hashlib.sha256(result.encode()).hexdigest()[:20])
+    return f"{FOLDER}/{hashlib.sha256(result.encode()).hexdigest()[:20]}"
 
 
 def set_stamps(results: Iterable[str], outdated: Mapping[str, str]) -> None:
@@ -35,7 +35,12 @@ def set_stamps(results: Iterable[str], outdated: Mapping[str, str]) -> None:
 
 
 def _write(path: str, text: str) -> None:
-    """Write a small file. There is one for each result, so this does no more than it must."""
-    handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o666)
-    os.write(handle, text.encode())
+    """Write a small file. There is one for each result, so this does no more than it must.
+
+    It is cut to its length after writing: to empty a file first makes some file systems write to the disk at once.
+    """
+    content = text.encode()
+    handle = os.open(path, os.O_WRONLY | os.O_CREAT, 0o666)
+    os.write(handle, content)
+    os.ftruncate(handle, len(content))
     os.close(handle)
