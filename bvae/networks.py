@@ -326,8 +326,7 @@ class VAE(nn.Module):
         self.encoder = Encoder(self.encoder_weights, layout, latent_gain=latent_gain)
         self.decoder = Decoder(self.decoder_weights, layout)
         self.likelihood = likelihood
-        if self.tied:
-            self.register_load_state_dict_pre_hook(_refuse_two_sets)
+        self.register_load_state_dict_pre_hook(_refuse_two_sets)
 
     def weights_to_decode(self) -> nn.ModuleList:
         """A second set of weights, of the same shapes as the encoder's."""
@@ -404,6 +403,8 @@ class LowRankBVAE(BVAE):
     """
 
     def __init__(self, layout: Layout, likelihood: nn.Module, *, rank: int):
+        if type(rank) is not int or rank < 0:
+            raise InputError(f"rank: found {rank!r}, wanted an integer of 0 or more.")
         self.rank = rank
         super().__init__(layout, likelihood, latent_gain=True)
 
@@ -414,17 +415,19 @@ class LowRankBVAE(BVAE):
 
 
 def _refuse_two_sets(model: nn.Module, state: Mapping[str, Tensor], prefix: str, *_: object) -> None:
-    """Before a BVAE loads a state: of a VAE's two sets of weights the second would replace the first without a word."""
+    """Before a model with shared weights loads a state: of two sets the second would replace the first in silence."""
     encoder, decoder = (f"{prefix}{direction}_weights." for direction in ("encoder", "decoder"))
+    own = {prefix + name: parameter for name, parameter in model.named_parameters(remove_duplicate=False)}
     for name in state:
         other = name.replace(encoder, decoder, 1)
-        if not name.startswith(encoder) or other not in state or state[name].shape != state[other].shape:
+        shared = name.startswith(encoder) and name in own and own.get(other) is own[name]
+        if not shared or other not in state or state[name].shape != state[other].shape:
             continue
         first, second = state[name], state[other].to(state[name].device)
         if not ((first == second) | (first.isnan() & second.isnan())).all():
             raise InputError(
                 f"state_dict: found a '{name}' that differs from '{other}', wanted equal ones, because a"
-                f" {type(model).__name__} has one set of weights. Load what a VAE has learned into a VAE."
+                f" {type(model).__name__} shares this weight. Load what a VAE has learned into a VAE."
             )
 
 

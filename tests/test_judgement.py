@@ -16,6 +16,7 @@ from helpers.checkouts import ROOT
 
 PLACE = {"dataset": "mnist", "recipe": "mlp", "latent_dim": 128}
 SIZES = {"bvae": 600_592, "bvae_gain": 600_720, "vae": 1_165_840, "vae_narrow": 600_130}
+LARGER = {"bvae_rank64": 758_928}
 LAYOUT = {"channels": 1, "size": 28}
 CLAIMS, _ = load_claims(ROOT / "config/claims.yaml")
 EQUAL = {  # of an arm that is as good as any other: mean and standard deviation over seeds
@@ -41,7 +42,7 @@ def runs(arm: str, *, n: int = 10, lost: int = 0, order: int = 0, **metrics: tup
     rows = []
     for seed in range(n):
         row = PLACE | {"arm": arm, "seed": seed, "status": "finished", "likelihood": "bernoulli", "layout": LAYOUT}
-        row["parameters"] = SIZES[arm]
+        row["parameters"] = (SIZES | LARGER)[arm]
         if seed >= n - lost:
             rows.append(row | {"status": "diverged"})
             continue
@@ -320,6 +321,17 @@ def test_arms_that_should_be_of_one_size_and_are_not_are_not_judged():
     found = verdict(rows, "outperforms", "elbo", "bvae", "vae_narrow")
     assert found["verdict"] == "not judged"
     assert "more parameters" in found["note"]
+
+
+def test_a_corrected_arm_is_not_of_the_narrow_vaes_size():
+    """The narrow VAE has the BVAE's parameters, so it is neither judged against a larger arm nor its control."""
+    rows = [*all_arms(), *runs("bvae_rank64", order=4)]
+    found = verdict(rows, "outperforms", "elbo", "bvae_rank64", "vae_narrow")
+    assert (found["verdict"], found["control_verdict"]) == ("not judged", None) and "fewer parameters" in found["note"]
+    beside = verdict(rows, "matches", "elbo", "bvae_rank64", "vae")
+    assert (beside["verdict"], beside["control_verdict"]) == ("reproduced", None)
+    ordinary = verdict(rows, "matches", "elbo", "vae_narrow", "vae")  # of two sizes on purpose
+    assert ordinary["verdict"] == "reproduced"
 
 
 def test_margins_are_the_same_for_all_data_sets():

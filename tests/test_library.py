@@ -12,7 +12,9 @@ import torch
 
 import bvae
 from bvae.__main__ import EXAMPLES, build_parser
+from bvae.arms import ARMS
 from bvae.errors import InputError
+from bvae.networks import LowRankBVAE
 from helpers.checkouts import ROOT, run_in
 
 MLP = {"architecture": "mlp", "hidden": [12]}
@@ -245,6 +247,27 @@ def test_two_sets_of_weights_are_no_bvae(network, nested):
     assert all(map(torch.equal, tied.parameters(), other.parameters()))
     wrapped[2].load_state_dict(wrapped[1].state_dict())  # a VAE may start from one set
     assert torch.equal(untied.decoder_weights[0].weight, other.encoder_weights[0].weight)
+
+
+def test_a_partly_tied_network_refuses_two_sets_of_what_it_shares():
+    """A corrected BVAE shares its convolutions; its linear layers have their own matrices, which may be anything."""
+    layout = bvae.plan({"architecture": "conv", "width": 4, "neck": 2, "hidden": [5]}, **PLAN)
+    corrected, twin = (ARMS["bvae_rank4"].model(layout, bvae.Bernoulli()) for _ in range(2))
+    untied = bvae.VAE(layout, bvae.Bernoulli())
+    with pytest.raises(InputError, match="encoder_weights.0.weight"):
+        corrected.load_state_dict(untied.state_dict(), strict=False)
+    state = {name: tensor.clone() for name, tensor in twin.state_dict().items()}
+    corrected.load_state_dict(state)
+    assert all(map(torch.equal, corrected.parameters(), twin.parameters()))
+    state["decoder_weights.0.weight"] += 1
+    with pytest.raises(InputError, match="decoder_weights.0.weight"):
+        corrected.load_state_dict(state)
+
+
+@pytest.mark.parametrize("rank", [-1, 1.5, "4", None, True])
+def test_a_rank_is_a_whole_number(rank):
+    with pytest.raises(InputError, match="rank"):
+        LowRankBVAE(bvae.plan(MLP, **PLAN), bvae.Bernoulli(), rank=rank)
 
 
 def test_a_bvae_takes_its_own_state_whatever_became_of_it(model):

@@ -36,7 +36,9 @@ class Arm:
     aside: int  # points that it is drawn beside an arm of nearly as many parameters, to be told apart
     build: "Callable[[Layout, nn.Module], VAE]"  # of its own layout, which a run records, and a likelihood
     layout: "Callable[[Layout], Layout]"  # its own layout, of the one that a recipe plans for all arms
-    as_large_as: tuple[str, ...] = ()  # arms that a claim compares with it at an equal number of parameters, if at all
+    as_large_as: tuple[
+        str, ...
+    ] = ()  # arms to whose size it is made; a claim compares it with other tied ones if equal
     ordinary: bool = False  # a VAE of some size and nothing else, of whose parameters a tied arm can need a share
     may_refuse: bool = False  # a layout for which it has none of its own, by InputError
     version: int = 1  # of what it builds; the first is not written into the settings of runs
@@ -61,8 +63,11 @@ class Arm:
         return model
 
     def unequal(self, other: "Arm", parameters: Mapping[str, int]) -> str | None:
-        """Why this arm is not as large as another that it should be, by the parameters of each; None where it is."""
-        if other.name not in self.as_large_as or not {self.name, other.name} <= parameters.keys():
+        """Why this arm is not as large as another, by the parameters of each; None where it is, or need not be.
+
+        An arm that is made to the size of some is compared at equal size with every arm but the ordinary VAEs.
+        """
+        if not self.as_large_as or other.ordinary or not {self.name, other.name} <= parameters.keys():
             return None
         wanted = parameters[other.name]
         excess = parameters[self.name] - wanted

@@ -220,8 +220,11 @@ def _compare(cell: Cell, test: str, task: str, arms: Sequence[str], variant: Var
 
 
 def _control(cell: Cell, claim: dict) -> str | None:
-    """The verdict of the same claim on the VAE of equal size, which stands beside a comparison with the matched one."""
-    if claim["arms"][1] != "vae" or claim["arms"][0] == "vae_narrow":
+    """The verdict of the same claim on the VAE of equal size, which stands beside a comparison with the matched one.
+
+    None of an arm that no VAE was narrowed to.
+    """
+    if claim["arms"][1] != "vae" or claim["arms"][0] not in TIED:
         return None
     return judge_alone(cell, claim["test"], claim["task"], ("vae_narrow", "vae")).verdict
 

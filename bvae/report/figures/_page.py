@@ -21,7 +21,7 @@ from bvae.system.files import read_json, whole_file
 STYLE = {"font.family": "DejaVu Sans", "font.size": 8, "svg.hashsalt": "bvae", "svg.fonttype": "path"}
 DPI = 200
 Look = dict[str, Any]  # keyword arguments of Matplotlib
-WIDTH, LABELS, MARGIN = 7.0, 0.95, 0.08  # of a page, of the labels beside images, of the page's edge: inches
+WIDTH, LABELS, MARGIN = 7.0, 1.12, 0.08  # of a page, of the labels beside images, of the page's edge: inches
 
 
 @dataclass(frozen=True)

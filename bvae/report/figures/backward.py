@@ -6,8 +6,8 @@ from bvae.report.figures import figure
 @figure(
     category="2 Reconstruction",
     caption=(
-        "The encoder's weights run backward on the posterior means of test images: a BVAE decodes so, a VAE "
-        "is not trained to. One seed, n = 1."
+        "The encoder's weights run backward on the posterior means of test images: a BVAE without "
+        "corrections decodes so, a VAE is not trained to. One seed, n = 1."
     ),
     models=True,
 )
@@ -26,7 +26,7 @@ def backward(subject):
             errors.append(f"{ARMS[arm].label} {backward_error} ({error})")
     caption = (
         "The first images of the test set, and what comes out when the weights of each arm's encoder are run backward"
-        " from their posterior means, with the biases of its decoder. A BVAE decodes in just this way."
+        " from their posterior means, with the biases of its decoder. A BVAE without corrections decodes so."
         f" Squared error per pixel on all {len(subject.dataset.test_images):,} test images, in brackets that of the"
         f" ordinary decoding: {', '.join(errors) or 'none, every run diverged'}."
     )
