@@ -36,9 +36,7 @@ class Arm:
     aside: int  # points that it is drawn beside an arm of nearly as many parameters, to be told apart
     build: "Callable[[Layout, nn.Module], VAE]"  # of its own layout, which a run records, and a likelihood
     layout: "Callable[[Layout], Layout]"  # its own layout, of the one that a recipe plans for all arms
-    as_large_as: tuple[
-        str, ...
-    ] = ()  # arms to whose size it is made; a claim compares it with other tied ones if equal
+    as_large_as: tuple[str, ...] = ()  # arms to whose size it is made; see `unequal`
     ordinary: bool = False  # a VAE of some size and nothing else, of whose parameters a tied arm can need a share
     may_refuse: bool = False  # a layout for which it has none of its own, by InputError
     version: int = 1  # of what it builds; the first is not written into the settings of runs
