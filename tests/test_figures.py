@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from matplotlib.figure import Figure
 from PIL import Image
 from scipy import stats
 
@@ -380,6 +381,14 @@ def test_rate_and_distortion_are_those_of_every_seed_and_their_mean(study, fake)
         np.testing.assert_allclose(line.get_xydata(), seeds)
         np.testing.assert_allclose(mean.get_xydata(), [np.mean(seeds, axis=0)])
     assert legend_of(figure) == ["BVAE (n = 2)", "VAE (n = 2)"]
+
+
+def test_every_label_has_room_beside_pictures():
+    """From the edge of the page to the mark of the arm, 0.16 inches before its pictures."""
+    with matplotlib.style.context(["default", page.STYLE]):
+        figure = Figure(dpi=100)
+        widths = {arm.label: figure.text(0, 0, arm.label).get_window_extent().width / 100 for arm in ARMS.values()}
+    assert max(widths.values()) < page.LABELS - 0.16, widths
 
 
 def test_histograms_of_variances_count_every_latent_once(study, fake):

@@ -29,7 +29,7 @@ def latent_gains(subject):
 
     table = gain_table(subject)
     active, lines = table[table["active"]], gain_lines(table)
-    seeds = ", ".join(str(seed) for seed in subject.seeds.get("bvae_gain", ()))
+    seeds = ", ".join(str(seed) for seed in subject.seeds.get("bvae_gain", ["none"]))
     caption = (
         f"A point: an active latent of a run of the BVAE with gains (seeds {seeds}). Its weights give the posterior"
         " mean on the way forward, times the gain, and start the decoder on the way back. The strict BVAE has gain 1."
