@@ -85,7 +85,7 @@ docs-check: .venv/installed.lock ## what the pages say: links, quotations, numbe
 	test -x .venv/check/bin/rocrate-validator || { python -m venv .venv/check && .venv/check/bin/python -m pip install --disable-pip-version-check -q cffconvert==2.0.0 roc-validator==0.13.0 rocrate==0.16.0; }
 	PYTHONPATH=.:tests python tools/docs_check.py
 
-mutation: .venv/installed.lock ## 17 lines that numbers rest on, broken one at a time: a test must fail each time
+mutation: .venv/installed.lock ## lines that numbers rest on, broken one at a time: a test must fail each time
 	python tools/mutation.py
 
 slurm: .venv/installed.lock ## the quick study through a SLURM of one node, as root with Debian's slurm-wlm and munge

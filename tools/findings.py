@@ -300,17 +300,19 @@ def ranks(published: Published, study: str) -> dict[int, SimpleNamespace]:
 
 def by_rank(published: Published, study: str) -> str:
     """How a correction of each rank compares with the same parameters spent on width, and with an untied network."""
+    heads = {
+        "without": ("Nats better than without a correction", -1),
+        "wider": ("Nats better than at that width", -1),
+        "untied": ("Nats behind the VAE", 1),
+    }
     lines = []
     for rank, found in ranks(published, study).items():
         line = {"Rank": str(rank), "n": str(found.wider.counts[0]), "Parameters": f"{found.parameters:,}"}
         line["Width of as many"] = str(found.width)
-        heads = {"without": "Nats better than without a correction", "wider": "Nats better than at that width",
-                 "untied": "Nats behind the VAE"}  # fmt: skip
-        for name, head in heads.items():
-            sign = 1 if name == "untied" else -1
-            compared = getattr(found, name)
-            low, high = sorted(sign * end for end in compared.interval(0.95))
-            line[f"{head} (95 % interval)"] = f"{sign * compared.difference:.2f} ({low:.2f} to {high:.2f})"
+        for name, (head, sign) in heads.items():
+            comparison = getattr(found, name)
+            low, high = sorted(sign * end for end in comparison.interval(0.95))
+            line[f"{head} (95 % interval)"] = f"{sign * comparison.difference:.2f} ({low:.2f} to {high:.2f})"
         lines.append(line)
     return to_markdown(pd.DataFrame(lines))
 

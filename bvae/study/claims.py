@@ -111,7 +111,7 @@ def _faults(claim: dict, places: Mapping[tuple, set[str]]) -> Iterator[str]:
             yield f"{where} has no run of {arm}. Add the arm to its block, or name another place"
         if claim["test"] == "paper_numbers" and (dataset, latent_dim) != PAPER_PLACE:
             yield f"{where}: expected mnist, z128, of which the paper gives numbers"
-        narrowed = claim["arms"][0] in (*ARMS["vae_narrow"].as_large_as, "vae_narrow")
+        narrowed = claim["arms"][0] in ARMS["vae_narrow"].as_large_as
         if compared and not missing and narrowed and claim["arms"][1] == "vae" and "vae_narrow" not in arms:
             yield (
                 f"{where} has no run of vae_narrow. Add it: without a VAE of equal size, a comparison with the matched"
